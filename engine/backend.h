@@ -1,0 +1,112 @@
+/* A backend: one kind of hardware behind one table of function pointers.
+ *
+ * engine/cpu is linked in; engine/cuda lives in layertop-cuda.so and is opened at run time
+ * (cuda_module.h). A device holds the process's one context on one piece of hardware; a plan is a
+ * graph compiled for it with its memory. Devices and plans are opaque to everybody else.
+ *
+ * Threads: everything on the engine thread. Ownership: x_new/x_open is paired with x_free/x_close;
+ * plans must be freed before their device. The graph must outlive its plans.
+ */
+#ifndef LAYERTOP_ENGINE_BACKEND_H
+#define LAYERTOP_ENGINE_BACKEND_H
+
+#include "engine/graph/graph.h"
+#include "engine/graph/memory.h"
+#include "engine/observer.h"
+#include <stdatomic.h>
+
+#define BACKEND_ABI 1
+
+enum precision {
+    PRECISION_FP32, /* strict: no TF32 */
+    PRECISION_TF32,
+    PRECISION_FP16,
+    PRECISION_BF16,
+    PRECISION_INT8,
+    PRECISION_COUNT
+};
+const char *precision_name(enum precision precision);
+bool precision_parse(const char *name, enum precision *precision);
+
+struct device_options {
+    int index;             /* nvidia-smi's index; 0 for the CPU */
+    int threads;           /* CPU: worker threads, 0 = all allowed physical cores */
+    bool growth;           /* GPU: false reserves at once what TensorFlow would */
+    uint64_t limit_bytes;  /* fence around weights + arena + workspace; 0 = none */
+};
+
+struct plan_options {
+    enum precision precision;
+    bool graph;     /* CUDA graphs */
+    bool op_events; /* time every op with device events (fallback without CUPTI) */
+};
+
+/* What one plan holds, by the planner's own count (bytes). */
+struct plan_memory {
+    uint64_t weights_bytes;   /* shared by all plans of the device */
+    uint64_t arena_bytes;     /* activations, inputs and outputs */
+    uint64_t workspace_bytes; /* shared by all plans of the device */
+    int peak_op;
+    uint64_t peak_live_bytes;
+};
+
+/* A device's memory as seen now (bytes; UINT64_MAX = not known). */
+struct device_memory {
+    uint64_t total_bytes, free_bytes;
+    uint64_t used_by_us_bytes; /* from outside our allocator: CPU RssAnon, GPU NVML's per-process
+                                  figure or the growth of the device's used memory */
+    uint64_t weights_bytes, arena_bytes, workspace_bytes, idle_bytes, context_bytes;
+};
+
+struct step_context {
+    const struct observer *observer; /* may be NULL */
+    uint64_t step;
+    const atomic_bool *cancel; /* checked between ops; true ends the step: ERROR_INTERRUPTED */
+};
+
+struct device;
+struct plan;
+
+struct backend {
+    uint32_t abi; /* BACKEND_ABI */
+    const char *name; /* "cpu", "cuda" */
+
+    /* Append one object per device to `list`, without creating a context: {"id": "cpu" | "gpu:N",
+     * "name", "usable": bool, "why": text if not, and what is known of: "uuid", "pci",
+     * "compute_capability", "multiprocessors", "total_bytes", "free_bytes", "driver", "threads",
+     * "isa", "library"}. false only if the enumeration itself fails. */
+    bool (*devices)(json_t *list, struct error *error);
+
+    struct device *(*device_open)(const struct device_options *options,
+                                  const struct observer *observer, struct error *error);
+    void (*device_close)(struct device *device);
+    bool (*device_memory)(struct device *device, struct device_memory *out, struct error *error);
+    /* Give idle memory back (`mem trim`). */
+    void (*device_trim)(struct device *device);
+    /* Forget reordered or uploaded copies of constants: the model is going away. All plans of the
+     * device must be freed before. */
+    void (*device_forget)(struct device *device);
+
+    /* Compile. On ERROR_MEMORY nothing of the new plan remains and other plans still run. */
+    struct plan *(*plan_new)(struct device *device, const struct graph *graph,
+                             const struct plan_options *options, struct error *error);
+    void (*plan_free)(struct plan *plan);
+    /* Host buffers (dense, float32 or the input's own integer dtype): write inputs before plan_run,
+     * read outputs after it. Valid as long as the plan. Inputs survive plan_run. */
+    void *(*plan_input)(struct plan *plan, size_t index);
+    const void *(*plan_output)(struct plan *plan, size_t index);
+    /* One step: inputs on the host to outputs on the host, synchronised. */
+    bool (*plan_run)(struct plan *plan, const struct step_context *step, struct error *error);
+    /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
+    const char *const *(*plan_impls)(const struct plan *plan);
+    void (*plan_memory)(const struct plan *plan, struct plan_memory *out);
+};
+
+/* The CPU backend (oneDNN). */
+extern const struct backend backend_cpu;
+
+/* The CUDA backend out of layertop-cuda.so, opened on first call; NULL with ERROR_GPU that says
+ * what is missing and which paths were tried. The result is remembered. */
+const struct backend *backend_cuda(struct error *error);
+
+#endif

@@ -1,0 +1,218 @@
+/* The small set of ops that every Keras layer is lowered to.
+ *
+ * Activations are dense, row-major and channels-last: (batch, spatial..., channels). Weights keep
+ * Keras's own layout (HWIO for convolutions, (in, out) for dense layers); a backend reorders them
+ * once. An op computes
+ *     y = post[n-1](... post[0](op(inputs, constants)))
+ * into one output value (recurrent and attention ops may have several).
+ *
+ * FLOPs count a multiply-add as two. Bytes are the analytic minimum: inputs + constants + outputs,
+ * each moved once.
+ */
+#ifndef LAYERTOP_ENGINE_GRAPH_OP_H
+#define LAYERTOP_ENGINE_GRAPH_OP_H
+
+#include "engine/tensor.h"
+
+#define SPATIAL_MAX 3
+#define OP_OUTPUTS_MAX 4
+
+/* kind, name: the table row with shape rule, FLOPs and bytes is in op.c */
+#define OP_KINDS(X)                                                                                \
+    X(OP_CONV, "conv")                                                                             \
+    X(OP_MATMUL, "matmul")                                                                         \
+    X(OP_POOL, "pool")                                                                             \
+    X(OP_AFFINE, "affine")                                                                         \
+    X(OP_UNARY, "unary")                                                                           \
+    X(OP_BINARY, "binary")                                                                         \
+    X(OP_SOFTMAX, "softmax")                                                                       \
+    X(OP_NORMALISE, "normalise")                                                                   \
+    X(OP_REDUCE, "reduce")                                                                         \
+    X(OP_PAD, "pad")                                                                               \
+    X(OP_SLICE, "slice")                                                                           \
+    X(OP_CONCAT, "concat")                                                                         \
+    X(OP_TRANSPOSE, "transpose")                                                                   \
+    X(OP_RESHAPE, "reshape")                                                                       \
+    X(OP_RESIZE, "resize")
+
+enum op_kind {
+#define OP_ENUM(kind, name) kind,
+    OP_KINDS(OP_ENUM)
+#undef OP_ENUM
+        OP_KIND_COUNT
+};
+
+enum unary_function {
+    UNARY_IDENTITY,
+    UNARY_RELU,         /* max(x, 0) + alpha * min(x, 0), clipped to `beta` above if beta > 0 */
+    UNARY_SIGMOID,
+    UNARY_TANH,
+    UNARY_SILU,
+    UNARY_GELU_ERF,
+    UNARY_GELU_TANH,
+    UNARY_ELU,          /* x < 0: alpha (e^x - 1) */
+    UNARY_SELU,
+    UNARY_SOFTPLUS,
+    UNARY_SOFTSIGN,
+    UNARY_EXP,
+    UNARY_LOG,
+    UNARY_SQRT,
+    UNARY_RSQRT,
+    UNARY_SQUARE,
+    UNARY_ABS,
+    UNARY_NEGATIVE,
+    UNARY_HARD_SIGMOID, /* clip(alpha x + beta, 0, 1): Keras 3 1/6, 0.5; Keras 2 0.2, 0.5 */
+    UNARY_HARD_SILU,    /* x clip(x/6 + 0.5, 0, 1) */
+    UNARY_MISH,
+    UNARY_CLIP,         /* clip(x, alpha, beta) */
+    UNARY_LINEAR,       /* alpha x + beta */
+    UNARY_FUNCTION_COUNT
+};
+
+enum binary_function {
+    BINARY_ADD,
+    BINARY_SUBTRACT,
+    BINARY_MULTIPLY,
+    BINARY_DIVIDE,
+    BINARY_MAXIMUM,
+    BINARY_MINIMUM,
+    BINARY_POWER,
+    BINARY_FUNCTION_COUNT
+};
+
+enum pool_function { POOL_MAX, POOL_AVERAGE /* divides by the number of real cells */ };
+enum reduce_function { REDUCE_MEAN, REDUCE_SUM, REDUCE_MAX, REDUCE_MIN };
+enum resize_function { RESIZE_NEAREST, RESIZE_BILINEAR };
+
+/* A constant tensor, made by the lowering from weights (perhaps folded) and kept for the model's
+ * life, so that plans for other batch sizes share it and a backend can key reordered or uploaded
+ * copies by its address. Always float32 and contiguous. Owned by a constant_pool. */
+struct constant {
+    struct shape shape;
+    const float *data;
+    uint64_t bytes;
+    bool owned; /* data was computed; false: a view into the model's weights */
+};
+
+struct op_conv { /* x (N, spatial..., C) -> (N, spatial'..., K) */
+    int spatial; /* 1..3 */
+    int64_t kernel[SPATIAL_MAX], stride[SPATIAL_MAX], dilation[SPATIAL_MAX];
+    int64_t pad_before[SPATIAL_MAX], pad_after[SPATIAL_MAX];
+    int64_t groups;  /* groups == C with C/groups == 1 is depthwise, K = C * multiplier */
+    bool transposed; /* adjoint of the convolution; weights (k..., K, C), pads crop the output */
+    const struct constant *weights; /* (k..., C/groups, K) */
+    const struct constant *bias;    /* (K) or NULL */
+};
+
+struct op_matmul { /* x (..., C) -> (..., K) */
+    const struct constant *weights; /* (C, K); NULL: second input value, batched over equal dims */
+    const struct constant *bias;    /* (K) or NULL */
+};
+
+struct op_pool {
+    enum pool_function function;
+    int spatial;
+    int64_t window[SPATIAL_MAX], stride[SPATIAL_MAX];
+    int64_t pad_before[SPATIAL_MAX], pad_after[SPATIAL_MAX];
+};
+
+struct op_affine { /* y = x * scale + shift over the last axis; each (C) or (1) or NULL */
+    const struct constant *scale;
+    const struct constant *shift;
+};
+
+struct op_unary {
+    enum unary_function function;
+    float alpha, beta;
+};
+
+struct op_binary { /* NumPy broadcasting; the lowering has made the ranks equal */
+    enum binary_function function;
+    const struct constant *constant; /* second operand if not a value, else NULL */
+    bool swapped;                    /* compute constant OP x */
+};
+
+struct op_softmax {
+    int axis; /* 0..rank-1 */
+    bool log;
+};
+
+struct op_normalise { /* over the trailing axes from `axis` on: (x - mean) / sqrt(var + epsilon) */
+    int axis;
+    float epsilon;
+    bool rms; /* no mean: x / sqrt(mean(x^2) + epsilon) */
+    const struct constant *gamma, *beta; /* shape of the normalised axes, or NULL */
+};
+
+struct op_reduce {
+    enum reduce_function function;
+    bool axes[TENSOR_RANK_MAX];
+    bool keepdims;
+};
+
+struct op_pad {
+    int64_t before[TENSOR_RANK_MAX], after[TENSOR_RANK_MAX];
+    float value;
+};
+
+struct op_slice { /* y[i...] = x[begin + i * step ...] */
+    int64_t begin[TENSOR_RANK_MAX], size[TENSOR_RANK_MAX], step[TENSOR_RANK_MAX];
+};
+
+struct op_concat {
+    int axis;
+};
+
+struct op_transpose {
+    int permutation[TENSOR_RANK_MAX]; /* y.dims[i] = x.dims[permutation[i]] */
+};
+
+struct op_resize { /* spatial axes 1 and 2; half-pixel centres, no antialiasing */
+    enum resize_function function;
+    int64_t height, width;
+};
+
+/* A function applied to the op's result in place before it is stored. */
+struct post {
+    enum { POST_UNARY, POST_BINARY } kind;
+    struct op_unary unary;
+    enum binary_function binary; /* result OP value; never swapped */
+    int value;                   /* graph value of the second operand; broadcast like OP_BINARY */
+};
+
+struct op {
+    enum op_kind kind;
+    int *inputs; /* graph values */
+    size_t input_count;
+    int outputs[OP_OUTPUTS_MAX]; /* graph values */
+    size_t output_count;
+    union {
+        struct op_conv conv;
+        struct op_matmul matmul;
+        struct op_pool pool;
+        struct op_affine affine;
+        struct op_unary unary;
+        struct op_binary binary;
+        struct op_softmax softmax;
+        struct op_normalise normalise;
+        struct op_reduce reduce;
+        struct op_pad pad;
+        struct op_slice slice;
+        struct op_concat concat;
+        struct op_transpose transpose;
+        struct op_resize resize;
+    };
+    struct post *posts;
+    size_t post_count;
+    int layer;  /* head: the model layer whose row shows this op's time */
+    int *fused; /* model layers folded into this op, in model order, without the head */
+    size_t fused_count;
+    uint64_t flops;
+    uint64_t bytes;
+};
+
+const char *op_kind_name(enum op_kind kind);
+const char *unary_function_name(enum unary_function function);
+const char *binary_function_name(enum binary_function function);
+
+#endif

@@ -1,0 +1,107 @@
+/* A model: what a Keras file holds, after checking and before lowering.
+ *
+ * engine/keras makes models; engine/graph lowers them. A model never changes after model_load().
+ * Nested models are inlined: their layers appear in `layers` with a path ("base/conv1"), and the
+ * nested model itself is no layer. Names are Keras names; they come from a file and must be cleaned
+ * (text_clean) before they reach a terminal.
+ *
+ * Ownership: everything belongs to the model and dies with model_free(). Weight data are views into
+ * a read-only mapping of the file where the file allows it, else into one memory file.
+ * Threads: immutable, so any thread may read.
+ */
+#ifndef LAYERTOP_ENGINE_MODEL_H
+#define LAYERTOP_ENGINE_MODEL_H
+
+#include "engine/error.h"
+#include "engine/tensor.h"
+#include <jansson.h>
+
+struct model_weight {
+    char *name; /* last component without ":0": "kernel", "moving_mean" */
+    enum dtype dtype;
+    struct shape shape;
+    const void *data; /* host, little endian, C order */
+    uint64_t bytes;
+};
+
+struct model_layer {
+    char *name;           /* Keras name, unique within its (nested) model */
+    char *path;           /* unique in this model: nested names joined by '/' */
+    char *class_name;     /* canonical Keras 3 spelling: "Conv2D", "ReLU"; op nodes: "ops.Add" */
+    json_t *config;       /* the layer's config, Keras 3 spelling, defaults not filled in */
+    bool is_op;           /* an op node (keras.ops.*), not a layer */
+    struct model_weight *weights; /* in the order of Keras's own layer.weights */
+    size_t weight_count;
+    uint64_t parameters; /* elements over all weights */
+};
+
+/* One tensor: output `output` of call `node`. */
+struct model_ref {
+    int node;
+    int output;
+};
+
+/* One call of a layer. Nodes are topologically sorted: inputs come from lower indices. A shared
+ * layer has several nodes. */
+struct model_node {
+    int layer;
+    int call; /* 0 for the first call of this layer */
+    struct model_ref *inputs; /* every tensor of args, then kwargs, in order of appearance */
+    size_t input_count;
+    json_t *args;   /* array; a tensor is {"tensor": index into inputs} */
+    json_t *kwargs; /* object, same convention */
+};
+
+struct model_port {
+    char *name; /* input layer's name; for outputs the producing layer's name or the dict key */
+    struct model_ref tensor;
+    struct shape shape; /* inputs: dims[0] and any open dim are DIM_UNKNOWN */
+    enum dtype dtype;
+};
+
+struct model {
+    char *name;
+    char *file;          /* path as given, or "demo:digits" */
+    char *format;        /* "h5", "keras", "folder", "json+weights", "demo" */
+    char *writer;        /* "Keras 3.16.0", "tf.keras 2.15.0" or "unknown" */
+    char *keras_version; /* "" if the file does not say */
+    char *backend;       /* backend attribute, "" if none */
+    char *dtype_policy;  /* "float32", "mixed_float16" ... */
+    json_t *ignored;     /* array of strings: "optimizer state", "loss and metrics (compile() is not
+                            needed to predict)" ... */
+    struct model_layer *layers;
+    size_t layer_count;
+    struct model_node *nodes;
+    size_t node_count;
+    struct model_port *inputs;
+    size_t input_count;
+    struct model_port *outputs;
+    size_t output_count;
+    uint64_t parameters;
+    uint64_t weight_bytes;
+    void *storage; /* mappings and file descriptors, private to engine/keras */
+};
+
+struct model_options {
+    const char *weights;       /* separate weights file for a JSON architecture, or NULL */
+    const struct shape *shape; /* binds open dims of the first input, or NULL */
+    bool unconfined;           /* read in this process: for sanitizer and fuzz runs only */
+};
+
+/* Load a model file or folder: kind told by content, never by name. The reading of untrusted bytes
+ * happens in a short-lived confined child process (resource limits, system-call filter) that gets
+ * the open descriptor; this process only checks bounds and maps weights. Returns NULL and fills
+ * *error: ERROR_MODEL_*. */
+struct model *model_load(const char *path, const struct model_options *options,
+                         struct error *error);
+void model_free(struct model *model);
+
+/* Index of a layer by exact name or path, -1 if there is none or the name is ambiguous. */
+int model_find_layer(const struct model *model, const char *name);
+
+/* The model as the front sees it: {name, file, format, writer, keras_version, backend,
+ * dtype_policy, ignored[], parameters, weight_bytes, inputs[]{name,shape,dtype}, outputs[],
+ * layers[]{name, path, class, is_op, parameters, calls}}. New reference. */
+json_t *model_describe(const struct model *model);
+
+#endif
