@@ -1,0 +1,51 @@
+/* The workbench: model, settings, engine client and store of one layertop; what commands act on and
+ * panes look at. One thread: the front's. */
+#ifndef LAYERTOP_COMMANDS_WORKBENCH_H
+#define LAYERTOP_COMMANDS_WORKBENCH_H
+
+#include "commands/settings.h"
+#include "commands/sink.h"
+#include "engine/engine.h"
+#include "profiler/store.h"
+
+enum run_state { STATE_IDLE, STATE_LOADING, STATE_LIVE, STATE_RUNNING, STATE_DEAD };
+
+struct workbench_options {
+    const char *program;
+    const char *worker_command; /* or NULL */
+    bool keep_going;            /* -k */
+    bool interactive;           /* a screen or -i: errors do not stop the queue */
+};
+
+struct workbench;
+
+/* Make a workbench with default settings; starts no worker yet (the first request does). */
+struct workbench *workbench_new(const struct workbench_options *options, struct error *error);
+void workbench_free(struct workbench *workbench);
+/* The sink of commands submitted from now on (borrowed). */
+void workbench_set_sink(struct workbench *workbench, const struct sink *sink);
+
+/* To poll: the worker's descriptor (-1 if none), whether to poll it for writing, and the longest
+ * time to sleep in ms (-1: until something comes). */
+int workbench_fd(const struct workbench *workbench);
+bool workbench_wants_write(const struct workbench *workbench);
+int workbench_timeout_ms(const struct workbench *workbench);
+/* Handle what arrived, run queued commands as far as they go. Never blocks. */
+void workbench_dispatch(struct workbench *workbench);
+
+const struct store *workbench_store(const struct workbench *workbench);
+const json_t *workbench_model(const struct workbench *workbench); /* load reply, or NULL */
+const json_t *workbench_plan(const struct workbench *workbench);  /* plan event, or NULL */
+enum run_state workbench_state(const struct workbench *workbench);
+/* "" or why the worker is gone: "worker ended: signal 9". */
+const char *workbench_notice(const struct workbench *workbench);
+/* The effective value of a setting (borrowed). */
+const json_t *workbench_setting(const struct workbench *workbench, const char *name);
+/* "layertop[digits cpu b32 fp32]> " into out[size]; returns out. */
+char *workbench_prompt(const struct workbench *workbench, char *out, size_t size);
+
+bool workbench_quitting(const struct workbench *workbench);
+/* 0, the code of the first error that counts, or N of `exit N`. */
+int workbench_exit_code(const struct workbench *workbench);
+
+#endif

@@ -1,0 +1,109 @@
+/* The engine's one interface: what can be asked of it, and what comes back.
+ *
+ * The real engine sits in a worker process behind session.h; the front holds a client that turns
+ * calls into frames and replies back. Whoever holds a `struct engine` cannot tell a worker here, a
+ * worker elsewhere (--worker-command) and a recording (--worker --replay FILE) apart.
+ *
+ * Nothing blocks: a request is submitted, its reply arrives as an event from engine_dispatch().
+ * Requests are executed in order, one at a time; a cancel overtakes them. Records ride the same
+ * stream as opaque frames that only profiler/ reads and writes.
+ *
+ * Verbs, their arguments and their replies (JSON; every unit stands in the key):
+ *
+ *   configure {settings: {KEY: VALUE...}}      all engine settings at once; must be the first
+ *                                              request, before any GPU is touched
+ *             -> {devices: [ids]}
+ *   set       {key, value}                     -> {replanned: bool, cost_ms, restart: bool, note?}
+ *             A refused value is an error and keeps the old one. restart: the change needs a fresh
+ *             process; the front starts one, configures it and loads the model again.
+ *   load      {path, weights?, shape?}         -> model_describe() + {load_ms}
+ *   unload    {}                               -> {}
+ *   plan      {batch?}                         -> the plan (below) without making it current
+ *   devices   {}                               -> {devices: [backend.devices() objects], note?}
+ *   run       {steps, warmup}                  -> {segment, device, batch, precision, steps, warmup,
+ *             steady, wall_ms: {median, p95, min, mean}, throughput_per_s, memory: {planned_bytes,
+ *             measured_bytes, context_bytes}, per_device?: [the same keys]}
+ *             Wall: input ready on the host to output on the host, synchronised each step.
+ *             throughput_per_s: samples over the time of the N back-to-back steps. Records of these
+ *             steps carry `segment`, and all of them precede the reply.
+ *   start     {}                               -> {} steps run live until stop
+ *   stop      {}                               -> {}
+ *   predict   {input, output?, top?}           -> {rows, predict_ms, outputs: [{name, shape,
+ *             dtype}], written?, predictions?: [{source, top: [{class, label?, probability}]}]}
+ *             Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
+ *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
+ *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
+ *             context_bytes, planned_bytes}], plan?: {peak_layer, peak_live_bytes, live: [{layer,
+ *             shape, bytes}]}}
+ *   trim      {}                               -> {freed_bytes}
+ *   record    {path, raw?} or {off: true}      -> {path, frames, bytes}
+ *
+ * Plan object (event PLAN whenever the current plan changes, also null when it goes away):
+ *   {device, batch, precision, fusion, graph, timing_source: "cupti"|"events"|"clock"|"off",
+ *    plan_ms, memory: {weights_bytes, arena_bytes, workspace_bytes, peak_live_bytes, peak_layer,
+ *    planned_bytes}, flops, bytes, layers: [graph_describe_layers() objects + {impl}]}
+ */
+#ifndef LAYERTOP_ENGINE_ENGINE_H
+#define LAYERTOP_ENGINE_ENGINE_H
+
+#include "engine/error.h"
+#include <jansson.h>
+#include <stdint.h>
+
+enum engine_event_kind {
+    ENGINE_EVENT_HELLO,    /* json: {version, stream, pid, host} */
+    ENGINE_EVENT_REPLY,    /* id; json = reply data, or NULL and `error` is filled */
+    ENGINE_EVENT_PROGRESS, /* id; json: {fraction: 0..1 or null, text} */
+    ENGINE_EVENT_PLAN,     /* json: the plan object or null */
+    ENGINE_EVENT_RECORD,   /* data, bytes: one record frame of profiler/records.h */
+    ENGINE_EVENT_LOG,      /* json: {text}: what libraries printed in the worker, a line each */
+    ENGINE_EVENT_ENDED     /* error.why: "signal 9", "exit 1: last words"; always the last */
+};
+
+struct engine_event {
+    enum engine_event_kind kind;
+    uint64_t id;
+    json_t *json; /* borrowed */
+    const void *data;
+    size_t bytes;
+    struct error error;
+};
+
+typedef void engine_handler(void *context, const struct engine_event *event);
+
+struct engine_options {
+    const char *program;        /* this executable's path, to be started with --worker */
+    const char *worker_command; /* --worker-command CMD: run `sh -c "CMD --worker"`, or NULL */
+    const char *replay;         /* play this recording instead, or NULL */
+    double replay_speed;        /* 1 = real time */
+};
+
+struct engine;
+
+/* Start a worker. Returns at once; HELLO arrives as an event. NULL with ERROR_WORKER if no process
+ * can be made. The caller's thread is the only one that may use the handle. */
+struct engine *engine_start(const struct engine_options *options, struct error *error);
+
+/* A descriptor to poll for reading (and for writing while engine_wants_write()). */
+int engine_fd(const struct engine *engine);
+bool engine_wants_write(const struct engine *engine);
+
+/* Queue a request (steals `arguments`, which may be NULL); returns its id, > 0. Requests to a dead
+ * engine get an error reply at the next dispatch. */
+uint64_t engine_submit(struct engine *engine, const char *verb, json_t *arguments);
+
+/* Ask the request to stop; its reply (ERROR_INTERRUPTED, or success if it was already done) still
+ * comes. */
+void engine_cancel(struct engine *engine, uint64_t id);
+
+/* Read and write what the descriptor allows without blocking and call `handler` for every event,
+ * in order. Every open request gets its reply, an error one if the worker ended. */
+void engine_dispatch(struct engine *engine, engine_handler *handler, void *context);
+
+bool engine_alive(const struct engine *engine);
+int engine_pid(const struct engine *engine); /* of the local process; 0 once it ended */
+
+/* End the worker (close the stream, wait 200 ms, then SIGKILL), reap it and free the handle. */
+void engine_stop(struct engine *engine);
+
+#endif
