@@ -33,7 +33,7 @@ struct command {
     void (*complete)(struct command_completion *completion, int argc, char *const *argv);
 };
 
-/* A command under way. Made by the dispatcher; commands/*.c read and fill it. */
+/* A command under way. Made by the dispatcher; the cmd_ files read and fill it. */
 struct execution {
     struct workbench *workbench;
     const struct sink *sink;
