@@ -44,6 +44,12 @@ const json_t *workbench_setting(const struct workbench *workbench, const char *n
 /* "layertop[digits cpu b32 fp32]> " into out[size]; returns out. */
 char *workbench_prompt(const struct workbench *workbench, char *out, size_t size);
 
+/* What writes the screen as text for `save-display FILE`: set by tui/ while it shows one, NULL (the
+ * default) when there is none; the command then fails. `save` returns false with *error filled. */
+void workbench_set_display(struct workbench *workbench,
+                           bool (*save)(void *context, const char *path, struct error *error),
+                           void *context);
+
 bool workbench_quitting(const struct workbench *workbench);
 /* 0, the code of the first error that counts, or N of `exit N`. */
 int workbench_exit_code(const struct workbench *workbench);
