@@ -5,6 +5,28 @@
  * nested model itself is no layer. Names are Keras names; they come from a file and must be cleaned
  * (text_clean) before they reach a terminal.
  *
+ * What the reader promises to the lowering, whatever wrote the file:
+ * - config: Keras 3 keys. Initializers, regularizers and constraints are left out. Added:
+ *   "_keras_major" (2 or 3; 2 includes tf.keras and tf-keras) and, in UpSampling2D of writers that
+ *   did not sample at pixel centres, "_asymmetric": true. "dtype" is the policy's name; an activation
+ *   is a name ("linear", never null; "silu", never "swish") or {"class_name", "config"}. Wrapped
+ *   layers ("layer", "backward_layer", "cell", "cells") are {"class_name", "config"}, canonical too.
+ *   Infinity arrives as 1.79e308 (infinite as a float) and NaN as the string "?".
+ * - args, kwargs: lists, numbers, strings and null as in Python; a tensor is {"tensor": i}; the rest
+ *   is {"class_name", "config"}: "__slice__" {start, stop, step}, "__ellipsis__" {}, "__numpy__"
+ *   {value: nested lists, dtype: name or null}. kwargs "mask", "training" and "name" that are null
+ *   (or "training": false) are left out.
+ * - Keras 2's op layers (TFOpLambda, SlicingOpLambda, TensorFlowOpLayer) arrive as the "ops.*" nodes
+ *   that Keras 3 would write, their fixed parameters in config. An op class that is not known keeps
+ *   its symbol: "ops.tf.signal.stft".
+ * - A layer that merges tensors gets one list: args [[{"tensor":0}, {"tensor":1}]]. RNN state is
+ *   kwargs "initial_state".
+ * - Input layers of nested models are inlined away; those of the model itself are nodes without
+ *   inputs. A layer that nothing calls has no node.
+ * - Wrappers (Bidirectional, TimeDistributed, RNN ...) are one layer with the weights of all they
+ *   wrap, in order.
+ * - Float weights are float32; data are aligned to their element size.
+ *
  * Ownership: everything belongs to the model and dies with model_free(). Weight data are views into
  * a read-only mapping of the file where the file allows it, else into one memory file.
  * Threads: immutable, so any thread may read.
@@ -20,7 +42,7 @@ struct model_weight {
     char *name; /* last component without ":0": "kernel", "moving_mean" */
     enum dtype dtype;
     struct shape shape;
-    const void *data; /* host, little endian, C order */
+    const void *data; /* host, little endian, C order, aligned to its element size */
     uint64_t bytes;
 };
 
