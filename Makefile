@@ -70,6 +70,8 @@ $(PROGRAM): $(B)/main.o $(LIBRARY)
 include mk/test.mk
 include mk/lint.mk
 include mk/install.mk
+include mk/gpu.mk
+-include mk/bundle.mk
 
 -include $(OBJECTS:.o=.d) $(B)/main.d
 

@@ -1,0 +1,34 @@
+# What a GPU must show. `make test-gpu` runs where the GPU is; nothing there but the driver, CUDA's
+# libraries and cuDNN is needed, because it runs the bundle.
+
+## test-gpu        run the bundle's tests on this machine's GPU, results into tests/results
+GPU_PROGRAMS := $(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(sort $(wildcard tests/gpu/*.c)))
+# the content that a result speaks of
+GPU_CONTENT  = $(shell find engine/cuda profiler -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16)
+
+$(B)/tests/gpu/%: tests/gpu/%.c $(TEST_SUPPORT_OBJECTS) $(LIBRARY)
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(TEST_SUPPORT_OBJECTS) \
+	    -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive $(LIBS) -lcmocka -lvterm -lutil
+
+$(B)/tests/gpu/%: tests/gpu/%.cu
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
+	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall -o $@ $< -ldl
+
+.PHONY: gpu-programs
+gpu-programs: $(GPU_PROGRAMS) $(if $(filter 1,$(CUDA)),$(patsubst tests/gpu/%.cu,$(B)/tests/gpu/%,$(wildcard tests/gpu/*.cu)))
+
+.PHONY: test-gpu
+test-gpu:
+	$(Q)[ -x build/bundle/bin/layertop ] || $(MAKE) --no-print-directory bundle
+	$(Q)tests/gpu/run.sh build/bundle $(or $(OUT),tests/results)
+
+## unverified      write tests/results/UNVERIFIED.md
+.PHONY: unverified
+unverified: $(B)/tests/gpu/test_gpu
+	$(Q)$< --unverified tests/results $(GPU_CONTENT) >tests/results/UNVERIFIED.md
+	@grep -c '^- ' tests/results/UNVERIFIED.md | sed 's/$$/ tests not yet seen on a GPU/'
+
+-include $(GPU_PROGRAMS:=.d)
