@@ -19,10 +19,10 @@ struct command_completion; /* complete.h */
 
 struct command {
     const char *name;
-    const char *const *aliases; /* NULL-terminated, or NULL */
-    const char *usage;          /* "run [N] [--warmup N]" */
-    const char *summary;        /* one line */
-    const char *help;           /* more lines, may be "" */
+    const char *const *aliases;  /* NULL-terminated, or NULL */
+    const char *usage;           /* "run [N] [--warmup N]" */
+    const char *summary;         /* one line */
+    const char *help;            /* more lines, may be "" */
     const char *const *examples; /* command lines that parse; NULL-terminated, at least one */
     unsigned flags;
     int arguments_min, arguments_max; /* -1: any number */

@@ -22,14 +22,17 @@ struct setting {
     enum setting_type type;
     const char *const *choices; /* NULL-terminated */
     int64_t minimum, maximum;
-    const char *value;   /* default, as typed */
-    bool engine;         /* forwarded to the worker; else the front's own */
+    const char *value; /* default, as typed */
+    bool engine;       /* forwarded to the worker; else the front's own */
     const char *unit;
     const char *summary; /* one line */
     const char *help;
     const char *example; /* a command line that parses */
 };
 
+/* JSON values: CHOICE and TEXT strings, BOOL booleans, INTEGER integers (or the string "auto" where
+ * that is a choice), SIZE null for none, integer bytes, or a string "40%"; TIME null for none or
+ * milliseconds; DEVICES "auto" or an array of "cpu", "gpu:N" and UUIDs. */
 size_t setting_count(void);
 const struct setting *setting_at(size_t index);
 /* By exact name, alias or unique prefix. NULL with ERROR_UNKNOWN_COMMAND and did-you-mean. */

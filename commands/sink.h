@@ -15,10 +15,12 @@ struct sink {
     /* A command ended. `data` may be NULL; `warnings` is an array of strings; `error` NULL if ok.
      * The human text of the result has already gone through line(), except in JSON mode, where
      * line() gets notes only and this is what prints the object. NULL member: nothing to do. */
-    void (*result)(void *context, const char *command, const json_t *data,
-                   const json_t *warnings, const struct error *error);
+    void (*result)(void *context, const char *command, const json_t *data, const json_t *warnings,
+                   const struct error *error);
     /* Progress of long work: fraction 0..1 or NaN, text; fraction < 0 ends it. May be NULL. */
     void (*progress)(void *context, double fraction, const char *text);
+    /* `clear`: forget the lines shown so far. May be NULL. */
+    void (*clear)(void *context);
 };
 
 /* Text sink: output to stdout, notes and errors to stderr. JSON sink: one object a line on stdout,

@@ -15,7 +15,10 @@ struct workbench_options {
     const char *worker_command; /* or NULL */
     bool keep_going;            /* -k */
     bool interactive;           /* a screen or -i: errors do not stop the queue */
+    unsigned require;           /* enum workbench_require bits, checked after each `run` */
 };
+
+enum workbench_require { REQUIRE_STEADY = 1, REQUIRE_GPU = 2, REQUIRE_CUPTI = 4 };
 
 struct workbench;
 
@@ -43,6 +46,10 @@ const char *workbench_notice(const struct workbench *workbench);
 const json_t *workbench_setting(const struct workbench *workbench, const char *name);
 /* "layertop[digits cpu b32 fp32]> " into out[size]; returns out. */
 char *workbench_prompt(const struct workbench *workbench, char *out, size_t size);
+
+/* Lines typed so far, newest last; opened on the first call. Whoever reads lines adds to it. */
+struct history;
+struct history *workbench_history(struct workbench *workbench);
 
 /* What writes the screen as text for `save-display FILE`: set by tui/ while it shows one, NULL (the
  * default) when there is none; the command then fails. `save` returns false with *error filled. */

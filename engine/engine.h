@@ -38,6 +38,12 @@
  *   trim      {}                               -> {freed_bytes}
  *   record    {path, raw?} or {off: true}      -> {path, frames, bytes}
  *
+ * Values of settings in `configure` and `set`: devices "auto" or an array of "cpu", "gpu:N" and
+ * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
+ * and fallback one of their words; growth, fusion and graph booleans; limit null (none), bytes, or
+ * "40%" (of total memory); input "random" or a path of the worker's. `warmup` of `run` absent:
+ * the engine warms up until it sees fit.
+ *
  * Plan object (event PLAN whenever the current plan changes, also null when it goes away):
  *   {device, batch, precision, fusion, graph, timing_source: "cupti"|"events"|"clock"|"off",
  *    plan_ms, memory: {weights_bytes, arena_bytes, workspace_bytes, peak_live_bytes, peak_layer,
