@@ -9,7 +9,7 @@ APT_TEST_PACKAGES := libcmocka-dev libvterm-dev clang-format
 DEPS_TABLE := libncurses-dev:ncurses.h libhdf5-dev:hdf5.h libzip-dev:zip.h libjansson-dev:jansson.h \
               libdnnl-dev:oneapi/dnnl/dnnl.h libpng-dev:png.h libjpeg-dev:jpeglib.h zlib1g-dev:zlib.h \
               libseccomp-dev:seccomp.h
-DEPS_TEST_TABLE := libcmocka-dev:cmocka.h libvterm-dev:vterm.h
+
 
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5 2>/dev/null || pkg-config --cflags hdf5-serial 2>/dev/null)
 HDF5_LIBS   := $(shell pkg-config --libs hdf5 2>/dev/null || pkg-config --libs hdf5-serial 2>/dev/null)
@@ -23,13 +23,15 @@ deps_missing = $(strip $(foreach p,$(1),$(shell \
     | $(CC) $(DEPS_CFLAGS) -E -x c - >/dev/null 2>&1 || echo $(word 1,$(subst :, ,$(p))))))
 
 .PHONY: deps-check
-ifeq ($(DEPS_CHECKED),)
+# looked for once: build/.deps-ok remembers that all was there
+ifeq ($(wildcard build/.deps-ok),)
 deps-check:
 	@missing="$(if $(shell command -v $(CC)),,gcc) $(if $(shell command -v pkg-config),,pkg-config) $(call deps_missing,$(DEPS_TABLE))"; \
 	set -- $$missing; if [ $$# -gt 0 ]; then \
 	    echo "layertop: missing packages: $$*" >&2; \
 	    echo "  apt-get install $$*" >&2; \
 	    echo "or: make deps" >&2; exit 2; fi
+	@mkdir -p build && touch build/.deps-ok
 else
 deps-check: ;
 endif
