@@ -56,13 +56,13 @@ struct ledger {
     double wall_ms;
 };
 
-struct store_layer { /* a Keras layer, in model order */
+struct store_layer {                                     /* a Keras layer, in model order */
     const char *name, *class_name, *impl, *output_shape; /* impl "" if unknown */
-    const char *label;    /* "conv1+bn1+relu1" for a head, else the name */
-    int fused_into;       /* row index of the head, or -1 */
-    const char *const *fused; /* names folded into this head, NULL-terminated */
+    const char *label;                 /* "conv1+bn1+relu1" for a head, else the name */
+    int fused_into;                    /* row index of the head, or -1 */
+    const char *const *fused;          /* names folded into this head, NULL-terminated */
     uint64_t flops, bytes, parameters; /* per step at the plan's batch */
-    double kernels;       /* kernels or primitives per step, NaN if unknown */
+    double kernels;                    /* kernels or primitives per step, NaN if unknown */
     double time_ms;       /* mean per step over the last second; NaN: fused, free or never run */
     double share;         /* of the wall time per step, 0..1, over the same second */
     struct summary total; /* ms per step, since the plan changed or store_reset() */
@@ -82,21 +82,21 @@ struct store_segment {
 };
 
 enum store_series {
-    SERIES_STEP_MS,          /* wall of a step */
-    SERIES_THROUGHPUT_CPU,   /* samples/s */
-    SERIES_THROUGHPUT_GPU,   /* samples/s, all GPUs */
-    SERIES_MEMORY_WEIGHTS,   /* bytes on the device in use; with a CPU plan host memory */
+    SERIES_STEP_MS,        /* wall of a step */
+    SERIES_THROUGHPUT_CPU, /* samples/s */
+    SERIES_THROUGHPUT_GPU, /* samples/s, all GPUs */
+    SERIES_MEMORY_WEIGHTS, /* bytes on the device in use; with a CPU plan host memory */
     SERIES_MEMORY_ACTIVATIONS,
     SERIES_MEMORY_WORKSPACE,
     SERIES_MEMORY_IDLE,
-    SERIES_MEMORY_OTHER,     /* context, libraries, other processes: used minus ours */
-    SERIES_MEMORY_USED,      /* device: used in all; CPU: RssAnon of the worker */
+    SERIES_MEMORY_OTHER, /* context, libraries, other processes: used minus ours */
+    SERIES_MEMORY_USED,  /* device: used in all; CPU: RssAnon of the worker */
     SERIES_MEMORY_TOTAL,
-    SERIES_LIBRARY_ALLOC,    /* allocations that are not ours (CUPTI memory records) */
+    SERIES_LIBRARY_ALLOC, /* allocations that are not ours (CUPTI memory records) */
     SERIES_GPU_CLOCK_MHZ,
     SERIES_GPU_TEMPERATURE_C,
     SERIES_GPU_POWER_W,
-    SERIES_GPU_UTIL,         /* NVML's "some kernel was running", 0..1 */
+    SERIES_GPU_UTIL, /* NVML's "some kernel was running", 0..1 */
     SERIES_COUNT
 };
 const char *store_series_name(enum store_series series);
@@ -123,8 +123,14 @@ void store_ledger(const struct store *store, struct ledger *out);
 void store_wall(const struct store *store, struct summary *out);
 /* NULL if no record of that segment arrived; the last 16 segments are kept. */
 const struct store_segment *store_segment_get(const struct store *store, uint32_t segment);
+/* The same for one device ("cpu", "gpu:N") of a segment that ran on several. */
+const struct store_segment *store_segment_on(const struct store *store, uint32_t segment,
+                                             const char *device);
 /* "cupti", "events", "clock", "off", or "" before the first plan. */
 const char *store_timing_source(const struct store *store);
+/* Why the source of timing is not the one that was asked for, cleaned for a terminal; "" if
+ * nothing was said. */
+const char *store_note(const struct store *store);
 /* Records lost anywhere on the way, since the start. */
 uint64_t store_dropped(const struct store *store);
 /* Changes whenever something that can be drawn changed. */

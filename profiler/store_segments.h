@@ -1,0 +1,35 @@
+/* Aggregates of segments (one `run` each), exact: sums over every record that names the segment.
+ * Private to profiler/store.c. The last STORE_SEGMENTS are kept. */
+#ifndef LAYERTOP_PROFILER_STORE_SEGMENTS_H
+#define LAYERTOP_PROFILER_STORE_SEGMENTS_H
+
+#include "profiler/records.h"
+
+#define STORE_SEGMENTS 16
+
+struct segment;
+struct segment_table {
+    struct segment *segments[STORE_SEGMENTS]; /* oldest first */
+    size_t count;
+};
+
+void segment_table_free(struct segment_table *table);
+/* The aggregate of (segment, device); makes it, with layer_count rows, dropping the oldest if all
+ * places are taken. */
+struct segment *segment_table_open(struct segment_table *table, uint32_t segment, int device,
+                                   size_t layer_count);
+void segment_add_window(struct segment *segment, const struct record_window *window);
+/* Layers beyond the count the segment was opened with are ignored. */
+void segment_add_layer(struct segment *segment, const struct record_layer *layer,
+                       const uint8_t *buckets);
+void segment_add_lost(struct segment *segment, uint64_t records);
+/* The first device seen in `segment`, or that of `device` if it is not NULL; NULL if there is
+ * none. */
+const struct store_segment *segment_table_get(const struct segment_table *table, uint32_t segment,
+                                              const int *device);
+
+/* Mean per step of summed ledger fields. */
+void ledger_from_sums(struct ledger *out, uint64_t steps, const double *class_ns, unsigned known,
+                      double unexplained_ns, double wall_ns);
+
+#endif
