@@ -164,13 +164,13 @@ static int draw_numbers(struct canvas *canvas, int y, int x, int cols, const str
     const char *unit;
     for (int i = 0; i < TITLE_PIECES; i++)
         top = fmax(top, isnan(values[i]) ? 0 : values[i]);
-    format_scale(plot->unit, top, &factor, &unit);
+    unit_scale(plot->unit, top, &factor, &unit);
     int room = cols - 1 - utf8_columns(unit), used = 0;
     for (int k = 0; k < TITLE_PIECES; k++) {
         int i = wanted[k];
         if (isnan(values[i]))
             continue;
-        format_number(texts[i], sizeof texts[i], values[i] / factor);
+        unit_number(texts[i], sizeof texts[i], values[i] / factor);
         int width = (int)strlen(names[i]) + 1 + utf8_columns(texts[i]) + (used > 0 ? 2 : 0);
         if (used + width > room)
             break;
@@ -267,7 +267,7 @@ static void draw_value_axis(struct canvas *canvas, struct rect body, double top,
 {
     double factor;
     const char *name;
-    format_scale(unit, top, &factor, &name);
+    unit_scale(unit, top, &factor, &name);
     for (int y = 0; y < body.rows; y++)
         canvas_put(canvas, body.y + y, body.x - 1, 0x2502, STYLE_DIM);
     if (!(top > 0))
@@ -377,7 +377,7 @@ void plot_draw(struct canvas *canvas, struct rect rect, const struct plot *plot)
     top = top > 0 ? top : 1;
     double factor;
     const char *name;
-    format_scale(plot->unit, top, &factor, &name);
+    unit_scale(plot->unit, top, &factor, &name);
     step = plot_tick(top / factor, body.rows >= 4   ? body.rows / 2
                                    : body.rows >= 2 ? 2
                                                     : 1) *

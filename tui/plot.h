@@ -10,7 +10,7 @@
 
 #include "profiler/store.h"
 #include "tui/canvas.h"
-#include "tui/format.h"
+#include "tui/units.h"
 
 #define PLOT_TRACES 6
 

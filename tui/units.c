@@ -1,9 +1,9 @@
-#include "tui/format.h"
+#include "tui/units.h"
 
 #include <math.h>
 #include <stdio.h>
 
-char *format_number(char *out, size_t size, double value)
+char *unit_number(char *out, size_t size, double value)
 {
     double magnitude = fabs(value);
     if (isnan(value))
@@ -21,7 +21,7 @@ char *format_number(char *out, size_t size, double value)
     return out;
 }
 
-void format_scale(enum unit unit, double top, double *factor, const char **name)
+void unit_scale(enum unit unit, double top, double *factor, const char **name)
 {
     static const struct {
         double factor;
@@ -48,7 +48,8 @@ void format_scale(enum unit unit, double top, double *factor, const char **name)
     *name = scales[unit][best].name;
 }
 
-static char *format_scaled(char *out, size_t size, enum unit unit, double value, const char *space)
+static char *unit_format_spaced(char *out, size_t size, enum unit unit, double value,
+                                const char *space)
 {
     char number[32];
     double factor;
@@ -58,40 +59,40 @@ static char *format_scaled(char *out, size_t size, enum unit unit, double value,
         return out;
     }
     if (value == 0) {
-        format_scale(unit, unit == UNIT_MS ? 1 : 0, &factor, &name);
+        unit_scale(unit, unit == UNIT_MS ? 1 : 0, &factor, &name);
         snprintf(out, size, "0%s%s", space, name);
         return out;
     }
-    format_scale(unit, value, &factor, &name);
+    unit_scale(unit, value, &factor, &name);
     if (factor == 1 && unit != UNIT_MS && value == floor(value))
         snprintf(number, sizeof number, "%.0f", value);
     else
-        format_number(number, sizeof number, value / factor);
+        unit_number(number, sizeof number, value / factor);
     snprintf(out, size, "%s%s%s", number, space, name);
     return out;
 }
 
-char *format_ms(char *out, size_t size, double ms)
+char *unit_ms(char *out, size_t size, double ms)
 {
-    return format_scaled(out, size, UNIT_MS, ms, " ");
+    return unit_format_spaced(out, size, UNIT_MS, ms, " ");
 }
 
-char *format_bytes(char *out, size_t size, double bytes)
+char *unit_bytes(char *out, size_t size, double bytes)
 {
-    return format_scaled(out, size, UNIT_BYTES, bytes, " ");
+    return unit_format_spaced(out, size, UNIT_BYTES, bytes, " ");
 }
 
-char *format_rate(char *out, size_t size, double per_second)
+char *unit_rate(char *out, size_t size, double per_second)
 {
-    return format_scaled(out, size, UNIT_PER_SECOND, per_second, "");
+    return unit_format_spaced(out, size, UNIT_PER_SECOND, per_second, "");
 }
 
-char *format_count(char *out, size_t size, double count)
+char *unit_count(char *out, size_t size, double count)
 {
-    return format_scaled(out, size, UNIT_COUNT_PER_STEP, count, "");
+    return unit_format_spaced(out, size, UNIT_COUNT_PER_STEP, count, "");
 }
 
-char *format_share(char *out, size_t size, double fraction)
+char *unit_share(char *out, size_t size, double fraction)
 {
     if (isnan(fraction))
         snprintf(out, size, "\u2013");
@@ -100,17 +101,17 @@ char *format_share(char *out, size_t size, double fraction)
     return out;
 }
 
-char *format_unit(char *out, size_t size, enum unit unit, double value)
+char *unit_format(char *out, size_t size, enum unit unit, double value)
 {
     switch (unit) {
     case UNIT_MS:
-        return format_ms(out, size, value);
+        return unit_ms(out, size, value);
     case UNIT_BYTES:
-        return format_bytes(out, size, value);
+        return unit_bytes(out, size, value);
     case UNIT_PER_SECOND:
-        return format_rate(out, size, value);
+        return unit_rate(out, size, value);
     case UNIT_COUNT_PER_STEP:
-        return format_count(out, size, value);
+        return unit_count(out, size, value);
     }
     return out;
 }
