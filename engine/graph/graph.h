@@ -36,7 +36,9 @@ struct graph {
     size_t input_count;
     int *outputs; /* values, in the model's output order; may be aliases */
     size_t output_count;
-    bool mixes_samples; /* an op mixes rows of the batch: never slice, pad or split it */
+    bool mixes_samples;         /* an op mixes rows of the batch: never slice, pad or split it */
+    struct shape *layer_shapes; /* per model layer: output 0 of its first call; rank -1 if it has
+                                   none here. Kept because fusion drops values */
 };
 
 struct graph_options {

@@ -21,14 +21,14 @@ struct memory_plan {
 };
 
 struct memory_options {
-    uint64_t alignment;     /* of every offset, a power of two (CPU 64, GPU 256) */
-    size_t element_bytes;   /* of a float value: 4, or 2 for fp16 and bf16 */
-    bool keep_inputs;       /* model inputs stay valid over the whole step (CPU: host writes them
+    uint64_t alignment;   /* of every offset, a power of two (CPU 64, GPU 256) */
+    size_t element_bytes; /* of a float value: 4, or 2 for fp16 and bf16 */
+    bool keep_inputs;     /* model inputs stay valid over the whole step (CPU: host writes them
                                in place and a step may be repeated on them) */
 };
 
-struct memory_plan *memory_plan_new(const struct graph *graph,
-                                    const struct memory_options *options, struct error *error);
+struct memory_plan *memory_plan_new(const struct graph *graph, const struct memory_options *options,
+                                    struct error *error);
 void memory_plan_free(struct memory_plan *plan);
 
 /* The values live during op `op`, largest first, into values[capacity]; returns how many. */

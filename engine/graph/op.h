@@ -14,7 +14,7 @@
 
 #include "engine/tensor.h"
 
-#define SPATIAL_MAX 3
+#define SPATIAL_MAX    3
 #define OP_OUTPUTS_MAX 4
 
 /* kind, name: the table row with shape rule, FLOPs and bytes is in op.c */
@@ -44,13 +44,13 @@ enum op_kind {
 
 enum unary_function {
     UNARY_IDENTITY,
-    UNARY_RELU,         /* max(x, 0) + alpha * min(x, 0), clipped to `beta` above if beta > 0 */
+    UNARY_RELU, /* max(x, 0) + alpha * min(x, 0), clipped to `beta` above if beta > 0 */
     UNARY_SIGMOID,
     UNARY_TANH,
     UNARY_SILU,
     UNARY_GELU_ERF,
     UNARY_GELU_TANH,
-    UNARY_ELU,          /* x < 0: alpha (e^x - 1) */
+    UNARY_ELU, /* x < 0: alpha (e^x - 1) */
     UNARY_SELU,
     UNARY_SOFTPLUS,
     UNARY_SOFTSIGN,
@@ -64,8 +64,9 @@ enum unary_function {
     UNARY_HARD_SIGMOID, /* clip(alpha x + beta, 0, 1): Keras 3 1/6, 0.5; Keras 2 0.2, 0.5 */
     UNARY_HARD_SILU,    /* x clip(x/6 + 0.5, 0, 1) */
     UNARY_MISH,
-    UNARY_CLIP,         /* clip(x, alpha, beta) */
-    UNARY_LINEAR,       /* alpha x + beta */
+    UNARY_CLIP,      /* clip(x, alpha, beta) */
+    UNARY_LINEAR,    /* alpha x + beta */
+    UNARY_THRESHOLD, /* x > alpha ? x : beta */
     UNARY_FUNCTION_COUNT
 };
 
@@ -104,7 +105,7 @@ struct op_conv { /* x (N, spatial..., C) -> (N, spatial'..., K) */
     const struct constant *bias;    /* (K) or NULL */
 };
 
-struct op_matmul { /* x (..., C) -> (..., K) */
+struct op_matmul {                  /* x (..., C) -> (..., K) */
     const struct constant *weights; /* (C, K); NULL: second input value, batched over equal dims */
     const struct constant *bias;    /* (K) or NULL */
 };
@@ -140,7 +141,7 @@ struct op_softmax {
 struct op_normalise { /* over the trailing axes from `axis` on: (x - mean) / sqrt(var + epsilon) */
     int axis;
     float epsilon;
-    bool rms; /* no mean: x / sqrt(mean(x^2) + epsilon) */
+    bool rms;                            /* no mean: x / sqrt(mean(x^2) + epsilon) */
     const struct constant *gamma, *beta; /* shape of the normalised axes, or NULL */
 };
 

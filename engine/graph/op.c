@@ -1,0 +1,503 @@
+/* Names and rules of the ops. */
+#include "engine/graph/op_rules.h"
+#include <inttypes.h>
+
+static const char *const UNARY_NAMES[UNARY_FUNCTION_COUNT] = {
+    [UNARY_IDENTITY] = "identity",
+    [UNARY_RELU] = "relu",
+    [UNARY_SIGMOID] = "sigmoid",
+    [UNARY_TANH] = "tanh",
+    [UNARY_SILU] = "silu",
+    [UNARY_GELU_ERF] = "gelu_erf",
+    [UNARY_GELU_TANH] = "gelu_tanh",
+    [UNARY_ELU] = "elu",
+    [UNARY_SELU] = "selu",
+    [UNARY_SOFTPLUS] = "softplus",
+    [UNARY_SOFTSIGN] = "softsign",
+    [UNARY_EXP] = "exp",
+    [UNARY_LOG] = "log",
+    [UNARY_SQRT] = "sqrt",
+    [UNARY_RSQRT] = "rsqrt",
+    [UNARY_SQUARE] = "square",
+    [UNARY_ABS] = "abs",
+    [UNARY_NEGATIVE] = "negative",
+    [UNARY_HARD_SIGMOID] = "hard_sigmoid",
+    [UNARY_HARD_SILU] = "hard_silu",
+    [UNARY_MISH] = "mish",
+    [UNARY_CLIP] = "clip",
+    [UNARY_LINEAR] = "linear",
+    [UNARY_THRESHOLD] = "threshold",
+};
+
+static const char *const BINARY_NAMES[BINARY_FUNCTION_COUNT] = {
+    [BINARY_ADD] = "add",       [BINARY_SUBTRACT] = "subtract", [BINARY_MULTIPLY] = "multiply",
+    [BINARY_DIVIDE] = "divide", [BINARY_MAXIMUM] = "maximum",   [BINARY_MINIMUM] = "minimum",
+    [BINARY_POWER] = "power",
+};
+
+const char *unary_function_name(enum unary_function function)
+{
+    return (unsigned)function < UNARY_FUNCTION_COUNT ? UNARY_NAMES[function] : "?";
+}
+
+const char *binary_function_name(enum binary_function function)
+{
+    return (unsigned)function < BINARY_FUNCTION_COUNT ? BINARY_NAMES[function] : "?";
+}
+
+uint64_t unary_flops(enum unary_function function)
+{
+    switch (function) {
+    case UNARY_IDENTITY:
+        return 0;
+    case UNARY_SILU:
+    case UNARY_LINEAR:
+        return 2;
+    case UNARY_HARD_SIGMOID:
+        return 3;
+    case UNARY_HARD_SILU:
+    case UNARY_MISH:
+        return 4;
+    case UNARY_GELU_ERF:
+        return 4;
+    case UNARY_GELU_TANH:
+        return 8;
+    default:
+        return 1;
+    }
+}
+
+bool shape_broadcast(const struct shape *a, const struct shape *b, struct shape *out)
+{
+    if (a->rank != b->rank)
+        return false;
+    out->rank = a->rank;
+    for (int i = 0; i < a->rank; i++) {
+        if (a->dims[i] != b->dims[i] && a->dims[i] != 1 && b->dims[i] != 1)
+            return false;
+        out->dims[i] = a->dims[i] == 1 ? b->dims[i] : a->dims[i];
+    }
+    return true;
+}
+
+/* Shapes of the operands of an op. */
+static const struct shape *input_shape(const struct graph *graph, const struct op *op, size_t input)
+{
+    return &graph->values[op->inputs[input]].shape;
+}
+
+static uint64_t output_elements(const struct graph *graph, const struct op *op)
+{
+    return (uint64_t)shape_elements(&graph->values[op->outputs[0]].shape);
+}
+
+static uint64_t input_elements(const struct graph *graph, const struct op *op)
+{
+    return (uint64_t)shape_elements(input_shape(graph, op, 0));
+}
+
+static bool refuse(struct error *error, const char *what, const char *why,
+                   const struct shape *shape)
+{
+    char text[160];
+    return error_set(error, ERROR_MODEL_SHAPE, what, "%s; its input is %s", why,
+                     shape_format(text, sizeof text, shape));
+}
+
+/* ---- one shape rule and one FLOP rule per kind ---- */
+
+static bool conv_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                       const char *what, struct error *error)
+{
+    const struct op_conv *conv = &op->conv;
+    const struct shape *x = input_shape(graph, op, 0);
+    const struct shape *w = &conv->weights->shape;
+    if (x->rank != conv->spatial + 2)
+        return refuse(error, what, "a convolution of another rank was expected", x);
+    int64_t channels = x->dims[x->rank - 1];
+    int64_t inner = w->dims[w->rank - (conv->transposed ? 1 : 2)];
+    if (conv->groups < 1 || channels % conv->groups != 0 || inner * conv->groups != channels)
+        return refuse(error, what, "the number of channels does not fit the kernel", x);
+    *out = *x;
+    for (int i = 0; i < conv->spatial; i++) {
+        int64_t extent = (conv->kernel[i] - 1) * conv->dilation[i] + 1;
+        int64_t pads = conv->pad_before[i] + conv->pad_after[i];
+        int64_t in = x->dims[i + 1];
+        int64_t size = conv->transposed ? (in - 1) * conv->stride[i] + extent - pads
+                                        : (in + pads - extent) / conv->stride[i] + 1;
+        if (size < 1 || (!conv->transposed && in + pads < extent))
+            return refuse(error, what, "the kernel is larger than the padded input", x);
+        out->dims[i + 1] = size;
+    }
+    out->dims[x->rank - 1] = w->dims[w->rank - (conv->transposed ? 2 : 1)];
+    return true;
+}
+
+static uint64_t conv_flops(const struct graph *graph, const struct op *op)
+{
+    const struct shape *w = &op->conv.weights->shape;
+    const struct shape *grid = &graph->values[op->outputs[0]].shape;
+    if (op->conv.transposed) /* every input cell meets every tap */
+        grid = input_shape(graph, op, 0);
+    uint64_t cells = 1;
+    for (int i = 0; i < grid->rank - 1; i++)
+        cells *= (uint64_t)grid->dims[i];
+    return 2 * cells * (uint64_t)shape_elements(w);
+}
+
+static bool matmul_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    const struct shape *w =
+        op->matmul.weights ? &op->matmul.weights->shape : input_shape(graph, op, 1);
+    if (x->rank < 1 || w->rank < 2 || x->dims[x->rank - 1] != w->dims[w->rank - 2])
+        return refuse(error, what, "the last axis does not fit the matrix", x);
+    if (!op->matmul.weights) {
+        if (w->rank != x->rank)
+            return refuse(error, what, "both operands of a product must have the same rank", x);
+        for (int i = 0; i < x->rank - 2; i++) {
+            if (x->dims[i] != w->dims[i])
+                return refuse(error, what, "the batch axes of a product differ", x);
+        }
+    }
+    *out = *x;
+    out->dims[x->rank - 1] = w->dims[w->rank - 1];
+    return true;
+}
+
+static uint64_t matmul_flops(const struct graph *graph, const struct op *op)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    return 2 * output_elements(graph, op) * (uint64_t)x->dims[x->rank - 1];
+}
+
+static bool pool_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                       const char *what, struct error *error)
+{
+    const struct op_pool *pool = &op->pool;
+    const struct shape *x = input_shape(graph, op, 0);
+    if (x->rank != pool->spatial + 2)
+        return refuse(error, what, "a pooling of another rank was expected", x);
+    *out = *x;
+    for (int i = 0; i < pool->spatial; i++) {
+        int64_t padded = x->dims[i + 1] + pool->pad_before[i] + pool->pad_after[i];
+        if (padded < pool->window[i])
+            return refuse(error, what, "the window is larger than the padded input", x);
+        out->dims[i + 1] = (padded - pool->window[i]) / pool->stride[i] + 1;
+    }
+    return true;
+}
+
+static uint64_t pool_flops(const struct graph *graph, const struct op *op)
+{
+    uint64_t window = 1;
+    for (int i = 0; i < op->pool.spatial; i++)
+        window *= (uint64_t)op->pool.window[i];
+    return window * output_elements(graph, op);
+}
+
+static bool same_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                       const char *what, struct error *error)
+{
+    (void)what;
+    (void)error;
+    *out = *input_shape(graph, op, 0);
+    return true;
+}
+
+static bool affine_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    const struct constant *parts[] = {op->affine.scale, op->affine.shift};
+    for (int i = 0; i < 2; i++) {
+        if (!parts[i])
+            continue;
+        int64_t count = shape_elements(&parts[i]->shape);
+        if (x->rank < 1 || (count != 1 && count != x->dims[x->rank - 1]))
+            return refuse(error, what, "the number of channels does not fit its weights", x);
+    }
+    *out = *x;
+    return true;
+}
+
+static uint64_t affine_flops(const struct graph *graph, const struct op *op)
+{
+    return (uint64_t)((op->affine.scale != NULL) + (op->affine.shift != NULL)) *
+           output_elements(graph, op);
+}
+
+static uint64_t unary_op_flops(const struct graph *graph, const struct op *op)
+{
+    return unary_flops(op->unary.function) * output_elements(graph, op);
+}
+
+static bool binary_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    const struct shape *a = input_shape(graph, op, 0);
+    const struct shape *b =
+        op->binary.constant ? &op->binary.constant->shape : input_shape(graph, op, 1);
+    char text[160];
+    if (!shape_broadcast(a, b, out))
+        return error_set(error, ERROR_MODEL_SHAPE, what,
+                         "its operands do not broadcast; the second is %s",
+                         shape_format(text, sizeof text, b));
+    return true;
+}
+
+static uint64_t elementwise_flops(const struct graph *graph, const struct op *op)
+{
+    return output_elements(graph, op);
+}
+
+/* max, subtract, exp, sum, divide */
+static uint64_t softmax_flops(const struct graph *graph, const struct op *op)
+{
+    return 5 * output_elements(graph, op);
+}
+
+/* mean, subtract, square, sum, scale; gamma and beta on top */
+static uint64_t normalise_flops(const struct graph *graph, const struct op *op)
+{
+    uint64_t each = 5 + (op->normalise.gamma != NULL) + (op->normalise.beta != NULL);
+    return each * output_elements(graph, op);
+}
+
+static bool reduce_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    (void)what;
+    (void)error;
+    const struct shape *x = input_shape(graph, op, 0);
+    out->rank = 0;
+    for (int i = 0; i < x->rank; i++) {
+        if (!op->reduce.axes[i])
+            out->dims[out->rank++] = x->dims[i];
+        else if (op->reduce.keepdims)
+            out->dims[out->rank++] = 1;
+    }
+    return true;
+}
+
+static uint64_t reduce_flops(const struct graph *graph, const struct op *op)
+{
+    return input_elements(graph, op);
+}
+
+static bool pad_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                      const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    *out = *x;
+    for (int i = 0; i < x->rank; i++) {
+        out->dims[i] += op->pad.before[i] + op->pad.after[i];
+        if (out->dims[i] < 1)
+            return refuse(error, what, "nothing is left of it", x);
+    }
+    return true;
+}
+
+static bool slice_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                        const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    const struct op_slice *slice = &op->slice;
+    *out = *x;
+    for (int i = 0; i < x->rank; i++) {
+        int64_t last = slice->begin[i] + (slice->size[i] - 1) * slice->step[i];
+        if (slice->size[i] < 1 || slice->begin[i] < 0 || slice->begin[i] >= x->dims[i] ||
+            last < 0 || last >= x->dims[i])
+            return refuse(error, what, "the slice reaches outside", x);
+        out->dims[i] = slice->size[i];
+    }
+    return true;
+}
+
+static bool concat_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    int axis = op->concat.axis;
+    *out = *input_shape(graph, op, 0);
+    for (size_t i = 1; i < op->input_count; i++) {
+        const struct shape *x = input_shape(graph, op, i);
+        bool fits = x->rank == out->rank;
+        for (int d = 0; fits && d < out->rank; d++)
+            fits = d == axis || x->dims[d] == out->dims[d];
+        if (!fits)
+            return refuse(error, what, "its inputs differ outside the joined axis", x);
+        out->dims[axis] += x->dims[axis];
+    }
+    return true;
+}
+
+static bool transpose_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                            const char *what, struct error *error)
+{
+    (void)what;
+    (void)error;
+    const struct shape *x = input_shape(graph, op, 0);
+    out->rank = x->rank;
+    for (int i = 0; i < x->rank; i++)
+        out->dims[i] = x->dims[op->transpose.permutation[i]];
+    return true;
+}
+
+static bool reshape_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                          const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    char text[160];
+    if (shape_elements(x) == shape_elements(out))
+        return true;
+    return error_set(error, ERROR_MODEL_SHAPE, what, "cannot reshape %" PRId64 " elements to %s",
+                     shape_elements(x), shape_format(text, sizeof text, out));
+}
+
+static bool resize_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    if (x->rank != 4 || op->resize.height < 1 || op->resize.width < 1)
+        return refuse(error, what, "only images can be resized", x);
+    *out = *x;
+    out->dims[1] = op->resize.height;
+    out->dims[2] = op->resize.width;
+    return true;
+}
+
+/* three interpolations of three operations each */
+static uint64_t resize_flops(const struct graph *graph, const struct op *op)
+{
+    return op->resize.function == RESIZE_BILINEAR ? 9 * output_elements(graph, op) : 0;
+}
+
+static uint64_t no_flops(const struct graph *graph, const struct op *op)
+{
+    (void)graph;
+    (void)op;
+    return 0;
+}
+
+struct op_row {
+    const char *name;
+    bool (*shape)(const struct graph *, const struct op *, struct shape *, const char *,
+                  struct error *);
+    uint64_t (*flops)(const struct graph *, const struct op *);
+    bool elementwise;
+};
+
+static const struct op_row ROWS[OP_KIND_COUNT] = {
+    [OP_CONV] = {"conv", conv_shape, conv_flops, false},
+    [OP_MATMUL] = {"matmul", matmul_shape, matmul_flops, false},
+    [OP_POOL] = {"pool", pool_shape, pool_flops, false},
+    [OP_AFFINE] = {"affine", affine_shape, affine_flops, true},
+    [OP_UNARY] = {"unary", same_shape, unary_op_flops, true},
+    [OP_BINARY] = {"binary", binary_shape, elementwise_flops, true},
+    [OP_SOFTMAX] = {"softmax", same_shape, softmax_flops, false},
+    [OP_NORMALISE] = {"normalise", same_shape, normalise_flops, false},
+    [OP_REDUCE] = {"reduce", reduce_shape, reduce_flops, false},
+    [OP_PAD] = {"pad", pad_shape, no_flops, false},
+    [OP_SLICE] = {"slice", slice_shape, no_flops, false},
+    [OP_CONCAT] = {"concat", concat_shape, no_flops, false},
+    [OP_TRANSPOSE] = {"transpose", transpose_shape, no_flops, false},
+    [OP_RESHAPE] = {"reshape", reshape_shape, no_flops, false},
+    [OP_RESIZE] = {"resize", resize_shape, resize_flops, false},
+};
+
+const char *op_kind_name(enum op_kind kind)
+{
+    return (unsigned)kind < OP_KIND_COUNT ? ROWS[kind].name : "?";
+}
+
+bool op_elementwise(const struct op *op)
+{
+    return ROWS[op->kind].elementwise;
+}
+
+bool op_output_shape(const struct graph *graph, const struct op *op, struct shape *shape,
+                     const char *what, struct error *error)
+{
+    char text[160];
+    if (!ROWS[op->kind].shape(graph, op, shape, what, error))
+        return false;
+    if (shape_elements(shape) < 0)
+        return error_set(error, ERROR_MODEL_SHAPE, what, "its output %s is too large",
+                         shape_format(text, sizeof text, shape));
+    return true;
+}
+
+size_t op_constants(const struct op *op, const struct constant **list)
+{
+    const struct constant *all[2] = {NULL, NULL};
+    size_t count = 0;
+    switch (op->kind) {
+    case OP_CONV:
+        all[0] = op->conv.weights, all[1] = op->conv.bias;
+        break;
+    case OP_MATMUL:
+        all[0] = op->matmul.weights, all[1] = op->matmul.bias;
+        break;
+    case OP_AFFINE:
+        all[0] = op->affine.scale, all[1] = op->affine.shift;
+        break;
+    case OP_BINARY:
+        all[0] = op->binary.constant;
+        break;
+    case OP_NORMALISE:
+        all[0] = op->normalise.gamma, all[1] = op->normalise.beta;
+        break;
+    default:
+        break;
+    }
+    for (int i = 0; i < 2; i++) {
+        if (all[i])
+            list[count++] = all[i];
+    }
+    return count;
+}
+
+uint64_t op_flops(const struct graph *graph, const struct op *op)
+{
+    uint64_t flops = ROWS[op->kind].flops(graph, op);
+    for (size_t i = 0; i < op->post_count; i++) {
+        const struct post *post = &op->posts[i];
+        uint64_t each = post->kind == POST_UNARY ? unary_flops(post->unary.function) : 1;
+        flops += each * output_elements(graph, op);
+    }
+    return flops;
+}
+
+static uint64_t value_bytes(const struct graph *graph, int value)
+{
+    const struct graph_value *v = &graph->values[value];
+    return (uint64_t)shape_elements(&v->shape) * dtype_bytes(v->dtype);
+}
+
+uint64_t op_bytes(const struct graph *graph, const struct op *op)
+{
+    if (op->kind == OP_RESHAPE)
+        return 0;
+    const struct constant *constants[4];
+    size_t constant_count = op_constants(op, constants);
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < op->input_count; i++) {
+        bool again = false; /* x * x reads x once */
+        for (size_t j = 0; j < i; j++)
+            again |= op->inputs[j] == op->inputs[i];
+        if (op->kind == OP_SLICE)
+            bytes += value_bytes(graph, op->outputs[0]); /* reads only what it keeps */
+        else if (!again)
+            bytes += value_bytes(graph, op->inputs[i]);
+    }
+    for (size_t i = 0; i < constant_count; i++)
+        bytes += constants[i]->bytes;
+    for (size_t i = 0; i < op->post_count; i++) {
+        if (op->posts[i].kind == POST_BINARY)
+            bytes += value_bytes(graph, op->posts[i].value);
+    }
+    for (size_t i = 0; i < op->output_count; i++)
+        bytes += value_bytes(graph, op->outputs[i]);
+    return bytes;
+}

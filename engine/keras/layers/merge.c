@@ -1,0 +1,103 @@
+/* Layers that join several tensors. */
+#include "engine/keras/layers/table.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* A merge layer of Keras brings ranks together by inserting axes after the batch, unlike NumPy. */
+static int with_rank(struct call *call, int x, int rank)
+{
+    const struct shape *old = call_shape(call, x);
+    if (x < 0 || old->rank >= rank)
+        return x;
+    struct shape shape = {.rank = rank, .dims = {old->dims[0]}};
+    for (int i = 1; i < rank; i++)
+        shape.dims[i] = i <= rank - old->rank ? 1 : old->dims[i - (rank - old->rank)];
+    return emit_reshape(call->low, x, &shape);
+}
+
+bool lower_merge(struct call *call)
+{
+    bool average = call->row->parameter == BINARY_FUNCTION_COUNT;
+    enum binary_function function =
+        average ? BINARY_ADD : (enum binary_function)call->row->parameter;
+    int rank = 0;
+    for (size_t i = 0; i < call->input_count; i++) {
+        int other = call_shape(call, call->inputs[i])->rank;
+        rank = other > rank ? other : rank;
+    }
+    int y = with_rank(call, call_input(call, 0), rank);
+    if (call->input_count < 2)
+        return call_misfit(call, "it joins fewer than two tensors");
+    for (size_t i = 1; i < call->input_count; i++)
+        y = emit_binary(call->low, function, y, with_rank(call, call->inputs[i], rank));
+    if (average)
+        y = emit_linear(call->low, y, 1.0 / (double)call->input_count, 0);
+    return call_return(call, y);
+}
+
+bool lower_concatenate(struct call *call)
+{
+    int x = call_input(call, 0);
+    int axis =
+        config_axis(call, config_int(call, "axis", -1, INT64_MIN), call_shape(call, x)->rank);
+    if (x < 0 || call->low->failed)
+        return false;
+    int y = emit_concat(call->low, call->inputs, call->input_count, axis);
+    struct shape shape = *call_shape(call, y);
+    return call_return(call, y == x ? emit_reshape(call->low, x, &shape) : y);
+}
+
+/* x / max(|x|, 1e-6) along one axis, as keras.ops.normalize with Keras's epsilon 1e-12 on squares */
+static int unit_length(struct call *call, int x, int axis)
+{
+    struct lowering *low = call->low;
+    bool axes[TENSOR_RANK_MAX] = {false};
+    axes[axis] = true;
+    int norm = emit_reduce(low, emit_unary(low, x, UNARY_SQUARE, 0, 0), REDUCE_SUM, axes, true);
+    norm = emit_unary(low, norm, UNARY_CLIP, 1e-12, (double)INFINITY);
+    return emit_binary(low, BINARY_MULTIPLY, x, emit_unary(low, norm, UNARY_RSQRT, 0, 0));
+}
+
+bool lower_dot(struct call *call)
+{
+    struct lowering *low = call->low;
+    int x = call_input(call, 0), y = call_input(call, 1);
+    const json_t *axes = json_object_get(call->config, "axes");
+    bool pair = json_array_size(axes) == 2;
+    if (x < 0 || y < 0)
+        return false;
+    const json_t *first = pair ? json_array_get(axes, 0) : axes;
+    const json_t *second = pair ? json_array_get(axes, 1) : axes;
+    int a = config_axis(call, json_integer_value(first), call_shape(call, x)->rank);
+    int b = config_axis(call, json_integer_value(second), call_shape(call, y)->rank);
+    if (low->failed || a == 0 || b == 0)
+        return call_misfit(call, "'axes' makes no sense");
+    if (config_bool(call, "normalize", false)) {
+        x = unit_length(call, x, a);
+        y = unit_length(call, y, b);
+    }
+    /* (N, rest of x, K) times (N, K, rest of y) */
+    x = emit_axis_to_end(low, x, a);
+    y = emit_axis_to_end(low, y, b);
+    struct shape xs = *call_shape(call, x), ys = *call_shape(call, y);
+    struct shape out = {.rank = 1, .dims = {xs.dims[0]}};
+    if (xs.rank + ys.rank - 3 > TENSOR_RANK_MAX)
+        return call_refuse(call, "its result has too many axes");
+    struct shape left = {.rank = 3, .dims = {xs.dims[0], 1, xs.dims[xs.rank - 1]}};
+    struct shape right = {.rank = 3, .dims = {ys.dims[0], 1, ys.dims[ys.rank - 1]}};
+    for (int i = 1; i < xs.rank - 1; i++) {
+        left.dims[1] *= xs.dims[i];
+        out.dims[out.rank++] = xs.dims[i];
+    }
+    for (int i = 1; i < ys.rank - 1; i++) {
+        right.dims[1] *= ys.dims[i];
+        out.dims[out.rank++] = ys.dims[i];
+    }
+    if (out.rank == 1)
+        out.dims[out.rank++] = 1;
+    static const int swap[3] = {0, 2, 1};
+    x = emit_reshape(low, x, &left);
+    y = emit_transpose(low, emit_reshape(low, y, &right), swap);
+    return call_return(call, emit_reshape(low, emit_matmul_values(low, x, y), &out));
+}

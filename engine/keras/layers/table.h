@@ -1,0 +1,106 @@
+/* The table of layers: which function lowers which Keras class.
+ *
+ * A newcomer adds a layer with one function in a file of its family and one row in table.c. Op nodes
+ * (keras.ops) are rows whose name starts with "ops.".
+ */
+#ifndef LAYERTOP_ENGINE_KERAS_LAYERS_TABLE_H
+#define LAYERTOP_ENGINE_KERAS_LAYERS_TABLE_H
+
+#include "engine/graph/lower.h"
+
+struct layer_row {
+    const char *class_name; /* canonical Keras 3 spelling */
+    /* Emit the ops of one call and call_return() each output. The return value is not looked at:
+     * failure is low->failed. */
+    bool (*lower)(struct call *call);
+    int parameter; /* the row's own: spatial rank, function ... */
+};
+
+/* NULL for a class that cannot run here. Rows are sorted by class name. */
+const struct layer_row *layer_row_find(const char *class_name);
+/* All rows, for listings. */
+const struct layer_row *layer_rows(size_t *count);
+
+/* ---- shared between families ---- */
+
+/* Apply an activation in any of Keras's spellings: NULL or null, "relu", {"class_name":
+ * "function", "config": "relu6"}, or a layer object ({"class_name": "LeakyReLU", "config": {}}). */
+int lower_activation(struct call *call, int x, const json_t *activation);
+/* The "activation" of the call's configuration. */
+int lower_own_activation(struct call *call, int x);
+/* Does this activation look along an axis (softmax), so that it must see the layer's own layout? */
+bool activation_needs_axis(const json_t *activation);
+
+/* Read strides-like geometry and Keras's padding into before and after. Keras: SAME gives
+ * ceil(n / stride) outputs, with the odd cell of padding at the end; causal pads in front. */
+void padding_of(struct call *call, const struct shape *x, int spatial, const int64_t *window,
+                const int64_t *stride, const int64_t *dilation, int64_t *before, int64_t *after);
+
+/* x * scale[c] + shift[c] along any axis. */
+int lower_affine_axis(struct call *call, int x, int axis, const struct constant *scale,
+                      const struct constant *shift);
+
+/* The function with a number as second operand (first if swapped). */
+int lower_binary_number(struct call *call, enum binary_function function, int x, double number,
+                        bool swapped);
+
+/* A float constant from a JSON number or nested list; rank 0 for a number. Keyed by role. */
+const struct constant *lower_json_constant(struct call *call, const char *role,
+                                           const json_t *value);
+
+/* The rows' functions, by file. */
+bool lower_conv(struct call *call); /* conv.c; parameter: spatial rank */
+bool lower_depthwise(struct call *call);
+bool lower_separable(struct call *call);
+bool lower_conv_transpose(struct call *call);
+bool lower_input(struct call *call); /* core.c */
+bool lower_identity(struct call *call);
+bool lower_dense(struct call *call);
+bool lower_flatten(struct call *call);
+bool lower_reshape(struct call *call);
+bool lower_permute(struct call *call);
+bool lower_repeat_vector(struct call *call);
+bool lower_rescaling(struct call *call);
+bool lower_layer_scale(struct call *call);
+bool lower_custom_scale(struct call *call);
+bool lower_activation_layer(struct call *call); /* activation.c */
+bool lower_relu(struct call *call);
+bool lower_leaky_relu(struct call *call);
+bool lower_elu(struct call *call);
+bool lower_prelu(struct call *call);
+bool lower_thresholded_relu(struct call *call);
+bool lower_softmax(struct call *call);
+bool lower_batch_normalization(struct call *call); /* norm.c */
+bool lower_layer_normalization(struct call *call);
+bool lower_rms_normalization(struct call *call);
+bool lower_group_normalization(struct call *call);
+bool lower_unit_normalization(struct call *call);
+bool lower_normalization(struct call *call);
+bool lower_pooling(struct call *call); /* pool.c; parameter: spatial rank, + 8 for average */
+bool lower_global_pooling(struct call *call);
+bool lower_zero_padding(struct call *call); /* pad.c; parameter: spatial rank */
+bool lower_cropping(struct call *call);
+bool lower_upsampling(struct call *call);
+bool lower_resizing(struct call *call);
+bool lower_merge(struct call *call); /* merge.c; parameter: enum merge_kind */
+bool lower_concatenate(struct call *call);
+bool lower_dot(struct call *call);
+bool lower_op_binary(struct call *call);     /* ops.c; parameter: enum binary_function */
+bool lower_op_unary(struct call *call);      /* parameter: enum unary_function */
+bool lower_op_activation(struct call *call); /* parameter: none, by class name */
+bool lower_op_softmax(struct call *call);    /* parameter: 1 for the logarithm */
+bool lower_op_clip(struct call *call);
+bool lower_op_reduce(struct call *call); /* parameter: enum reduce_function, + 8 var, + 16 std */
+bool lower_op_reshape(struct call *call);
+bool lower_op_expand_dims(struct call *call);
+bool lower_op_squeeze(struct call *call);
+bool lower_op_transpose(struct call *call);
+bool lower_op_swapaxes(struct call *call);
+bool lower_op_concatenate(struct call *call);
+bool lower_op_stack(struct call *call);
+bool lower_op_split(struct call *call);
+bool lower_op_get_item(struct call *call);
+bool lower_op_matmul(struct call *call);
+bool lower_op_pad(struct call *call);
+
+#endif
