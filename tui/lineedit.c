@@ -20,6 +20,7 @@ struct lineedit {
     char *killed;        /* what Ctrl-Y brings back */
     bool kill_goes_on;   /* the key before was a kill: kills next to each other join */
     bool insert_goes_on; /* the key before typed a character: one undo step for a word */
+    bool paste_goes_on;  /* one undo step for a paste */
     struct undo undo[UNDO_STEPS];
     size_t undo_count;
 
@@ -560,7 +561,7 @@ static enum lineedit_result type_character(struct lineedit *editor, uint32_t poi
     size_t length = utf8_encode(point, encoded);
     if (length > LINEEDIT_BYTES - editor->bytes)
         return LINEEDIT_BELL;
-    if (!joined || point == ' ')
+    if (!joined)
         undo_push(editor);
     insert(editor, encoded, length);
     editor->insert_goes_on = true;
@@ -570,7 +571,8 @@ static enum lineedit_result type_character(struct lineedit *editor, uint32_t poi
 enum lineedit_result lineedit_key(struct lineedit *editor, const struct input *key)
 {
     bool kill_joined = editor->kill_goes_on, insert_joined = editor->insert_goes_on;
-    editor->kill_goes_on = editor->insert_goes_on = false;
+    bool paste_joined = editor->paste_goes_on;
+    editor->kill_goes_on = editor->insert_goes_on = editor->paste_goes_on = false;
     if (key->pasted) {
         uint32_t point = key->code == INPUT_ENTER ? '\n'
                          : key->code == INPUT_TAB ? ' '
@@ -581,8 +583,8 @@ enum lineedit_result lineedit_key(struct lineedit *editor, const struct input *k
         if (key->code > INPUT_TAB || (point < 0x20 && point != '\n') ||
             (point >= 0x7f && point < 0xa0))
             return LINEEDIT_CHANGED; /* a control character among pasted text is no text */
-        /* one step to undo, however long the paste is */
-        return type_character(editor, point, insert_joined || editor->undo_count > 0);
+        editor->paste_goes_on = true;
+        return type_character(editor, point, paste_joined);
     }
     if (editor->searching) {
         bool again;
@@ -609,7 +611,7 @@ enum lineedit_result lineedit_key(struct lineedit *editor, const struct input *k
             return command_key(editor, key, kill_joined);
         if (key->point >= 0x7f && key->point < 0xa0)
             return LINEEDIT_IGNORED;
-        return type_character(editor, key->point, insert_joined);
+        return type_character(editor, key->point, insert_joined && key->point != ' ');
     default:
         return named_key(editor, key, kill_joined);
     }

@@ -1,0 +1,258 @@
+/* The header: what runs where and how, the headline numbers, and where a step's time goes. */
+#include "tui/units.h"
+#include "tui/utf8.h"
+#include "tui/view.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+struct piece {
+    const char *label; /* dim, before the value; may be "" */
+    char value[48];
+    enum style style;
+    int importance; /* pieces of low importance go first when room is short */
+};
+
+static const char *state_name(const struct view *view, enum style *style)
+{
+    switch (view->state) {
+    case STATE_IDLE:
+        *style = STYLE_DIM;
+        return view->model != NULL ? "stopped" : "idle";
+    case STATE_LOADING:
+        *style = STYLE_WARNING;
+        return "loading";
+    case STATE_LIVE:
+        *style = STYLE_GOOD;
+        return "live";
+    case STATE_RUNNING:
+        *style = STYLE_GOOD;
+        return "running";
+    case STATE_DEAD:
+        *style = STYLE_ERROR;
+        return "worker ended";
+    }
+    *style = STYLE_DIM;
+    return "";
+}
+
+static int piece_cols(const struct piece *piece)
+{
+    return utf8_columns(piece->label) + (piece->label[0] != '\0') + utf8_columns(piece->value);
+}
+
+/* Draw as many pieces as fit, the most important ones, in their order. Returns the columns used. */
+static int draw_pieces(struct canvas *canvas, int y, int x, int cols, int gap, bool right,
+                       const struct piece *pieces, size_t count)
+{
+    bool shown[16] = {false};
+    int used = 0, start = x;
+    for (int importance = 9; importance >= 0; importance--) {
+        for (size_t i = 0; i < count; i++) {
+            if (pieces[i].importance != importance || pieces[i].value[0] == '\0')
+                continue;
+            int width = piece_cols(&pieces[i]) + (used > 0 ? gap : 0);
+            if (used + width > cols)
+                continue;
+            used += width;
+            shown[i] = true;
+        }
+    }
+    if (right)
+        start = x += cols - used;
+    for (size_t i = 0; i < count; i++) {
+        if (!shown[i])
+            continue;
+        x += x > start ? gap : 0;
+        if (pieces[i].label[0] != '\0')
+            x += canvas_text(canvas, y, x, 40, STYLE_LABEL, pieces[i].label) + 1;
+        x += canvas_text(canvas, y, x, 48, pieces[i].style, pieces[i].value);
+    }
+    return used;
+}
+
+static void draw_identity(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    enum style style;
+    const char *state = state_name(view, &style);
+    int x = rect.x, end = rect.x + rect.cols;
+    x += canvas_text(canvas, rect.y, x, end - x, STYLE_ACCENT, "layertop") + 1;
+    const char *name = view->model_name != NULL ? view->model_name : "no model";
+    x += 1 + canvas_text(canvas, rect.y, x, rect.cols > 90 ? 40 : 20, STYLE_VALUE, name) + 1;
+    canvas_put(canvas, rect.y, x, 0x25cf, style);
+    x += 2;
+    x += canvas_text(canvas, rect.y, x, end - x, style, state) + 2;
+
+    const char *timing = store_timing_source(view->store);
+    struct piece pieces[] = {
+        {"", "", STYLE_VALUE, 9},        {"batch", "", STYLE_VALUE, 9},
+        {"", "", STYLE_VALUE, 8},        {"growth", "", STYLE_NORMAL, 6},
+        {"fusion", "", STYLE_NORMAL, 3}, {"graph", "", STYLE_NORMAL, 3},
+        {"timing", "", STYLE_NORMAL, 7}, {"dropped", "", STYLE_WARNING, 9},
+        {"frame", "", STYLE_DIM, 1},
+    };
+    snprintf(pieces[0].value, sizeof pieces[0].value, "%.40s", view->devices);
+    snprintf(pieces[1].value, sizeof pieces[1].value, "%lld", (long long)view->batch);
+    snprintf(pieces[2].value, sizeof pieces[2].value, "%s", view->precision);
+    snprintf(pieces[3].value, sizeof pieces[3].value, "%s", view->growth ? "on" : "off");
+    snprintf(pieces[4].value, sizeof pieces[4].value, "%s", view->fusion ? "on" : "off");
+    if (strncmp(view->devices, "cpu", 3) != 0)
+        snprintf(pieces[5].value, sizeof pieces[5].value, "%s", view->graph ? "on" : "off");
+    snprintf(pieces[6].value, sizeof pieces[6].value, "%.20s", timing);
+    if (strcmp(timing, "off") == 0)
+        pieces[6].style = STYLE_WARNING;
+    if (store_dropped(view->store) > 0)
+        snprintf(pieces[7].value, sizeof pieces[7].value, "%llu records",
+                 (unsigned long long)store_dropped(view->store));
+    if (!isnan(view->frame_ms))
+        snprintf(pieces[8].value, sizeof pieces[8].value, "%.1f ms", view->frame_ms);
+    draw_pieces(canvas, rect.y, x, end - x, 2, true, pieces, sizeof pieces / sizeof pieces[0]);
+}
+
+/* The device's own readings, where there are some. */
+static void gpu_pieces(const struct store *store, struct piece *clock, struct piece *power)
+{
+    double mhz = series_last(store_series_get(store, SERIES_GPU_CLOCK_MHZ));
+    double celsius = series_last(store_series_get(store, SERIES_GPU_TEMPERATURE_C));
+    double watt = series_last(store_series_get(store, SERIES_GPU_POWER_W));
+    if (!isnan(mhz))
+        snprintf(clock->value, sizeof clock->value, "%.0f MHz", mhz);
+    if (!isnan(watt) && !isnan(celsius))
+        snprintf(power->value, sizeof power->value, "%.0f W %.0f \u00b0C", watt, celsius);
+}
+
+static void draw_headline(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    const struct store *store = view->store;
+    struct summary wall;
+    struct ledger ledger;
+    char text[32];
+    store_wall(store, &wall);
+    store_ledger(store, &ledger);
+    double step = ledger.steps > 0 ? ledger.wall_ms : wall.mean;
+    struct piece pieces[] = {
+        {"step", "", STYLE_VALUE, 9},       {"p95", "", STYLE_NORMAL, 5},
+        {"throughput", "", STYLE_VALUE, 9}, {"memory", "", STYLE_VALUE, 9},
+        {"plan", "", STYLE_NORMAL, 4},      {"kernel", "", STYLE_VALUE, 8},
+        {"clock", "", STYLE_NORMAL, 3},     {"", "", STYLE_NORMAL, 2},
+    };
+    unit_ms(pieces[0].value, sizeof pieces[0].value, step);
+    if (wall.count > 0)
+        unit_ms(pieces[1].value, sizeof pieces[1].value, wall.p95);
+    double cpu = series_last(store_series_get(store, SERIES_THROUGHPUT_CPU));
+    double gpu = series_last(store_series_get(store, SERIES_THROUGHPUT_GPU));
+    bool on_cpu = strncmp(view->devices, "cpu", 3) == 0;
+    unit_rate(pieces[2].value, sizeof pieces[2].value, on_cpu || isnan(gpu) ? cpu : gpu);
+    double used = series_last(store_series_get(store, SERIES_MEMORY_USED));
+    double total = series_last(store_series_get(store, SERIES_MEMORY_TOTAL));
+    unit_bytes(pieces[3].value, sizeof pieces[3].value, used);
+    if (!isnan(used) && !isnan(total) && rect.cols >= 100) {
+        size_t length = strlen(pieces[3].value);
+        snprintf(pieces[3].value + length, sizeof pieces[3].value - length, " of %s",
+                 unit_bytes(text, sizeof text, total));
+    }
+    const json_t *planned = json_object_get(json_object_get(view->plan, "memory"), "planned_bytes");
+    if (json_is_number(planned))
+        unit_bytes(pieces[4].value, sizeof pieces[4].value, json_number_value(planned));
+    unit_share(pieces[5].value, sizeof pieces[5].value,
+               ledger.steps > 0 && ledger.wall_ms > 0
+                   ? ledger.class_ms[LEDGER_KERNEL] / ledger.wall_ms
+                   : NAN);
+    gpu_pieces(store, &pieces[6], &pieces[7]);
+    draw_pieces(canvas, rect.y, rect.x, rect.cols, 3, false, pieces,
+                sizeof pieces / sizeof pieces[0]);
+}
+
+static const enum style class_styles[LEDGER_CLASS_COUNT + 1] = {
+    [LEDGER_KERNEL] = STYLE_SERIES_C,     [LEDGER_COPY] = STYLE_SERIES_B,
+    [LEDGER_PROFILER] = STYLE_SERIES_D,   [LEDGER_LAUNCH] = STYLE_SERIES_E,
+    [LEDGER_PREPROCESS] = STYLE_SERIES_A, [LEDGER_GAP] = STYLE_SERIES_F,
+    [LEDGER_CLASS_COUNT] = STYLE_ERROR,
+};
+
+/* Without colours and blocks a letter tells the classes apart. */
+static uint32_t class_symbol(enum symbols symbols, int class)
+{
+    static const uint32_t blocks[] = {0x2588, 0x2593, 0x2592, 0x2593, 0x2592, 0x2591, '?'};
+    return symbols == SYMBOLS_ASCII ? (uint32_t) "kcplig?"[class] : blocks[class];
+}
+
+/* A bar of the step's wall time by class, and the shares in words. */
+static void draw_ledger(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    struct ledger ledger;
+    store_ledger(view->store, &ledger);
+    int bar = rect.cols >= 120 ? 40 : rect.cols >= 100 ? 30 : 22;
+    int x = rect.x + canvas_text(canvas, rect.y, rect.x, 5, STYLE_LABEL, "where") + 1;
+    if (ledger.steps == 0 || !(ledger.wall_ms > 0)) {
+        canvas_text(canvas, rect.y, x, rect.cols - 6, STYLE_DIM,
+                    view->state == STATE_LIVE ? "waiting for the first steps"
+                    : view->model != NULL     ? "no steps now: start, or run 100"
+                                              : "no model: load demo:digits");
+        return;
+    }
+    double parts[LEDGER_CLASS_COUNT + 1], sum = 0;
+    for (int i = 0; i <= LEDGER_CLASS_COUNT; i++) {
+        double ms = i < LEDGER_CLASS_COUNT ? ledger.class_ms[i] : ledger.unexplained_ms;
+        parts[i] = isnan(ms) ? 0 : ms / ledger.wall_ms;
+        double from = sum;
+        sum += parts[i] > 0 ? parts[i] : 0;
+        for (int k = (int)(from * bar + 0.5); k < (int)(sum * bar + 0.5) && k < bar; k++)
+            canvas_put(canvas, rect.y, x + k, class_symbol(canvas->symbols, i), class_styles[i]);
+    }
+    x += bar + 1;
+    struct piece pieces[LEDGER_CLASS_COUNT + 1];
+    for (int i = 0; i <= LEDGER_CLASS_COUNT; i++) {
+        pieces[i] = (struct piece){i < LEDGER_CLASS_COUNT ? ledger_class_name((enum ledger_class)i)
+                                                          : "unexplained",
+                                   "", class_styles[i], 0};
+        double magnitude = fabs(parts[i]);
+        if (magnitude >= 0.0005)
+            unit_share(pieces[i].value, sizeof pieces[i].value, parts[i]);
+        pieces[i].importance = magnitude > 0.3 ? 9 : magnitude > 0.1 ? 7 : magnitude > 0.01 ? 5 : 2;
+    }
+    draw_pieces(canvas, rect.y, x, rect.x + rect.cols - x, 2, false, pieces,
+                sizeof pieces / sizeof pieces[0]);
+}
+
+void pane_header_draw(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    canvas_clip(canvas, rect);
+    int notice = view->notice[0] != '\0' && rect.rows > 2;
+    struct rect row = {rect.y, rect.x, 1, rect.cols};
+    draw_identity(canvas, row, view);
+    row.y++;
+    if (rect.rows > 1)
+        draw_headline(canvas, row, view);
+    row.y++;
+    if (rect.rows - notice > 2) {
+        draw_ledger(canvas, row, view);
+        row.y++;
+    }
+    if (notice)
+        canvas_textf(canvas, row.y, rect.x, rect.cols, STYLE_ERROR,
+                     "%s; the numbers stay, the next command starts a new one", view->notice);
+}
+
+void pane_small_draw(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    (void)view;
+    canvas_clip(canvas, rect);
+    char text[80];
+    snprintf(text, sizeof text, "layertop needs more room: %dx%d, this is %dx%d", LAYOUT_GOOD_COLS,
+             LAYOUT_GOOD_ROWS, canvas->cols, canvas->rows);
+    const char *rest = text;
+    for (int y = 0; y < rect.rows && *rest != '\0'; y++) { /* broken at blanks, else anywhere */
+        int take = (int)strlen(rest);
+        if (take > rect.cols) {
+            take = rect.cols;
+            while (take > 1 && rest[take] != ' ')
+                take--;
+            take = rest[take] == ' ' ? take : rect.cols;
+        }
+        canvas_textf(canvas, rect.y + y, rect.x, rect.cols, STYLE_NORMAL, "%.*s", take, rest);
+        rest += take;
+        rest += *rest == ' ';
+    }
+}

@@ -1,0 +1,131 @@
+/* The plots: time of the layers that cost most, memory, throughput of CPU and GPU. */
+#include "tui/plot.h"
+#include "tui/view.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Columns of one series over the time the view shows. Column borders stand still while time goes on,
+ * so that a value stays in its column. */
+static struct series_cell *read_series(const struct view *view, const struct series *series,
+                                       size_t count)
+{
+    struct series_cell *cells = xcalloc(count, sizeof *cells);
+    int64_t column = view->span_ns / (int64_t)count, to = view->now_ns - view->ago_ns;
+    if (series == NULL || column <= 0)
+        return cells;
+    to = to - to % column + (view->ago_ns == 0 ? column : 0); /* the newest value is in sight */
+    series_read(series, to - column * (int64_t)count, to, count, cells);
+    return cells;
+}
+
+static void begin(struct plot *plot, const struct view *view, enum plot_kind kind,
+                  const char *title, enum unit unit)
+{
+    memset(plot, 0, sizeof *plot);
+    plot->kind = kind;
+    plot->title = title;
+    plot->unit = unit;
+    plot->now = plot->limit = NAN;
+    plot->summary = (struct summary){0, NAN, NAN, NAN, NAN, NAN, NAN};
+    plot->span_ns = view->span_ns;
+    plot->ago_ns = view->ago_ns;
+    plot->empty = view->state == STATE_LIVE ? "waiting for data" : "no data: start";
+}
+
+/* The numbers of the title: those of one series over the time shown. */
+static void summarise(struct plot *plot, const struct view *view, const struct series *series)
+{
+    series_summary(series, view->span_ns, view->now_ns - view->ago_ns, &plot->summary);
+    plot->now = plot->summary.count > 0 ? series_last(series) : NAN;
+}
+
+static void add(struct plot *plot, struct canvas *canvas, struct rect rect, const struct view *view,
+                const char *name, enum style style, const struct series *series)
+{
+    size_t count = plot_columns(canvas->symbols, rect.cols);
+    if (plot->trace_count == PLOT_TRACES || count == 0)
+        return;
+    plot->traces[plot->trace_count++] =
+        (struct plot_trace){name, style, read_series(view, series, count)};
+}
+
+static void finish(struct canvas *canvas, struct rect rect, struct plot *plot)
+{
+    plot_draw(canvas, rect, plot);
+    for (size_t i = 0; i < plot->trace_count; i++) {
+        const void *cells = plot->traces[i].cells;
+        free((void *)(uintptr_t)cells); /* made by read_series() for this frame */
+    }
+}
+
+void pane_layer_time_draw(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    static const enum style styles[] = {STYLE_SERIES_A, STYLE_SERIES_B, STYLE_SERIES_C,
+                                        STYLE_SERIES_D};
+    canvas_clip(canvas, rect);
+    struct plot plot;
+    begin(&plot, view, PLOT_LINES, "layer time", UNIT_MS);
+    /* the chosen row first, then those that cost most */
+    int chosen = view->focus == FOCUS_PANES && view->selected < (int)view->row_count
+                     ? view->rows[view->selected]
+                     : -1;
+    for (size_t i = 0; i <= view->row_count && plot.trace_count < 4; i++) {
+        int index = i == 0 ? chosen : view->by_time[i - 1];
+        if (index < 0 || (i > 0 && index == chosen))
+            continue;
+        const struct store_layer *layer = &view->layers[index];
+        if (layer->series == NULL || layer->total.count == 0)
+            continue;
+        if (plot.trace_count == 0)
+            summarise(&plot, view, layer->series);
+        add(&plot, canvas, rect, view, layer->name, styles[plot.trace_count], layer->series);
+    }
+    finish(canvas, rect, &plot);
+}
+
+void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    static const struct {
+        enum store_series series;
+        const char *name;
+        enum style style;
+    } parts[] = {
+        {SERIES_MEMORY_WEIGHTS, "weights", STYLE_SERIES_A},
+        {SERIES_MEMORY_ACTIVATIONS, "activations", STYLE_SERIES_B},
+        {SERIES_MEMORY_WORKSPACE, "workspace", STYLE_SERIES_C},
+        {SERIES_MEMORY_IDLE, "idle", STYLE_SERIES_D},
+        {SERIES_MEMORY_OTHER, "other", STYLE_SERIES_F},
+    };
+    canvas_clip(canvas, rect);
+    struct plot plot;
+    bool gpu = strncmp(view->devices, "gpu", 3) == 0;
+    begin(&plot, view, PLOT_STACKED, gpu ? "GPU memory" : "memory", UNIT_BYTES);
+    const struct series *used = store_series_get(view->store, SERIES_MEMORY_USED);
+    summarise(&plot, view, used);
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        const struct series *series = store_series_get(view->store, parts[i].series);
+        if (!isnan(series_last(series)) && series_last(series) > 0)
+            add(&plot, canvas, rect, view, parts[i].name, parts[i].style, series);
+    }
+    plot.limit = series_last(store_series_get(view->store, SERIES_MEMORY_TOTAL));
+    if (!isnan(view->limit_bytes))
+        plot.limit = view->limit_bytes;
+    finish(canvas, rect, &plot);
+}
+
+void pane_throughput_draw(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    canvas_clip(canvas, rect);
+    struct plot plot;
+    begin(&plot, view, PLOT_LINES, "throughput", UNIT_PER_SECOND);
+    const struct series *cpu = store_series_get(view->store, SERIES_THROUGHPUT_CPU);
+    const struct series *gpu = store_series_get(view->store, SERIES_THROUGHPUT_GPU);
+    bool on_cpu = strncmp(view->devices, "cpu", 3) == 0 || isnan(series_last(gpu));
+    summarise(&plot, view, on_cpu ? cpu : gpu);
+    add(&plot, canvas, rect, view, "CPU", STYLE_SERIES_A, cpu);
+    if (!isnan(series_last(gpu)))
+        add(&plot, canvas, rect, view, "GPU", STYLE_SERIES_B, gpu);
+    finish(canvas, rect, &plot);
+}

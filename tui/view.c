@@ -1,0 +1,100 @@
+#include "tui/view.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+const char *const sort_names[] = {"time", "order", "name", "flops", "bytes", NULL};
+
+struct sort_row {
+    int index;
+    double key;
+    const char *name;
+};
+
+static int compare_rows(const void *left, const void *right)
+{
+    const struct sort_row *a = left, *b = right;
+    if (a->name != NULL && strcmp(a->name, b->name) != 0)
+        return strcmp(a->name, b->name);
+    if (isnan(a->key) != isnan(b->key))
+        return isnan(a->key) ? 1 : -1;
+    if (a->key > b->key || a->key < b->key)
+        return a->key > b->key ? -1 : 1;
+    return a->index - b->index;
+}
+
+static struct sort_row sort_row(const struct store_layer *layer, int index, enum sort_key sort)
+{
+    struct sort_row row = {index, NAN, NULL};
+    switch (sort) {
+    case SORT_TIME: /* the mean since the plan changed: rows do not jump with every window */
+        row.key = layer->total.count > 0 ? layer->total.mean : layer->time_ms;
+        break;
+    case SORT_NAME:
+        row.name = layer->name;
+        break;
+    case SORT_FLOPS:
+        row.key = (double)layer->flops;
+        break;
+    case SORT_BYTES:
+        row.key = (double)layer->bytes;
+        break;
+    case SORT_ORDER:
+    case SORT_COUNT:
+        break;
+    }
+    return row;
+}
+
+static int *sorted_rows(const struct view *view, enum sort_key sort, size_t *count)
+{
+    struct sort_row *rows = xcalloc(view->layer_count, sizeof *rows);
+    size_t used = 0;
+    for (size_t i = 0; i < view->layer_count; i++) {
+        if (view->layers[i].fused_into < 0)
+            rows[used++] = sort_row(&view->layers[i], (int)i, sort);
+    }
+    qsort(rows, used, sizeof *rows, compare_rows);
+    int *order = xcalloc(used, sizeof *order);
+    for (size_t i = 0; i < used; i++)
+        order[i] = rows[i].index;
+    free(rows);
+    *count = used;
+    return order;
+}
+
+void view_take(struct view *view)
+{
+    view->layer_count = store_layer_count(view->store);
+    view->layers = xcalloc(view->layer_count, sizeof *view->layers);
+    for (size_t i = 0; i < view->layer_count; i++)
+        store_layer(view->store, i, &view->layers[i]);
+    view->rows = sorted_rows(view, view->sort, &view->row_count);
+    view->by_time = sorted_rows(view, SORT_TIME, &view->row_count);
+}
+
+void view_drop(struct view *view)
+{
+    free(view->layers);
+    free(view->rows);
+    free(view->by_time);
+    view->layers = NULL;
+    view->rows = view->by_time = NULL;
+    view->layer_count = view->row_count = 0;
+}
+
+void view_clamp_rows(int *selected, int *top, size_t count, int rows)
+{
+    int last = (int)count - 1;
+    *selected = *selected > last ? last : *selected;
+    *selected = *selected < 0 ? 0 : *selected;
+    rows = rows < 1 ? 1 : rows;
+    if (*top > *selected)
+        *top = *selected;
+    if (*top < *selected - rows + 1)
+        *top = *selected - rows + 1;
+    if (*top > (int)count - rows)
+        *top = (int)count - rows;
+    *top = *top < 0 ? 0 : *top;
+}
