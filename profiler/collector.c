@@ -1,0 +1,613 @@
+/* The collector: observer calls in, record frames out. See collector.h, records.h. */
+#include "profiler/collector.h"
+
+#include "engine/clock.h"
+#include "profiler/collector_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define WINDOW_NS       INT64_C(100000000)
+#define BACK_TO_BACK_NS INT64_C(50000000)   /* a longer pause between steps is not their time */
+#define AWAKE_NS        INT64_C(2000000000) /* samples go on so long after the last step */
+#define FLUSH_LIMIT_NS  INT64_C(2000000000)
+
+/* ---------------------------------------------------------------- what becomes of one step */
+
+static void step_clear(struct collector *c)
+{
+    for (size_t i = 0; i < c->touched_count; i++)
+        c->step_layers[c->touched[i]] = (struct step_layer){.duration_ns = 0};
+    c->touched_count = 0;
+    c->interval_count = 0;
+    c->intervals_lost = 0;
+    c->step_kernels = 0;
+}
+
+static struct step_layer *step_layer(struct collector *c, int op)
+{
+    if (op < 0 || (size_t)op >= c->op_count)
+        return NULL;
+    int layer = c->op_layer[op];
+    if (layer < 0)
+        return NULL;
+    struct step_layer *row = &c->step_layers[layer];
+    if (!row->touched) {
+        row->touched = true;
+        c->touched[c->touched_count++] = (uint32_t)layer;
+    }
+    return row;
+}
+
+static void add_interval(struct collector *c, enum ledger_class class, int64_t start_ns,
+                         int64_t end_ns)
+{
+    if (c->interval_count == c->interval_capacity) {
+        c->intervals_lost++;
+        return;
+    }
+    c->intervals[c->interval_count++] = (struct ledger_interval){start_ns, end_ns, class};
+}
+
+/* Put the layers of the present step into the window. Only those whose last op has run, unless the
+ * step is over: so that a window that closes inside a long step holds whole layer times. Work that
+ * comes later for such a layer (a batch in slices) is added as the rest of the same step. */
+static void commit_layers(struct collector *c, bool whole_step)
+{
+    for (size_t i = 0; i < c->touched_count; i++) {
+        struct step_layer *row = &c->step_layers[c->touched[i]];
+        bool measured = row->timed || row->committed;
+        if (!measured || (!whole_step && c->last_op[c->touched[i]] > c->newest_op))
+            continue;
+        if (row->committed && row->duration_ns == 0 && row->kernels == 0)
+            continue;
+        window_add_layer(&c->window, c->touched[i], row->duration_ns, row->kernels,
+                         row->kernels_known, row->committed);
+        row->committed = true;
+        row->duration_ns = 0;
+        row->kernels = 0;
+    }
+}
+
+static unsigned known_classes(const struct collector *c)
+{
+    const unsigned all = (1u << LEDGER_CLASS_COUNT) - 1;
+    /* without the kernels' own intervals, kernel and gap cannot be told apart */
+    if (c->device != RECORD_CPU && c->source != TIMING_CUPTI)
+        return all & ~(1u << LEDGER_KERNEL) & ~(1u << LEDGER_GAP);
+    return all;
+}
+
+/* After the last call that belongs to a step (device events report after step_end) */
+static void step_settle(struct collector *c)
+{
+    if (!c->step_open_to_events)
+        return;
+    c->step_open_to_events = false;
+    commit_layers(c, true);
+    step_clear(c);
+}
+
+static void step_finish(struct collector *c, int64_t end_ns)
+{
+    int64_t wall_ns = end_ns - c->step_start_ns;
+    bool continues = c->last_end_ns && c->step_start_ns - c->last_end_ns < BACK_TO_BACK_NS;
+    window_add_step(&c->window, wall_ns, c->batch,
+                    end_ns - (continues ? c->last_end_ns : c->step_start_ns));
+    c->last_end_ns = end_ns;
+    if (c->source == TIMING_OFF)
+        return;
+    if (c->source == TIMING_CUPTI) {
+        if (c->joining)
+            gpu_join_end(c->join, end_ns, c->intervals, c->interval_count, c->step_kernels);
+        else
+            c->window.totals.dropped++;
+        c->joining = false;
+        step_clear(c);
+        return;
+    }
+    if (c->intervals_lost) {
+        /* more intervals than foreseen (slices): make room, this ledger would be wrong */
+        c->window.totals.dropped++;
+        c->interval_capacity += c->intervals_lost * 2;
+        c->intervals = xrealloc(c->intervals, c->interval_capacity * sizeof *c->intervals);
+    } else {
+        struct ledger_split split;
+        ledger_partition(c->intervals, c->interval_count, &split);
+        window_add_ledger(&c->window, &split, wall_ns, known_classes(c));
+    }
+    c->step_open_to_events = true;
+    if (c->source == TIMING_CLOCK)
+        step_settle(c);
+}
+
+static void add_kernel(void *context, int op, int64_t duration_ns)
+{
+    struct collector *c = context;
+    struct step_layer *row = step_layer(c, op);
+    if (!row)
+        return;
+    row->timed = true;
+    row->duration_ns += duration_ns;
+    row->kernels++;
+}
+
+/* Steps whose kernels have all come, or all that wait if `force` */
+static void gpu_collect(struct collector *c, bool force)
+{
+    if (!c->join || c->in_step)
+        return;
+    step_settle(c);
+    gpu_join_drain(c->join);
+    struct gpu_joined joined;
+    while (gpu_join_next(c->join, force, &joined, add_kernel, c)) {
+        for (size_t i = 0; i < c->touched_count; i++)
+            c->step_layers[c->touched[i]].kernels_known = true;
+        commit_layers(c, true);
+        step_clear(c);
+        window_add_ledger(&c->window, &joined.split, joined.wall_ns, known_classes(c));
+    }
+    struct gpu_losses now;
+    c->trace->losses(c->trace->context, &now);
+    now.unmatched += gpu_join_late(c->join);
+    c->window.totals.dropped += now.dropped - c->losses.dropped;
+    c->window.totals.unmatched += now.unmatched - c->losses.unmatched;
+    c->window.totals.untimed += now.untimed - c->losses.untimed;
+    c->losses = now;
+}
+
+/* ---------------------------------------------------------------- records */
+
+static struct record_header header(const struct collector *c, enum record_kind kind, int device,
+                                   int64_t time_ns)
+{
+    return (struct record_header){
+        .kind = kind,
+        .device = device,
+        .session = c->session,
+        .segment = c->segment,
+        .lost = c->lost,
+        .time_ns = time_ns,
+    };
+}
+
+static void send(struct collector *c)
+{
+    if (c->emit && !c->emit(c->emit_context, c->writer.data, c->writer.bytes))
+        c->lost++;
+}
+
+void collector_note(struct collector *c, const char *text)
+{
+    if (!c->emit) {
+        free(c->unsent_note);
+        c->unsent_note = xstrdup(text);
+        return;
+    }
+    struct record_header head = header(c, RECORD_NOTE, c->device, clock_now_ns());
+    record_begin(&c->writer, &head);
+    record_put_note(&c->writer, text);
+    send(c);
+}
+
+/* Anonymous resident bytes of this process: resident minus file-backed and shared pages */
+static uint64_t resident_anonymous(struct collector *c)
+{
+    char text[128];
+    ssize_t length = pread(c->statm_fd, text, sizeof text - 1, 0);
+    if (length <= 0)
+        return RECORD_UNKNOWN;
+    text[length] = '\0';
+    unsigned long long size, resident, shared;
+    if (sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3 || shared > resident)
+        return RECORD_UNKNOWN;
+    return (uint64_t)(resident - shared) * c->page_bytes;
+}
+
+static void send_memory(struct collector *c, int device, int64_t now_ns)
+{
+    const struct memory_state *state = &c->memory[device + 1];
+    struct record_memory memory = {
+        .used = RECORD_UNKNOWN, .total = RECORD_UNKNOWN, .library = RECORD_UNKNOWN};
+    _Static_assert(RECORD_MEMORY_CATEGORIES == MEMORY_CATEGORY_COUNT, "the format fixes the count");
+    for (int i = 0; i < MEMORY_CATEGORY_COUNT; i++)
+        memory.category[i] = state->known & (1u << i) ? state->bytes[i] : RECORD_UNKNOWN;
+    if (device == RECORD_CPU) {
+        memory.used = resident_anonymous(c);
+        memory.total = c->host_bytes;
+    } else if (c->trace) {
+        memory.library = c->trace->library_bytes(c->trace->context);
+    }
+    struct record_header head = header(c, RECORD_MEMORY, device, now_ns);
+    record_begin(&c->writer, &head);
+    record_put_memory(&c->writer, &memory);
+    send(c);
+    c->memory[device + 1].sent_ns = now_ns;
+}
+
+static void send_samples(struct collector *c)
+{
+    if (!c->nvml)
+        return;
+    struct nvml_sample sample;
+    while (nvml_take(c->nvml, &sample)) {
+        struct record_header head = header(c, RECORD_DEVICE, sample.device, sample.time_ns);
+        record_begin(&c->writer, &head);
+        record_put_device(&c->writer, &sample.values);
+        send(c);
+    }
+}
+
+static void window_close(struct collector *c, int64_t now_ns)
+{
+    if (!window_empty(&c->window)) {
+        struct record_header head = header(c, RECORD_WINDOW, c->device, now_ns);
+        window_encode(&c->window, &head, c->source, &c->writer);
+        send(c);
+    }
+    window_clear(&c->window, now_ns);
+}
+
+/* Close the window and send what goes with it. `final`: everything that waits must go too. */
+static void round_up(struct collector *c, int64_t now_ns, bool final)
+{
+    if (!c->in_step)
+        gpu_collect(c, final);
+    else if (c->source == TIMING_CLOCK)
+        commit_layers(c, false);
+    window_close(c, now_ns);
+    if (c->plan_device_known && now_ns - c->last_end_ns < AWAKE_NS)
+        send_memory(c, c->device, now_ns);
+    send_samples(c);
+}
+
+/* Everything of finished steps leaves now; waits for the GPU's records at most `limit_ns` */
+static void drain(struct collector *c, int64_t limit_ns)
+{
+    step_settle(c);
+    if (c->join && !c->in_step) {
+        int64_t until = clock_now_ns() + limit_ns;
+        gpu_collect(c, false);
+        for (int i = 0; i < 4 && gpu_join_waiting(c->join) > 0; i++) {
+            int64_t left = until - clock_now_ns();
+            if (left <= 0 || !c->trace->flush(c->trace->context, left))
+                break;
+            gpu_collect(c, false);
+        }
+    }
+    round_up(c, clock_now_ns(), true);
+}
+
+/* ---------------------------------------------------------------- observer */
+
+static void on_step_begin(void *context, uint64_t step, int64_t start_ns)
+{
+    struct collector *c = context;
+    step_settle(c);
+    step_clear(c); /* of a step that was interrupted */
+    c->in_step = true;
+    c->step_start_ns = start_ns;
+    c->newest_op = -1;
+    if (c->window.totals.begin_ns == 0 ||
+        (window_empty(&c->window) && start_ns - c->window.totals.begin_ns > WINDOW_NS))
+        c->window.totals.begin_ns = start_ns;
+    if (c->source != TIMING_CUPTI)
+        return;
+    c->step = step;
+    c->joining = gpu_join_begin(c->join, step, start_ns);
+    c->trace->push(c->trace->context, gpu_tag(step, GPU_OP_NONE));
+    add_interval(c, LEDGER_PROFILER, start_ns, clock_now_ns());
+}
+
+static void on_step_end(void *context, uint64_t step, int64_t end_ns)
+{
+    struct collector *c = context;
+    (void)step;
+    if (!c->in_step)
+        return;
+    if (c->source == TIMING_CUPTI)
+        c->trace->pop(c->trace->context);
+    c->in_step = false;
+    step_finish(c, end_ns);
+    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS || window_full(&c->window))
+        round_up(c, end_ns, false);
+}
+
+static void on_op_begin(void *context, int op)
+{
+    struct collector *c = context;
+    int64_t start_ns = clock_now_ns();
+    c->trace->push(c->trace->context, gpu_tag(c->step, op));
+    add_interval(c, LEDGER_PROFILER, start_ns, clock_now_ns());
+}
+
+static void on_op_end(void *context, int op, enum interval_class class, int64_t start_ns,
+                      int64_t end_ns)
+{
+    struct collector *c = context;
+    if (c->source == TIMING_CUPTI)
+        c->trace->pop(c->trace->context);
+    add_interval(c, (enum ledger_class) class, start_ns, end_ns);
+    if (op > c->newest_op)
+        c->newest_op = op;
+    if (c->source == TIMING_CLOCK && class == INTERVAL_KERNEL) {
+        struct step_layer *row = step_layer(c, op);
+        if (row) {
+            row->timed = true;
+            row->duration_ns += end_ns - start_ns;
+        }
+    }
+    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS)
+        round_up(c, end_ns, false);
+    add_interval(c, LEDGER_PROFILER, end_ns, clock_now_ns());
+}
+
+static void on_interval(void *context, enum interval_class class, int op, uint64_t bytes,
+                        int64_t start_ns, int64_t end_ns)
+{
+    (void)op;
+    (void)bytes;
+    add_interval(context, (enum ledger_class) class, start_ns, end_ns);
+}
+
+static void on_device_time(void *context, int op, int64_t duration_ns)
+{
+    struct collector *c = context;
+    struct step_layer *row = step_layer(c, op);
+    if (!row)
+        return;
+    row->timed = true;
+    row->duration_ns += duration_ns;
+}
+
+static void on_launches(void *context, int op, uint32_t kernels)
+{
+    struct collector *c = context;
+    c->step_kernels += kernels;
+    if (c->source == TIMING_CUPTI)
+        return; /* CUPTI's own count is shown; ours says when all have come */
+    struct step_layer *row = step_layer(c, op);
+    if (!row)
+        return;
+    row->kernels += kernels;
+    row->kernels_known = true;
+}
+
+static int device_parse(const char *name)
+{
+    if (strncmp(name, "gpu:", 4) == 0) {
+        long number = strtol(name + 4, NULL, 10);
+        if (number >= 0 && number < COLLECTOR_DEVICES - 1)
+            return (int)number;
+    }
+    return RECORD_CPU;
+}
+
+static void on_memory(void *context, const char *device, enum memory_category category,
+                      uint64_t bytes_now)
+{
+    struct collector *c = context;
+    int index = device_parse(device);
+    struct memory_state *state = &c->memory[index + 1];
+    if (index != RECORD_CPU) {
+        c->gpu_touched = true;
+        if (c->trace && category != MEMORY_CONTEXT && category != MEMORY_IDLE)
+            c->trace->ours(c->trace->context, (int64_t)(bytes_now - state->bytes[category]));
+    }
+    state->known |= 1u << category;
+    state->bytes[category] = bytes_now;
+    int64_t now_ns = clock_now_ns();
+    /* weights arrive in hundreds of pieces: what is skipped here goes with the next window */
+    if (now_ns - state->sent_ns > WINDOW_NS / 10)
+        send_memory(c, index, now_ns);
+    else
+        state->sent_ns = 0;
+}
+
+static void choose_callbacks(struct collector *c)
+{
+    bool on = c->source != TIMING_OFF;
+    struct observer *o = &c->observer;
+    *o = (struct observer){
+        .context = c,
+        .plan = collector_on_plan,
+        .segment = collector_on_segment,
+        .step_begin = on_step_begin,
+        .step_end = on_step_end,
+        .op_begin = c->source == TIMING_CUPTI ? on_op_begin : NULL,
+        .op_end = on ? on_op_end : NULL,
+        .interval = on ? on_interval : NULL,
+        .device_time = c->source == TIMING_EVENTS ? on_device_time : NULL,
+        .launches = on ? on_launches : NULL,
+        .memory = on_memory,
+    };
+}
+
+static enum timing_source source_for(const struct collector *c, int device)
+{
+    if (c->profile == PROFILE_OFF)
+        return TIMING_OFF;
+    if (device == RECORD_CPU || c->profile == PROFILE_CLOCK)
+        return TIMING_CLOCK;
+    if (c->trace && (c->profile == PROFILE_AUTO || c->profile == PROFILE_CUPTI))
+        return TIMING_CUPTI;
+    return TIMING_EVENTS;
+}
+
+void collector_choose(struct collector *c)
+{
+    c->source = source_for(c, c->device);
+    if (c->source == TIMING_CUPTI && !c->join)
+        c->join = gpu_join_new(c->trace);
+    choose_callbacks(c);
+}
+
+/* Which layer each op counts for, and room for everything a step brings */
+static void map_ops(struct collector *c, const struct graph *graph)
+{
+    free(c->op_layer);
+    free(c->last_op);
+    free(c->step_layers);
+    free(c->touched);
+    c->op_count = graph ? graph->op_count : 0;
+    size_t layers = graph ? graph->model->layer_count : 0;
+    c->op_layer = xcalloc(c->op_count + 1, sizeof *c->op_layer);
+    c->last_op = xcalloc(layers + 1, sizeof *c->last_op);
+    c->step_layers = xcalloc(layers + 1, sizeof *c->step_layers);
+    c->touched = xcalloc(layers + 1, sizeof *c->touched);
+    c->touched_count = 0;
+    for (size_t i = 0; i < c->op_count; i++) {
+        int layer = graph->ops[i].layer;
+        c->op_layer[i] = layer >= 0 && (size_t)layer < layers ? layer : -1;
+        if (c->op_layer[i] >= 0)
+            c->last_op[layer] = (int)i;
+    }
+    size_t wanted = c->op_count * 4 + 256;
+    if (wanted > c->interval_capacity) {
+        c->interval_capacity = wanted;
+        c->intervals = xrealloc(c->intervals, wanted * sizeof *c->intervals);
+    }
+    window_resize(&c->window, layers);
+}
+
+void collector_on_plan(void *context, const char *device, const struct graph *graph,
+                       const char *const *impls)
+{
+    struct collector *c = context;
+    (void)impls;
+    c->in_step = false;
+    drain(c, FLUSH_LIMIT_NS / 4);
+    step_clear(c);
+    c->plan_device_known = device != NULL && graph != NULL;
+    c->device = device ? device_parse(device) : RECORD_CPU;
+    c->gpu_touched = c->gpu_touched || c->device != RECORD_CPU;
+    c->batch = graph && graph->batch > 0 ? (uint64_t)graph->batch : 0;
+    c->last_end_ns = 0;
+    map_ops(c, graph);
+    window_clear(&c->window, clock_now_ns());
+    collector_choose(c);
+    if (c->device != RECORD_CPU && !c->nvml)
+        c->nvml = nvml_open(NULL);
+    if (c->plan_device_known)
+        send_memory(c, c->device, clock_now_ns());
+}
+
+void collector_on_segment(void *context, uint32_t segment)
+{
+    struct collector *c = context;
+    drain(c, FLUSH_LIMIT_NS);
+    c->segment = segment;
+    c->last_end_ns = 0;
+    window_clear(&c->window, clock_now_ns());
+}
+
+/* ---------------------------------------------------------------- hooks */
+
+static void hook_attach(void *context, bool (*emit)(void *, const void *, size_t),
+                        void *emit_context)
+{
+    struct collector *c = context;
+    c->emit = emit;
+    c->emit_context = emit_context;
+    if (c->unsent_note)
+        collector_note(c, c->unsent_note);
+    free(c->unsent_note);
+    c->unsent_note = NULL;
+}
+
+static const char *hook_timing_source(void *context, const char *device)
+{
+    const struct collector *c = context;
+    return timing_source_name(source_for(c, device ? device_parse(device) : c->device));
+}
+
+static void hook_tick(void *context)
+{
+    struct collector *c = context;
+    int64_t now_ns = clock_now_ns();
+    if (!c->in_step) {
+        step_settle(c);
+        gpu_collect(c, false);
+        collector_check_trace(c);
+    }
+    if (now_ns - c->window.totals.begin_ns >= WINDOW_NS)
+        round_up(c, now_ns, false);
+    for (int i = 0; i < COLLECTOR_DEVICES; i++) {
+        if (c->memory[i].known && c->memory[i].sent_ns == 0)
+            send_memory(c, i - 1, now_ns);
+    }
+    if (c->nvml)
+        nvml_sleep(c->nvml, now_ns - c->last_end_ns > AWAKE_NS);
+    if (c->in_step)
+        add_interval(c, LEDGER_PROFILER, now_ns, clock_now_ns());
+}
+
+static void hook_flush(void *context)
+{
+    drain(context, FLUSH_LIMIT_NS);
+}
+
+static void hook_close(void *context)
+{
+    struct collector *c = context;
+    drain(c, FLUSH_LIMIT_NS / 4);
+    collector_close_trace(c);
+    nvml_close(c->nvml);
+    c->nvml = NULL;
+    c->emit = NULL;
+}
+
+struct collector *collector_new(void)
+{
+    struct collector *c = xcalloc(1, sizeof *c);
+    c->device = RECORD_CPU;
+    c->profile = PROFILE_AUTO;
+    c->statm_fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    long page = sysconf(_SC_PAGESIZE);
+    long pages = sysconf(_SC_PHYS_PAGES);
+    c->page_bytes = page > 0 ? (uint64_t)page : 4096;
+    c->host_bytes = pages > 0 ? (uint64_t)pages * c->page_bytes : RECORD_UNKNOWN;
+    c->session = (uint32_t)((uint64_t)getpid() * 2654435761u ^ (uint64_t)clock_now_ns());
+    c->session += c->session == 0;
+    window_init(&c->window);
+    map_ops(c, NULL);
+    collector_choose(c);
+    c->hooks = (struct worker_hooks){
+        .context = c,
+        .observer = &c->observer,
+        .attach = hook_attach,
+        .configure = collector_configure,
+        .timing_source = hook_timing_source,
+        .tick = hook_tick,
+        .flush = hook_flush,
+        .close = hook_close,
+    };
+    return c;
+}
+
+const struct worker_hooks *collector_hooks(struct collector *collector)
+{
+    return &collector->hooks;
+}
+
+void collector_free(struct collector *collector)
+{
+    if (!collector)
+        return;
+    collector->emit = NULL;
+    collector_close_trace(collector);
+    nvml_close(collector->nvml);
+    gpu_join_free(collector->join);
+    window_free(&collector->window);
+    free(collector->unsent_note);
+    free(collector->op_layer);
+    free(collector->last_op);
+    free(collector->step_layers);
+    free(collector->touched);
+    free(collector->intervals);
+    free(collector->writer.data);
+    if (collector->statm_fd >= 0)
+        close(collector->statm_fd);
+    free(collector);
+}

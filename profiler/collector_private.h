@@ -1,0 +1,93 @@
+/* The collector's own state, shared by collector.c (observer, windows) and collector_source.c
+ * (which source of timing is used, and what is said when it is not the one asked for). */
+#ifndef LAYERTOP_PROFILER_COLLECTOR_PRIVATE_H
+#define LAYERTOP_PROFILER_COLLECTOR_PRIVATE_H
+
+#include "profiler/collector.h"
+#include "profiler/collector_window.h"
+#include "profiler/gpu_join.h"
+#include "profiler/nvml.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+
+#define COLLECTOR_DEVICES 65 /* the CPU and gpu:0..63 */
+
+enum profile_setting { PROFILE_AUTO, PROFILE_CUPTI, PROFILE_EVENTS, PROFILE_CLOCK, PROFILE_OFF };
+
+/* One layer in the present step. */
+struct step_layer {
+    int64_t duration_ns;
+    uint64_t kernels;
+    bool touched, timed, kernels_known;
+    bool committed; /* already counted as a step in the window */
+};
+
+struct memory_state {
+    uint64_t bytes[MEMORY_CATEGORY_COUNT];
+    unsigned known;  /* 1 << category */
+    int64_t sent_ns; /* 0: a change waits to be sent */
+};
+
+struct collector {
+    struct observer observer;
+    struct worker_hooks hooks;
+    bool (*emit)(void *context, const void *data, size_t bytes);
+    void *emit_context;
+    uint32_t session, lost;
+    struct record_writer writer;
+    struct window window;
+
+    enum profile_setting profile;
+    enum timing_source source; /* of the present plan */
+    bool gpu_touched;          /* a GPU context may exist: CUPTI can no longer come or go */
+    char raw_path[512];
+    bool trace_failed; /* CUPTI was wanted and could not be had */
+    char *unsent_note; /* said before the stream was attached */
+
+    int device;
+    bool plan_device_known;
+    uint32_t segment;
+    uint64_t batch;
+    size_t op_count;
+    int *op_layer; /* per op: model layer or -1 */
+    int *last_op;  /* per layer */
+
+    /* the present step */
+    bool in_step, step_open_to_events, joining;
+    uint64_t step;
+    int64_t step_start_ns, last_end_ns;
+    int newest_op;
+    struct step_layer *step_layers;
+    uint32_t *touched;
+    size_t touched_count;
+    struct ledger_interval *intervals;
+    size_t interval_count, interval_capacity, intervals_lost;
+    uint64_t step_kernels;
+
+    const struct gpu_trace *trace; /* NULL without CUPTI */
+    struct gpu_join *join;
+    struct gpu_losses losses; /* as told in windows so far */
+    struct nvml *nvml;
+
+    struct memory_state memory[COLLECTOR_DEVICES]; /* index device + 1 */
+    int statm_fd;
+    uint64_t page_bytes, host_bytes;
+};
+
+/* collector.c */
+void collector_on_plan(void *context, const char *device, const struct graph *graph,
+                       const char *const *impls);
+void collector_on_segment(void *context, uint32_t segment);
+/* Choose the source of timing and the observer's callbacks for the present plan and settings. */
+void collector_choose(struct collector *collector);
+void collector_note(struct collector *collector, const char *text);
+
+/* collector_source.c */
+bool collector_configure(void *context, const char *key, const json_t *value, bool *restart,
+                         struct error *error);
+/* Has CUPTI given up? Then fall back and say so. */
+void collector_check_trace(struct collector *collector);
+void collector_close_trace(struct collector *collector);
+
+#endif

@@ -1,0 +1,137 @@
+/* Which source times the ops: CUPTI, device events or the host clock. */
+#include "profiler/collector_private.h"
+
+#include "profiler/cupti.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const profile_names[] = {"auto", "cupti", "events", "clock", "off"};
+
+static bool profile_parse(const char *text, enum profile_setting *out)
+{
+    for (size_t i = 0; text && i < sizeof profile_names / sizeof profile_names[0]; i++) {
+        if (strcmp(text, profile_names[i]) == 0) {
+            *out = (enum profile_setting)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static bool wants_cupti(enum profile_setting profile)
+{
+    return profile == PROFILE_AUTO || profile == PROFILE_CUPTI;
+}
+
+/* Open CUPTI. Where there is no NVIDIA driver at all, auto does not even look for it. */
+static bool open_trace(struct collector *c, struct error *error)
+{
+    if (c->trace)
+        return true;
+    struct error why = {.code = ERROR_NONE};
+    c->trace = cupti_open(NULL, c->raw_path[0] ? c->raw_path : NULL, &why);
+    if (c->trace)
+        return true;
+    c->trace_failed = true;
+    if (error)
+        *error = why;
+    return false;
+}
+
+static bool configure_profile(struct collector *c, const json_t *value, bool *restart,
+                              struct error *error)
+{
+    enum profile_setting wanted;
+    if (!profile_parse(json_string_value(value), &wanted)) {
+        error_set(error, ERROR_VALUE, "set profile",
+                  "the value must be auto, cupti, events, clock "
+                  "or off");
+        return error_hint(error, "set profile auto");
+    }
+    bool change = wants_cupti(wanted) != (c->trace != NULL);
+    if (change && c->gpu_touched && (c->trace || !c->trace_failed)) {
+        /* CUPTI must be there before the GPU context is, and cannot leave while it lives */
+        *restart = true;
+        c->profile = wanted;
+        return true;
+    }
+    if (wants_cupti(wanted)) {
+        struct error why = {.code = ERROR_NONE};
+        if (!open_trace(c, &why) && wanted == PROFILE_CUPTI) {
+            if (error)
+                *error = why;
+            return false;
+        }
+        if (!c->trace && why.code == ERROR_CUPTI && cupti_driver_present()) {
+            char *text = xasprintf("CUPTI is not used, kernels are timed with events: %s", why.why);
+            collector_note(c, text);
+            free(text);
+        }
+    } else if (c->trace) {
+        c->hooks.flush(c);
+        collector_close_trace(c);
+    }
+    c->hooks.flush(c); /* what was timed so far keeps its source's name */
+    c->profile = wanted;
+    collector_choose(c);
+    return true;
+}
+
+static bool configure_raw(struct collector *c, const json_t *value, bool *restart,
+                          struct error *error)
+{
+    const char *path = json_string_value(value);
+    if (value && !json_is_null(value) && !path)
+        return error_set(error, ERROR_VALUE, "set raw", "the value must be a file name or null");
+    if (path && strlen(path) >= sizeof c->raw_path)
+        return error_set(error, ERROR_VALUE, "set raw", "the file name is too long");
+    snprintf(c->raw_path, sizeof c->raw_path, "%s", path ? path : "");
+    if (!c->trace)
+        return true;
+    if (c->gpu_touched) {
+        *restart = true;
+        return true;
+    }
+    collector_close_trace(c);
+    if (!open_trace(c, error))
+        return false;
+    collector_choose(c);
+    return true;
+}
+
+bool collector_configure(void *context, const char *key, const json_t *value, bool *restart,
+                         struct error *error)
+{
+    struct collector *c = context;
+    *restart = false;
+    if (strcmp(key, "profile") == 0)
+        return configure_profile(c, value, restart, error);
+    if (strcmp(key, "raw") == 0)
+        return configure_raw(c, value, restart, error);
+    return error_set(error, ERROR_UNKNOWN_COMMAND, key, "the profiler has no such setting");
+}
+
+void collector_close_trace(struct collector *c)
+{
+    gpu_join_free(c->join);
+    c->join = NULL;
+    if (c->trace)
+        c->trace->close(c->trace->context);
+    c->trace = NULL;
+    c->losses = (struct gpu_losses){0, 0, 0};
+}
+
+void collector_check_trace(struct collector *c)
+{
+    char why[512];
+    if (!c->trace || c->trace->alive(c->trace->context, why, sizeof why))
+        return;
+    c->trace_failed = true;
+    collector_close_trace(c);
+    collector_choose(c);
+    char *text =
+        xasprintf("CUPTI stopped, kernels are timed with events from the next plan on: %s", why);
+    collector_note(c, text);
+    free(text);
+}

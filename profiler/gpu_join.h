@@ -1,0 +1,42 @@
+/* Steps whose GPU work is still on its way: host intervals wait here until the kernels and copies
+ * of the same step have come, then both make one ledger. Private to the collector; engine thread.
+ *
+ * A step is complete when a flush that began after its end has ended and as many kernels came as
+ * the engine launched; or, where counts differ, after two more flushes.
+ */
+#ifndef LAYERTOP_PROFILER_GPU_JOIN_H
+#define LAYERTOP_PROFILER_GPU_JOIN_H
+
+#include "profiler/gpu_trace.h"
+#include "profiler/ledger.h"
+
+#define GPU_JOIN_STEPS 4096 /* more steps than that in flight are not traced, and counted */
+
+struct gpu_join;
+struct gpu_join *gpu_join_new(const struct gpu_trace *trace);
+void gpu_join_free(struct gpu_join *join);
+
+/* A step begins / ended. false: no room, the step is not traced. gpu_join_end() copies the
+ * intervals. A step that never ends is dropped by the next begin. */
+bool gpu_join_begin(struct gpu_join *join, uint64_t step, int64_t start_ns);
+void gpu_join_end(struct gpu_join *join, int64_t end_ns, const struct ledger_interval *intervals,
+                  size_t count, uint64_t expected_kernels);
+
+/* Take what the source has and sort it into the waiting steps. */
+void gpu_join_drain(struct gpu_join *join);
+
+struct gpu_joined {
+    int64_t wall_ns;
+    struct ledger_split split;
+    uint64_t kernels, copies, untagged;
+};
+/* The oldest step if it is complete (or anyhow, if `force`): calls `add` for each kernel of it that
+ * has an op, fills *out and removes it. false if there is none. */
+bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
+                   void (*add)(void *context, int op, int64_t duration_ns), void *context);
+/* Steps that ended and wait. */
+size_t gpu_join_waiting(const struct gpu_join *join);
+/* Events that came for no waiting step, since the start. */
+uint64_t gpu_join_late(const struct gpu_join *join);
+
+#endif

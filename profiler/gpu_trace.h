@@ -1,0 +1,70 @@
+/* What the collector needs of a source of GPU activity: one table of function pointers, so that
+ * CUPTI, a mock of it, and none at all look alike.
+ *
+ * The engine thread calls everything here. Kernels and copies arrive late, unordered between
+ * flushes, from the source's own thread; gpu_trace_take() hands them over in a queue. Times are
+ * clock_now_ns().
+ */
+#ifndef LAYERTOP_PROFILER_GPU_TRACE_H
+#define LAYERTOP_PROFILER_GPU_TRACE_H
+
+#include "engine/error.h"
+#include <stdint.h>
+
+#define GPU_OP_NONE (-1)
+
+/* The tag under which work is launched: the step's low 32 bits and the op (-1 outside ops). It is
+ * what CUPTI carries as external correlation id. Never 0: that means "no tag". */
+static inline uint64_t gpu_tag(uint64_t step, int op)
+{
+    return (step & 0xffffffff) << 32 | ((uint64_t)(uint32_t)(op + 2) & 0xffffffff);
+}
+static inline uint32_t gpu_tag_step(uint64_t tag)
+{
+    return (uint32_t)(tag >> 32);
+}
+static inline int gpu_tag_op(uint64_t tag)
+{
+    return (int)(uint32_t)tag - 2;
+}
+
+enum gpu_event_kind { GPU_EVENT_KERNEL, GPU_EVENT_COPY };
+
+/* A kernel or a copy (memset counts as a copy: it moves bytes and computes nothing). */
+struct gpu_event {
+    uint64_t tag; /* 0: could not be joined; then only its time says which step it is of */
+    int64_t start_ns, end_ns;
+    enum gpu_event_kind kind;
+    uint64_t bytes;
+};
+
+/* Losses since the source was opened. */
+struct gpu_losses {
+    uint64_t dropped;   /* records the source could not keep */
+    uint64_t unmatched; /* kernels and copies whose launch was never found */
+    uint64_t untimed;   /* records without timestamps */
+};
+
+struct gpu_trace {
+    void *context;
+    /* Start of an op (or of a step, with op -1): work launched from now on belongs to `tag`. */
+    void (*push)(void *context, uint64_t tag);
+    void (*pop)(void *context);
+    /* Move up to `capacity` events out; returns how many. */
+    size_t (*take)(void *context, struct gpu_event *events, size_t capacity);
+    /* Counts flushes that ran from start to end. Work that was complete when a flush began is in
+     * the queue when it has ended (in all but rare cases by the next one). */
+    uint64_t (*flushes)(void *context);
+    /* Ask for a flush now and wait for it, at most `limit_ns`; false if it did not end in time. */
+    bool (*flush)(void *context, int64_t limit_ns);
+    void (*losses)(void *context, struct gpu_losses *out);
+    /* Bytes of device memory that others than our allocator hold in this process; UINT64_MAX if not
+     * known. `ours` tells of a change of our own. */
+    uint64_t (*library_bytes)(void *context);
+    void (*ours)(void *context, int64_t delta_bytes);
+    /* False once the source has failed for good; `why` (size bytes) then says why. */
+    bool (*alive)(void *context, char *why, size_t size);
+    void (*close)(void *context);
+};
+
+#endif

@@ -1,0 +1,239 @@
+/* The NVML sampler: see nvml.h. */
+#include "profiler/nvml.h"
+
+#include "engine/clock.h"
+
+#include <dlfcn.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define PERIOD_NS     200000000
+#define QUEUE         256
+#define DEVICES_MAX   64
+#define PROCESSES_MAX 128
+
+#define CLOCK_SM        1 /* NVML_CLOCK_SM */
+#define TEMPERATURE_GPU 0 /* NVML_TEMPERATURE_GPU */
+
+/* Shared by the thread and its owner; whoever leaves last frees it */
+struct nvml {
+    struct nvml_api api;
+    void *library;
+    pthread_mutex_t lock; /* held for copying only, never across a call into NVML */
+    pthread_cond_t wake;
+    struct nvml_sample queue[QUEUE];
+    size_t head, count;
+    bool stop, asleep, ended;
+    atomic_int owners;
+};
+
+static void nvml_release(struct nvml *nvml)
+{
+    if (atomic_fetch_sub(&nvml->owners, 1) != 1)
+        return;
+    pthread_mutex_destroy(&nvml->lock);
+    pthread_cond_destroy(&nvml->wake);
+    free(nvml);
+}
+
+static float known(int result, double value)
+{
+    return result == 0 ? (float)value : NAN;
+}
+
+static void sample_device(const struct nvml_api *api, void *device, struct record_device *out)
+{
+    unsigned clock = 0, temperature = 0, power = 0;
+    struct nvml_utilization utilization = {0, 0};
+    struct nvml_memory memory = {0, 0, 0};
+    unsigned long long throttle = 0;
+    *out = (struct record_device){.used = RECORD_UNKNOWN,
+                                  .total = RECORD_UNKNOWN,
+                                  .ours = RECORD_UNKNOWN,
+                                  .throttle = RECORD_UNKNOWN};
+    out->clock_mhz = known(api->clock ? api->clock(device, CLOCK_SM, &clock) : -1, clock);
+    out->temperature_c =
+        known(api->temperature ? api->temperature(device, TEMPERATURE_GPU, &temperature) : -1,
+              temperature);
+    out->power_w = known(api->power ? api->power(device, &power) : -1, power * 1e-3);
+    out->util = known(api->utilization ? api->utilization(device, &utilization) : -1,
+                      utilization.gpu * 0.01);
+    if (api->memory && api->memory(device, &memory) == 0) {
+        out->used = memory.used;
+        out->total = memory.total;
+    }
+    struct nvml_process infos[PROCESSES_MAX];
+    unsigned count = PROCESSES_MAX;
+    if (api->processes && api->processes(device, &count, infos) == 0) {
+        for (unsigned i = 0; i < count && i < PROCESSES_MAX; i++) {
+            /* in a container the driver may know us by another pid, or not say how much */
+            if (infos[i].pid == (unsigned)getpid() && infos[i].used_bytes != ~0ull)
+                out->ours = infos[i].used_bytes;
+        }
+    }
+    if (api->throttle && api->throttle(device, &throttle) == 0)
+        out->throttle = throttle;
+}
+
+/* Sleep until the next sample is due; false when the thread must end */
+static bool wait_turn(struct nvml *nvml)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += PERIOD_NS;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&nvml->lock);
+    while (!nvml->stop && nvml->asleep)
+        pthread_cond_wait(&nvml->wake, &nvml->lock);
+    while (!nvml->stop && pthread_cond_timedwait(&nvml->wake, &nvml->lock, &until) == 0 &&
+           !nvml->asleep)
+        continue;
+    bool go = !nvml->stop;
+    pthread_mutex_unlock(&nvml->lock);
+    return go;
+}
+
+static void *sampler(void *argument)
+{
+    struct nvml *nvml = argument;
+    unsigned count = 0;
+    void *devices[DEVICES_MAX] = {NULL};
+    if (nvml->api.init() == 0 && nvml->api.device_count(&count) == 0) {
+        count = count < DEVICES_MAX ? count : DEVICES_MAX;
+        for (unsigned i = 0; i < count; i++) {
+            if (nvml->api.device_by_index(i, &devices[i]) != 0)
+                devices[i] = NULL;
+        }
+        do {
+            for (unsigned i = 0; i < count; i++) {
+                if (!devices[i])
+                    continue;
+                struct nvml_sample sample = {.device = (int)i};
+                sample_device(&nvml->api, devices[i], &sample.values);
+                sample.time_ns = clock_now_ns();
+                pthread_mutex_lock(&nvml->lock);
+                if (nvml->count == QUEUE) { /* nobody listens: the newest ones matter */
+                    nvml->head = (nvml->head + 1) % QUEUE;
+                    nvml->count--;
+                }
+                nvml->queue[(nvml->head + nvml->count++) % QUEUE] = sample;
+                pthread_mutex_unlock(&nvml->lock);
+            }
+        } while (wait_turn(nvml));
+        if (nvml->api.shutdown)
+            nvml->api.shutdown();
+    }
+    pthread_mutex_lock(&nvml->lock);
+    nvml->ended = true;
+    pthread_cond_broadcast(&nvml->wake);
+    pthread_mutex_unlock(&nvml->lock);
+    nvml_release(nvml);
+    return NULL;
+}
+
+/* POSIX hands out functions as data pointers; a union says so without a cast */
+static bool resolve(void *library, const char *name, void *slot)
+{
+    void *address = dlsym(library, name);
+    memcpy(slot, &address, sizeof address);
+    return address != NULL;
+}
+
+static bool api_load(struct nvml *nvml)
+{
+    void *library = dlopen("libnvidia-ml.so.1", RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return false;
+    struct nvml_api *api = &nvml->api;
+    bool whole = resolve(library, "nvmlInit_v2", &api->init) &&
+                 resolve(library, "nvmlDeviceGetCount_v2", &api->device_count) &&
+                 resolve(library, "nvmlDeviceGetHandleByIndex_v2", &api->device_by_index);
+    resolve(library, "nvmlShutdown", &api->shutdown);
+    resolve(library, "nvmlDeviceGetClockInfo", &api->clock);
+    resolve(library, "nvmlDeviceGetTemperature", &api->temperature);
+    resolve(library, "nvmlDeviceGetPowerUsage", &api->power);
+    resolve(library, "nvmlDeviceGetUtilizationRates", &api->utilization);
+    resolve(library, "nvmlDeviceGetMemoryInfo", &api->memory);
+    resolve(library, "nvmlDeviceGetComputeRunningProcesses_v3", &api->processes);
+    if (!resolve(library, "nvmlDeviceGetCurrentClocksEventReasons", &api->throttle))
+        resolve(library, "nvmlDeviceGetCurrentClocksThrottleReasons", &api->throttle);
+    if (!whole)
+        dlclose(library);
+    return whole;
+}
+
+struct nvml *nvml_open(const struct nvml_api *api)
+{
+    struct nvml *nvml = xcalloc(1, sizeof *nvml);
+    if (api) {
+        nvml->api = *api;
+    } else if (!api_load(nvml)) {
+        free(nvml);
+        return NULL;
+    }
+    pthread_mutex_init(&nvml->lock, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&nvml->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
+    atomic_init(&nvml->owners, 2);
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, sampler, nvml) != 0) {
+        atomic_store(&nvml->owners, 1);
+        nvml_release(nvml);
+        return NULL;
+    }
+    pthread_detach(thread);
+    return nvml;
+}
+
+bool nvml_take(struct nvml *nvml, struct nvml_sample *sample)
+{
+    pthread_mutex_lock(&nvml->lock);
+    bool any = nvml->count > 0;
+    if (any) {
+        *sample = nvml->queue[nvml->head];
+        nvml->head = (nvml->head + 1) % QUEUE;
+        nvml->count--;
+    }
+    pthread_mutex_unlock(&nvml->lock);
+    return any;
+}
+
+void nvml_sleep(struct nvml *nvml, bool asleep)
+{
+    pthread_mutex_lock(&nvml->lock);
+    if (nvml->asleep != asleep) {
+        nvml->asleep = asleep;
+        pthread_cond_broadcast(&nvml->wake);
+    }
+    pthread_mutex_unlock(&nvml->lock);
+}
+
+void nvml_close(struct nvml *nvml)
+{
+    if (!nvml)
+        return;
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += 100000000;
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&nvml->lock);
+    nvml->stop = true;
+    pthread_cond_broadcast(&nvml->wake);
+    while (!nvml->ended && pthread_cond_timedwait(&nvml->wake, &nvml->lock, &until) == 0)
+        continue;
+    pthread_mutex_unlock(&nvml->lock);
+    nvml_release(nvml);
+}

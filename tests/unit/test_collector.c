@@ -1,0 +1,376 @@
+/* The collector from end to end: a made-up graph and a scripted sequence of observer calls go in at
+ * one end, the store answers at the other. */
+#include "engine/clock.h"
+#include "profiler/collector.h"
+#include "profiler/records.h"
+#include "profiler/store.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define MS INT64_C(1000000)
+
+/* Four layers: input (no op), conv (ops 0 and 2: shared), relu fused into conv, dense (op 1). */
+static struct model_layer model_layers[4];
+static struct model model = {.layers = model_layers, .layer_count = 4};
+static struct op ops[3] = {{.layer = 1}, {.layer = 3}, {.layer = 1}};
+static struct graph graph = {.model = &model, .batch = 8, .ops = ops, .op_count = 3};
+
+static const char *const model_text =
+    "{\"layers\": [{\"name\": \"in\", \"class\": \"InputLayer\", \"parameters\": 0},"
+    "{\"name\": \"conv\", \"class\": \"Conv2D\", \"parameters\": 10},"
+    "{\"name\": \"relu\", \"class\": \"ReLU\", \"parameters\": 0},"
+    "{\"name\": \"dense\", \"class\": \"Dense\", \"parameters\": 20}]}";
+static const char *const plan_text =
+    "{\"device\": \"cpu\", \"batch\": 8, \"precision\": \"fp32\", \"fusion\": true, \"layers\": ["
+    "{\"layer\": 0, \"name\": \"in\", \"flops\": 0, \"bytes\": 0, \"output_shape\": \"(8, 4)\"},"
+    "{\"layer\": 1, \"name\": \"conv\", \"flops\": 100, \"bytes\": 50, \"impl\": \"onednn\","
+    " \"fused\": [\"relu\"]},"
+    "{\"layer\": 2, \"name\": \"relu\", \"fused_into\": \"conv\", \"flops\": 0, \"bytes\": 0},"
+    "{\"layer\": 3, \"name\": \"dense\", \"flops\": 7, \"bytes\": 9, \"impl\": \"onednn\"}]}";
+
+struct bench {
+    struct collector *collector;
+    const struct worker_hooks *hooks;
+    struct store *store;
+    int frames;
+    bool refuse;
+    int64_t now;
+};
+
+static bool emit(void *context, const void *data, size_t bytes)
+{
+    struct bench *bench = context;
+    struct error error = {.code = ERROR_NONE};
+    if (bench->refuse)
+        return false;
+    bench->frames++;
+    if (!store_feed(bench->store, data, bytes, &error))
+        fail_msg("%s", error.why);
+    return true;
+}
+
+static const struct observer *observer(const struct bench *bench)
+{
+    return bench->hooks->observer;
+}
+
+static void feed_json(struct store *store, void (*feed)(struct store *, const json_t *),
+                      const char *text)
+{
+    json_t *json = json_loads(text, 0, NULL);
+    assert_non_null(json);
+    feed(store, json);
+    json_decref(json);
+}
+
+static int setup(void **state)
+{
+    struct bench *bench = calloc(1, sizeof *bench);
+    bench->store = store_new();
+    bench->collector = collector_new();
+    bench->hooks = collector_hooks(bench->collector);
+    bench->hooks->attach(bench->hooks->context, emit, bench);
+    feed_json(bench->store, store_model, model_text);
+    feed_json(bench->store, store_plan, plan_text);
+    observer(bench)->plan(observer(bench)->context, "cpu", &graph, NULL);
+    bench->now = clock_now_ns();
+    *state = bench;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct bench *bench = *state;
+    bench->hooks->close(bench->hooks->context);
+    collector_free(bench->collector);
+    store_free(bench->store);
+    free(bench);
+    return 0;
+}
+
+/* One step: 1 ms before the first op, ops of the given lengths with 0.1 ms between, 0.5 ms after */
+static void step(struct bench *bench, uint64_t number, const int64_t *op_ns)
+{
+    const struct observer *o = observer(bench);
+    int64_t t = bench->now;
+    o->step_begin(o->context, number, t);
+    t += 1 * MS;
+    for (int op = 0; op < 3; op++) {
+        if (o->op_begin)
+            o->op_begin(o->context, op);
+        if (o->op_end)
+            o->op_end(o->context, op, INTERVAL_KERNEL, t, t + op_ns[op]);
+        if (o->launches)
+            o->launches(o->context, op, 1);
+        t += op_ns[op] + MS / 10;
+    }
+    t += MS / 2 - MS / 10;
+    o->step_end(o->context, number, t);
+    bench->now = t;
+}
+
+static void layers_sum_over_ops_and_steps(void **state)
+{
+    struct bench *bench = *state;
+    observer(bench)->segment(observer(bench)->context, 7);
+    for (int i = 0; i < 10; i++)
+        step(bench, (uint64_t)i, (const int64_t[]){2 * MS, 3 * MS, (4 + i) * MS});
+    bench->hooks->flush(bench->hooks->context);
+
+    const struct store_segment *segment = store_segment_get(bench->store, 7);
+    assert_non_null(segment);
+    assert_int_equal(segment->steps, 10);
+    assert_int_equal(segment->layer_count, 4);
+    assert_string_equal(segment->timing_source, "clock");
+    assert_int_equal(segment->dropped_records, 0);
+    /* conv: 2 + 4 + i ms, mean 6 + 4.5 */
+    assert_int_equal(segment->layers[1].count, 10);
+    assert_true(fabs(segment->layers[1].mean - 10.5) < 1e-6);
+    assert_true(fabs(segment->layers[1].sum - 105) < 1e-6);
+    assert_true(fabs(segment->layers[1].min - 6) < 1e-6);
+    assert_true(fabs(segment->layers[1].max - 15) < 1e-6);
+    assert_true(fabs(segment->layers[1].p50 / 10 - 1) < 0.03);
+    assert_true(fabs(segment->layers[3].mean - 3) < 1e-6);
+    assert_true(fabs(segment->kernels[1] - 2) < 1e-9);
+    assert_int_equal(segment->layers[0].count, 0);
+    assert_true(isnan(segment->layers[0].mean));
+    assert_int_equal(segment->layers[2].count, 0);
+    /* the ledger: wall = 1 + (2 + 3 + 8.5) + 0.2 + 0.5, kernel 13.5, of which wall - traced is not
+     * explained; gap and profiler share the 0.1 ms between ops */
+    const struct ledger *ledger = &segment->ledger;
+    assert_int_equal(ledger->steps, 10);
+    assert_true(fabs(ledger->wall_ms - 15.2) < 1e-6);
+    assert_true(fabs(ledger->class_ms[LEDGER_KERNEL] - 13.5) < 1e-6);
+    double sum = ledger->unexplained_ms;
+    for (int i = 0; i < LEDGER_CLASS_COUNT; i++)
+        sum += ledger->class_ms[i];
+    assert_true(fabs(sum - ledger->wall_ms) < 1e-6);
+}
+
+static void live_rows_show_the_last_second(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 40; i++)
+        step(bench, (uint64_t)i, (const int64_t[]){10 * MS, 20 * MS, 10 * MS});
+    for (int i = 40; i < 100; i++)
+        step(bench, (uint64_t)i, (const int64_t[]){15 * MS, 20 * MS, 15 * MS});
+    bench->hooks->flush(bench->hooks->context);
+    struct store_layer row;
+    store_layer(bench->store, 1, &row);
+    assert_string_equal(row.label, "conv+relu");
+    assert_string_equal(row.impl, "onednn");
+    assert_int_equal(row.flops, 100);
+    assert_true(fabs(row.time_ms - 30) < 1e-6);
+    assert_true(fabs(row.share - 30 / (1 + 50 + 0.2 + 0.5)) < 1e-3);
+    assert_true(fabs(row.kernels - 2) < 1e-9);
+    assert_int_equal(row.total.count, 100);
+    assert_true(fabs(row.total.mean - 26) < 1e-6);
+    store_layer(bench->store, 2, &row);
+    assert_int_equal(row.fused_into, 1);
+    assert_true(isnan(row.time_ms));
+    store_layer(bench->store, 0, &row);
+    assert_true(isnan(row.time_ms));
+
+    struct ledger ledger;
+    store_ledger(bench->store, &ledger);
+    assert_in_range(ledger.steps, 15, 25);
+    assert_true(fabs(ledger.class_ms[LEDGER_KERNEL] - 50) < 1e-6);
+    struct summary wall;
+    store_wall(bench->store, &wall);
+    assert_int_equal(wall.count, 100);
+    assert_true(fabs(wall.max - 51.7) < 1e-4);
+    double rate = series_last(store_series_get(bench->store, SERIES_THROUGHPUT_CPU));
+    assert_true(fabs(rate - 8 / 0.0517) < 0.5);
+    assert_true(series_last(store_series_get(bench->store, SERIES_MEMORY_USED)) > 1e5);
+}
+
+static void a_long_step_shows_layers_before_it_ends(void **state)
+{
+    struct bench *bench = *state;
+    const struct observer *o = observer(bench);
+    int64_t t = bench->now;
+    o->step_begin(o->context, 1, t);
+    o->op_end(o->context, 0, INTERVAL_KERNEL, t, t + 300 * MS);
+    o->op_end(o->context, 1, INTERVAL_KERNEL, t + 300 * MS, t + 900 * MS);
+    struct store_layer row;
+    store_layer(bench->store, 3, &row);
+    assert_true(fabs(row.time_ms - 600) < 1e-6);
+    store_layer(bench->store, 1, &row);
+    assert_true(isnan(row.time_ms)); /* its second op is still to come */
+    o->op_end(o->context, 2, INTERVAL_KERNEL, t + 900 * MS, t + 1000 * MS);
+    /* a batch in slices runs an op again: the rest belongs to the same step */
+    o->op_end(o->context, 1, INTERVAL_KERNEL, t + 1000 * MS, t + 1200 * MS);
+    o->step_end(o->context, 1, t + 1200 * MS);
+    bench->hooks->flush(bench->hooks->context);
+    store_layer(bench->store, 1, &row);
+    assert_true(fabs(row.time_ms - 400) < 1e-6);
+    store_layer(bench->store, 3, &row);
+    assert_int_equal(row.total.count, 1);
+    assert_true(fabs(row.total.mean - 800) < 1e-6);
+}
+
+static void segments_do_not_mix(void **state)
+{
+    struct bench *bench = *state;
+    const struct observer *o = observer(bench);
+    const int64_t op_ns[] = {MS, MS, MS};
+    step(bench, 1, op_ns);
+    o->segment(o->context, 1);
+    step(bench, 2, op_ns);
+    step(bench, 3, op_ns);
+    o->segment(o->context, 2);
+    step(bench, 4, op_ns);
+    o->segment(o->context, 0);
+    assert_int_equal(store_segment_get(bench->store, 1)->steps, 2);
+    assert_int_equal(store_segment_get(bench->store, 2)->steps, 1);
+    assert_null(store_segment_get(bench->store, 3));
+    assert_null(store_segment_get(bench->store, 0));
+    struct ledger ledger;
+    store_ledger(bench->store, &ledger);
+    assert_int_equal(ledger.steps, 1);
+}
+
+static void an_interrupted_step_leaves_nothing(void **state)
+{
+    struct bench *bench = *state;
+    const struct observer *o = observer(bench);
+    o->step_begin(o->context, 1, bench->now);
+    o->op_end(o->context, 0, INTERVAL_KERNEL, bench->now, bench->now + 50 * MS);
+    bench->now += 60 * MS;
+    step(bench, 2, (const int64_t[]){MS, MS, MS});
+    bench->hooks->flush(bench->hooks->context);
+    struct store_layer row;
+    store_layer(bench->store, 1, &row);
+    assert_true(fabs(row.time_ms - 2) < 1e-6);
+}
+
+static void off_still_counts_steps(void **state)
+{
+    struct bench *bench = *state;
+    json_t *off = json_string("off");
+    bool restart = true;
+    struct error error = {.code = ERROR_NONE};
+    assert_true(bench->hooks->configure(bench->hooks->context, "profile", off, &restart, &error));
+    assert_false(restart);
+    json_decref(off);
+    assert_null(observer(bench)->op_begin);
+    assert_null(observer(bench)->op_end);
+    assert_string_equal(bench->hooks->timing_source(bench->hooks->context, "cpu"), "off");
+    observer(bench)->segment(observer(bench)->context, 5);
+    step(bench, 1, (const int64_t[]){MS, MS, MS});
+    bench->hooks->flush(bench->hooks->context);
+    const struct store_segment *segment = store_segment_get(bench->store, 5);
+    assert_int_equal(segment->steps, 1);
+    assert_int_equal(segment->ledger.steps, 0);
+    assert_int_equal(segment->layers[1].count, 0);
+    assert_string_equal(store_timing_source(bench->store), "off");
+}
+
+static void settings_are_checked(void **state)
+{
+    struct bench *bench = *state;
+    struct error error = {.code = ERROR_NONE};
+    bool restart;
+    json_t *wrong = json_string("fast");
+    assert_false(
+        bench->hooks->configure(bench->hooks->context, "profile", wrong, &restart, &error));
+    assert_int_equal(error.code, ERROR_VALUE);
+    assert_string_not_equal(error.hint, "");
+    json_decref(wrong);
+    json_t *automatic = json_string("auto");
+    assert_true(
+        bench->hooks->configure(bench->hooks->context, "profile", automatic, &restart, &error));
+    json_decref(automatic);
+    assert_string_equal(bench->hooks->timing_source(bench->hooks->context, "cpu"), "clock");
+}
+
+static void lost_frames_are_counted(void **state)
+{
+    struct bench *bench = *state;
+    const int64_t op_ns[] = {MS, MS, MS};
+    step(bench, 1, op_ns);
+    bench->hooks->flush(bench->hooks->context);
+    uint64_t before = store_dropped(bench->store);
+    bench->refuse = true;
+    step(bench, 2, op_ns);
+    bench->hooks->flush(bench->hooks->context);
+    bench->refuse = false;
+    step(bench, 3, op_ns);
+    bench->hooks->flush(bench->hooks->context);
+    assert_true(store_dropped(bench->store) > before);
+}
+
+static void memory_is_told_by_category(void **state)
+{
+    struct bench *bench = *state;
+    const struct observer *o = observer(bench);
+    o->memory(o->context, "cpu", MEMORY_WEIGHTS, 1000);
+    o->memory(o->context, "cpu", MEMORY_ACTIVATIONS, 2000);
+    o->memory(o->context, "gpu:0", MEMORY_ACTIVATIONS, 999999);
+    step(bench, 1, (const int64_t[]){MS, MS, MS});
+    bench->hooks->flush(bench->hooks->context);
+    assert_true(series_last(store_series_get(bench->store, SERIES_MEMORY_WEIGHTS)) == 1000);
+    assert_true(series_last(store_series_get(bench->store, SERIES_MEMORY_ACTIVATIONS)) == 2000);
+    assert_true(isnan(series_last(store_series_get(bench->store, SERIES_MEMORY_WORKSPACE))));
+}
+
+static void events_report_after_the_step(void **state)
+{
+    struct bench *bench = *state;
+    json_t *events = json_string("events");
+    bool restart;
+    assert_true(bench->hooks->configure(bench->hooks->context, "profile", events, &restart, NULL));
+    json_decref(events);
+    json_t *plan = json_loads(plan_text, 0, NULL);
+    json_object_set_new(plan, "device", json_string("gpu:0"));
+    store_plan(bench->store, plan);
+    json_decref(plan);
+    const struct observer *o = observer(bench);
+    o->plan(o->context, "gpu:0", &graph, NULL);
+    assert_string_equal(bench->hooks->timing_source(bench->hooks->context, "gpu:0"), "events");
+    bench->now = clock_now_ns();
+    o->segment(o->context, 3);
+    for (int i = 0; i < 3; i++) {
+        int64_t t = bench->now;
+        o->step_begin(o->context, (uint64_t)i, t);
+        for (int op = 0; op < 3; op++)
+            o->op_end(o->context, op, INTERVAL_LAUNCH, t + op * MS, t + op * MS + MS / 2);
+        o->step_end(o->context, (uint64_t)i, t + 10 * MS);
+        for (int op = 0; op < 3; op++)
+            o->device_time(o->context, op, (op + 1) * MS);
+        bench->now = t + 10 * MS;
+    }
+    bench->hooks->flush(bench->hooks->context);
+    const struct store_segment *segment = store_segment_on(bench->store, 3, "gpu:0");
+    assert_non_null(segment);
+    assert_null(store_segment_on(bench->store, 3, "cpu"));
+    assert_int_equal(segment->layers[1].count, 3);
+    assert_true(fabs(segment->layers[1].mean - 4) < 1e-6);
+    assert_true(fabs(segment->layers[3].mean - 2) < 1e-6);
+    assert_true(isnan(segment->ledger.class_ms[LEDGER_KERNEL]));
+    assert_true(fabs(segment->ledger.class_ms[LEDGER_LAUNCH] - 1.5) < 0.01);
+    assert_true(series_last(store_series_get(bench->store, SERIES_THROUGHPUT_GPU)) > 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(layers_sum_over_ops_and_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(live_rows_show_the_last_second, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_long_step_shows_layers_before_it_ends, setup, teardown),
+        cmocka_unit_test_setup_teardown(segments_do_not_mix, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_interrupted_step_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(off_still_counts_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(settings_are_checked, setup, teardown),
+        cmocka_unit_test_setup_teardown(lost_frames_are_counted, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_is_told_by_category, setup, teardown),
+        cmocka_unit_test_setup_teardown(events_report_after_the_step, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
