@@ -1,0 +1,158 @@
+#include "commands/complete.h"
+#include "commands/format.h"
+#include "commands/layer_rows.h"
+#include "commands/parse.h"
+#include "commands/table.h"
+#include "commands/workbench_private.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BAR_WIDTH 12
+
+static const char *const sort_keys[] = {"time", "model", "name", "flops", "bytes"};
+
+static void print_table(struct execution *execution, const struct layer_row *rows,
+                        const size_t *order, size_t shown)
+{
+    int width = 5;
+    bool utf8 = workbench_utf8(execution->workbench);
+    for (size_t i = 0; i < shown; i++) {
+        int columns = text_columns(rows[order[i]].label);
+        width = columns > width ? columns : width;
+    }
+    if (width > 36)
+        width = 36;
+    execution_print(execution, "%-*s  %-18s %-8s %9s %7s  %-*s %7s %9s %9s %11s", width, "layer",
+                    "class", "by", "time", "share", BAR_WIDTH, "", "kernels", "FLOPs", "bytes",
+                    "FLOP/s");
+    for (size_t i = 0; i < shown; i++) {
+        const struct layer_row *row = &rows[order[i]];
+        char time[FORMAT_SIZE], share[FORMAT_SIZE], kernels[FORMAT_SIZE], flops[FORMAT_SIZE],
+            bytes[FORMAT_SIZE], speed[FORMAT_SIZE], bar[3 * BAR_WIDTH + 1];
+        bool timed = isfinite(row->time_ms) && row->time_ms > 0;
+        if (isfinite(row->kernels))
+            snprintf(kernels, sizeof kernels, "%.*f", row->kernels == floor(row->kernels) ? 0 : 1,
+                     row->kernels);
+        else
+            snprintf(kernels, sizeof kernels, "-");
+        format_bar(bar, sizeof bar, row->share, BAR_WIDTH, utf8);
+        int label_pad = width - text_columns(row->label);
+        int bar_pad = BAR_WIDTH - text_columns(bar);
+        execution_print(
+            execution, "%s%*s  %-18.18s %-8s %9s %7s  %s%*s %7s %9s %9s %11s", row->label,
+            label_pad > 0 ? label_pad : 0, "", row->class_name, *row->impl ? row->impl : "-",
+            format_time_ms(time, sizeof time, row->time_ms),
+            format_percent(share, sizeof share, row->share), bar, bar_pad > 0 ? bar_pad : 0, "",
+            kernels, format_count(flops, sizeof flops, row->flops ? (double)row->flops : NAN),
+            format_bytes(bytes, sizeof bytes, row->bytes ? (double)row->bytes : NAN),
+            format_count(speed, sizeof speed,
+                         timed && row->flops ? (double)row->flops / row->time_ms * 1e3 : NAN));
+    }
+}
+
+static bool parse_arguments(int argc, char *const *argv, const char **sort, int64_t *top,
+                            struct error *error)
+{
+    for (int i = 1; i < argc; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--top") == 0 && has_value) {
+            if (!parse_integer(argv[++i], 1, 1000000, "layers --top", top, error))
+                return error_hint(error, "layers --top 10");
+        } else if (strcmp(argv[i], "--sort") == 0 && has_value) {
+            *sort = NULL;
+            i++;
+            for (size_t k = 0; k < sizeof sort_keys / sizeof *sort_keys; k++)
+                if (strcmp(sort_keys[k], argv[i]) == 0)
+                    *sort = sort_keys[k];
+            if (!*sort) {
+                error_set(error, ERROR_VALUE, "layers --sort",
+                          "'%s' is none of time, model, name, flops, bytes", argv[i]);
+                return error_hint(error, "layers --sort time");
+            }
+        } else {
+            error_set(error, ERROR_SYNTAX, "layers", "'%s' is not understood: %s", argv[i],
+                      command_layers.usage);
+            return error_hint(error, "help layers");
+        }
+    }
+    return true;
+}
+
+static void run_layers(struct execution *execution, int argc, char *const *argv)
+{
+    struct workbench *workbench = execution->workbench;
+    struct error error = {0};
+    const char *sort = "time";
+    int64_t top = INT64_MAX;
+    if (!parse_arguments(argc, argv, &sort, &top, &error)) {
+        execution_fail(execution, &error);
+        return;
+    }
+    const struct store *store = workbench_store(workbench);
+    uint32_t segment = workbench_state(workbench) == STATE_LIVE ? 0 : workbench->last_segment;
+    double mean_ms =
+        segment ? json_get_double(json_object_get(workbench->last_run, "wall_ms"), "mean") : NAN;
+    struct layer_row *rows;
+    double wall_ms, sum_ms = 0;
+    size_t count = layer_rows_read(store, segment, mean_ms, &rows, &wall_ms);
+    size_t *order = xcalloc(count + 1, sizeof *order);
+    size_t heads = layer_rows_sort(rows, count, sort, order);
+    size_t shown = heads < (uint64_t)top ? heads : (size_t)top;
+    bool measured = false;
+    for (size_t i = 0; i < count; i++) {
+        measured = measured || isfinite(rows[i].time_ms);
+        sum_ms += isfinite(rows[i].time_ms) ? rows[i].time_ms : 0;
+    }
+    json_t *list = json_array();
+    for (size_t i = 0; i < shown; i++)
+        json_array_append_new(list, layer_row_json(rows, order[i]));
+    const char *source = store_timing_source(store);
+    bool timed = measured && *source && strcmp(source, "off") != 0;
+    json_object_set_new(execution->data, "timing_source",
+                        timed ? json_string(source) : json_null());
+    json_object_set_new(execution->data, "wall_ms", json_number(wall_ms));
+    json_object_set_new(execution->data, "layers_ms", json_number(measured ? sum_ms : NAN));
+    json_object_set_new(execution->data, "layers", list);
+    print_table(execution, rows, order, shown);
+    char sum[FORMAT_SIZE], wall[FORMAT_SIZE];
+    if (shown < heads)
+        execution_print(execution, "  and %zu more", heads - shown);
+    if (measured)
+        execution_print(execution, "%s in layers of %s wall per step, timed by %s",
+                        format_time_ms(sum, sizeof sum, sum_ms),
+                        format_time_ms(wall, sizeof wall, wall_ms), timed ? source : "nobody");
+    else
+        execution_warn(execution, "nothing is measured yet: `run` or `start`");
+    free(order);
+    free(rows);
+    execution_done(execution);
+}
+
+static void complete_layers(struct command_completion *completion, int argc, char *const *argv)
+{
+    if (argc > 1 && strcmp(argv[argc - 1], "--sort") == 0) {
+        for (size_t i = 0; i < sizeof sort_keys / sizeof *sort_keys; i++)
+            completion_add(completion, sort_keys[i]);
+        return;
+    }
+    completion_add(completion, "--sort");
+    completion_add(completion, "--top");
+}
+
+const struct command command_layers = {
+    .name = "layers",
+    .usage = "layers [--sort time|model|name|flops|bytes] [--top N]",
+    .summary = "the layer table: where the time of a step goes",
+    .help =
+        "Means per step: of the last `run`, or of the last second while it is live. A layer that\n"
+        "is fused into another is shown in its head's row (conv1+bn1+relu1); one that costs\n"
+        "nothing has no time. Shares are of the wall time, so they add up to less than all.",
+    .examples = WORDS("layers", "layers --top 10", "layers --sort flops"),
+    .flags = COMMAND_NEEDS_MODEL,
+    .arguments_max = 4,
+    .run = run_layers,
+    .complete = complete_layers,
+};

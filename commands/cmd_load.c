@@ -1,0 +1,132 @@
+#include "commands/complete.h"
+#include "commands/format.h"
+#include "commands/parse.h"
+#include "commands/table.h"
+#include "commands/workbench_private.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const char *text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "";
+}
+
+static void loaded(struct execution *execution, const json_t *data, const struct error *error)
+{
+    if (!data) {
+        execution_fail(execution, error);
+        return;
+    }
+    struct workbench *workbench = execution->workbench;
+    workbench_loaded(workbench, data, json_incref((json_t *)execution->state));
+    json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    char parameters[FORMAT_SIZE], bytes[FORMAT_SIZE], took[FORMAT_SIZE], origin[256] = "";
+    const char *writer = text(data, "writer"), *format = text(data, "format");
+    if (strcmp(format, "demo") != 0)
+        snprintf(origin, sizeof origin, ", %s by %s", format, *writer ? writer : "unknown");
+    execution_print(
+        execution, "loaded %s: %zu layers, %s parameters, %s of weights%s, in %s",
+        text(data, "name"), json_array_size(json_object_get(data, "layers")),
+        format_count(parameters, sizeof parameters, json_get_double(data, "parameters")),
+        format_bytes(bytes, sizeof bytes, json_get_double(data, "weight_bytes")), origin,
+        format_time_ms(took, sizeof took, json_get_double(data, "load_ms")));
+    size_t index;
+    json_t *item, *ignored = json_object_get(data, "ignored");
+    json_array_foreach(ignored, index, item) if (json_is_string(item))
+        execution_print(execution, "  not used: %s", json_string_value(item));
+    execution_done(execution);
+}
+
+static void free_arguments(void *state)
+{
+    json_decref(state);
+}
+
+/* "224,224,3" or "none,224,3": -1 stands for an open dimension. */
+static json_t *parse_shape(const char *word, struct error *error)
+{
+    json_t *shape = json_array();
+    char *copy = xstrdup(word), *rest = copy, *item;
+    bool ok = true;
+    while (ok && (item = strsep(&rest, ",x")) != NULL) {
+        int64_t dimension = -1;
+        if (strcmp(item, "none") != 0)
+            ok = parse_integer(item, 1, INT32_MAX, "load --shape", &dimension, error);
+        json_array_append_new(shape, json_integer(dimension));
+    }
+    free(copy);
+    if (ok && json_array_size(shape) <= 7)
+        return shape;
+    if (ok)
+        error_set(error, ERROR_VALUE, "load --shape", "'%s' has more than 7 dimensions", word);
+    error_hint(error, "load FILE --shape 224,224,3");
+    json_decref(shape);
+    return NULL;
+}
+
+static void run_load(struct execution *execution, int argc, char *const *argv)
+{
+    struct error error = {0};
+    json_t *arguments = json_object();
+    for (int i = 1; i < argc && error.code == ERROR_NONE; i++) {
+        bool has_value = i + 1 < argc;
+        if (strcmp(argv[i], "--weights") == 0 && has_value) {
+            json_object_set_new(arguments, "weights", json_string(argv[++i]));
+        } else if (strcmp(argv[i], "--shape") == 0 && has_value) {
+            json_t *shape = parse_shape(argv[++i], &error);
+            if (shape)
+                json_object_set_new(arguments, "shape", shape);
+        } else if (strncmp(argv[i], "--", 2) != 0 && !json_object_get(arguments, "path")) {
+            json_object_set_new(arguments, "path", json_string(argv[i]));
+        } else {
+            error_set(&error, ERROR_SYNTAX, "load", "'%s' is not understood: %s", argv[i],
+                      command_load.usage);
+            error_hint(&error, "help load");
+        }
+    }
+    if (error.code == ERROR_NONE && !json_object_get(arguments, "path")) {
+        error_set(&error, ERROR_SYNTAX, "load", "it needs a file: %s", command_load.usage);
+        error_hint(&error, "load demo:digits");
+    }
+    execution->state = arguments;
+    execution->free_state = free_arguments;
+    if (error.code != ERROR_NONE)
+        execution_fail(execution, &error);
+    else
+        execution_request(execution, "load", json_deep_copy(arguments), loaded);
+}
+
+static void complete_load(struct command_completion *completion, int argc, char *const *argv)
+{
+    static const char *const demos[] = {"demo:digits",     "demo:cnn",       "demo:dense",
+                                        "demo:mlp60",      "demo:dense4096", "demo:resnet50",
+                                        "demo:mobilenetv2"};
+    if (argc > 1 && strcmp(argv[argc - 1], "--shape") == 0)
+        return;
+    if (strncmp(completion->word, "--", 2) == 0) {
+        completion_add(completion, "--weights");
+        completion_add(completion, "--shape");
+        return;
+    }
+    for (size_t i = 0; i < sizeof demos / sizeof *demos; i++)
+        completion_add(completion, demos[i]);
+    completion_add_files(completion);
+}
+
+const struct command command_load = {
+    .name = "load",
+    .usage = "load FILE|demo:NAME [--weights FILE] [--shape D,D,...]",
+    .summary = "load a Keras model",
+    .help =
+        "FILE is a .keras or .h5 file or a model folder; its kind is told by its content. A JSON\n"
+        "architecture takes its weights from --weights. --shape binds open dimensions of the\n"
+        "first input, without the batch. `load demo:` lists the models that are built in.\n"
+        "Optimizer, loss and metrics are not needed to predict and are not read.",
+    .examples = WORDS("load demo:digits", "load model.keras", "load net.h5 --shape 224,224,3"),
+    .arguments_min = 1,
+    .arguments_max = 5,
+    .run = run_load,
+    .complete = complete_load,
+};

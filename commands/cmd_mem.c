@@ -1,0 +1,106 @@
+#include "commands/complete.h"
+#include "commands/format.h"
+#include "commands/table.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void print_row(struct execution *execution, const char *label, const json_t *object,
+                      const char *key)
+{
+    char bytes[FORMAT_SIZE];
+    double value = json_get_double(object, key);
+    if (value == value) /* not NaN: known */
+        execution_print(execution, "  %-12s %10s", label, format_bytes(bytes, sizeof bytes, value));
+}
+
+static void shown(struct execution *execution, const json_t *data, const struct error *error)
+{
+    if (!data) {
+        execution_fail(execution, error);
+        return;
+    }
+    json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    size_t index;
+    json_t *device, *value;
+    char bytes[FORMAT_SIZE];
+    json_array_foreach(json_object_get(data, "devices"), index, device)
+    {
+        const char *name = json_string_value(json_object_get(device, "device"));
+        execution_print(execution, "%s", name ? name : "?");
+        print_row(execution, "total", device, "total_bytes");
+        print_row(execution, "free", device, "free_bytes");
+        print_row(execution, "used by us", device, "used_by_us_bytes");
+        print_row(execution, "weights", device, "weights_bytes");
+        print_row(execution, "activations", device, "arena_bytes");
+        print_row(execution, "workspace", device, "workspace_bytes");
+        print_row(execution, "idle", device, "idle_bytes");
+        print_row(execution, "context", device, "context_bytes");
+        print_row(execution, "planned", device, "planned_bytes");
+    }
+    const json_t *plan = json_object_get(data, "plan");
+    const char *peak = json_string_value(json_object_get(plan, "peak_layer"));
+    if (peak) {
+        execution_print(
+            execution, "most is live at %s: %s", peak,
+            format_bytes(bytes, sizeof bytes, json_get_double(plan, "peak_live_bytes")));
+        json_array_foreach(json_object_get(plan, "live"), index, value)
+        {
+            const char *layer = json_string_value(json_object_get(value, "layer"));
+            const char *shape = json_string_value(json_object_get(value, "shape"));
+            execution_print(execution, "  %10s  %s %s",
+                            format_bytes(bytes, sizeof bytes, json_get_double(value, "bytes")),
+                            layer ? layer : "?", shape ? shape : "");
+        }
+    }
+    execution_done(execution);
+}
+
+static void trimmed(struct execution *execution, const json_t *data, const struct error *error)
+{
+    char bytes[FORMAT_SIZE];
+    if (!data) {
+        execution_fail(execution, error);
+        return;
+    }
+    json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    execution_print(execution, "gave %s back",
+                    format_bytes(bytes, sizeof bytes, json_get_double(data, "freed_bytes")));
+    execution_done(execution);
+}
+
+static void run_mem(struct execution *execution, int argc, char *const *argv)
+{
+    struct error error = {0};
+    if (argc == 1) {
+        execution_request(execution, "memory", NULL, shown);
+    } else if (strcmp(argv[1], "trim") == 0) {
+        execution_request(execution, "trim", NULL, trimmed);
+    } else {
+        error_set(&error, ERROR_SYNTAX, "mem", "'%s' is not understood: %s", argv[1],
+                  command_mem.usage);
+        error_hint(&error, "mem trim");
+        execution_fail(execution, &error);
+    }
+}
+
+static void complete_mem(struct command_completion *completion, int argc, char *const *argv)
+{
+    (void)argv;
+    if (argc == 1)
+        completion_add(completion, "trim");
+}
+
+const struct command command_mem = {
+    .name = "mem",
+    .aliases = WORDS("memory"),
+    .usage = "mem [trim]",
+    .summary = "who holds how much memory; `mem trim` gives idle memory back",
+    .help = "weights, activations (the arena of the plan), workspace and idle are our own "
+            "allocator's;\n"
+            "context and used are measured from outside it. Below, what is live at the peak.",
+    .examples = WORDS("mem", "mem trim"),
+    .arguments_max = 1,
+    .run = run_mem,
+    .complete = complete_mem,
+};

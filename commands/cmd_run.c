@@ -1,0 +1,257 @@
+#include "commands/format.h"
+#include "commands/layer_rows.h"
+#include "commands/parse.h"
+#include "commands/table.h"
+#include "commands/workbench_private.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STEPS_DEFAULT 20
+#define STEPS_MAX     100000000
+#define TOP_LAYERS    3
+
+static const char *text(const json_t *object, const char *key)
+{
+    const char *value = json_string_value(json_object_get(object, key));
+    return value ? value : "-";
+}
+
+static void copy_key(json_t *to, const json_t *from, const char *key)
+{
+    json_t *value = json_object_get(from, key);
+    json_object_set(to, key, value ? value : json_null());
+}
+
+/* {median, p95, min}, {planned_bytes, ...}: every key of the contract is there, known or not. */
+static void copy_part(json_t *to, const json_t *from, const char *key, const char *const *names)
+{
+    json_t *part = json_object();
+    const json_t *source = json_object_get(from, key);
+    for (; *names; names++)
+        copy_key(part, source, *names);
+    json_object_set_new(to, key, part);
+}
+
+static json_t *describe_ledger(const struct store_segment *segment)
+{
+    static const enum ledger_class order[] = {LEDGER_PREPROCESS, LEDGER_COPY, LEDGER_LAUNCH,
+                                              LEDGER_KERNEL,     LEDGER_GAP,  LEDGER_PROFILER};
+    json_t *ledger = json_object();
+    bool known = segment && segment->ledger.steps > 0;
+    char key[48];
+    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
+        snprintf(key, sizeof key, "%s_ms", ledger_class_name(order[i]));
+        json_object_set_new(ledger, key,
+                            json_number(known ? segment->ledger.class_ms[order[i]] : NAN));
+    }
+    json_object_set_new(ledger, "unexplained_ms",
+                        json_number(known ? segment->ledger.unexplained_ms : NAN));
+    json_object_set_new(ledger, "wall_ms", json_number(known ? segment->ledger.wall_ms : NAN));
+    return ledger;
+}
+
+/* The source of the layers' times, or NULL if nothing timed them. */
+static const char *timing_source(const struct store *store, const struct store_segment *segment)
+{
+    const char *source = segment ? segment->timing_source : store_timing_source(store);
+    return source && *source && strcmp(source, "off") != 0 ? source : NULL;
+}
+
+static void fill_data(json_t *data, const json_t *reply, const struct store_segment *segment,
+                      const char *source, const struct layer_row *rows, size_t count)
+{
+    static const char *const wall[] = {"median", "p95", "min", "mean", NULL};
+    static const char *const memory[] = {"planned_bytes", "measured_bytes", "context_bytes", NULL};
+    static const char *const plain[] = {"device", "batch",  "precision", "steps",
+                                        "warmup", "steady", NULL};
+    for (const char *const *key = plain; *key; key++)
+        copy_key(data, reply, *key);
+    copy_part(data, reply, "wall_ms", wall);
+    copy_key(data, reply, "throughput_per_s");
+    json_object_set_new(data, "timing_source", source ? json_string(source) : json_null());
+    copy_part(data, reply, "memory", memory);
+    json_object_set_new(data, "ledger", describe_ledger(segment));
+    json_t *layers = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(layers, layer_row_json(rows, i));
+    json_object_set_new(data, "layers", layers);
+    if (json_object_get(reply, "per_device"))
+        copy_key(data, reply, "per_device");
+}
+
+static void print_ledger(struct execution *execution, const struct ledger *ledger)
+{
+    char line[256] = "", number[FORMAT_SIZE];
+    for (int i = 0; i < LEDGER_CLASS_COUNT; i++) {
+        size_t used = strlen(line);
+        if (ledger->class_ms[i] > 0)
+            snprintf(line + used, sizeof line - used, "%s%s %s", used ? ", " : "",
+                     ledger_class_name((enum ledger_class)i),
+                     format_time_ms(number, sizeof number, ledger->class_ms[i]));
+    }
+    execution_print(execution, "  ledger      %s, unexplained %s", line,
+                    format_time_ms(number, sizeof number, ledger->unexplained_ms));
+}
+
+static void print_device(struct execution *execution, const json_t *reply)
+{
+    char a[FORMAT_SIZE], b[FORMAT_SIZE], c[FORMAT_SIZE], d[FORMAT_SIZE];
+    const json_t *wall = json_object_get(reply, "wall_ms");
+    const json_t *memory = json_object_get(reply, "memory");
+    execution_print(execution, "  wall        %s median, %s p95, %s min per step",
+                    format_time_ms(a, sizeof a, json_get_double(wall, "median")),
+                    format_time_ms(b, sizeof b, json_get_double(wall, "p95")),
+                    format_time_ms(c, sizeof c, json_get_double(wall, "min")));
+    double rate = json_get_double(reply, "throughput_per_s");
+    execution_print(execution, "  throughput  %s", format_rate(a, sizeof a, rate));
+    double planned = json_get_double(memory, "planned_bytes");
+    double measured = json_get_double(memory, "measured_bytes");
+    double context = json_get_double(memory, "context_bytes");
+    execution_print(execution, "  memory      %s planned, %s measured (%s)%s%s",
+                    format_bytes(a, sizeof a, planned), format_bytes(b, sizeof b, measured),
+                    format_deviation(c, sizeof c, planned, measured),
+                    context > 0 ? ", context " : "",
+                    context > 0 ? format_bytes(d, sizeof d, context) : "");
+}
+
+static void print_top(struct execution *execution, const struct layer_row *rows, size_t count)
+{
+    size_t *order = xcalloc(count + 1, sizeof *order);
+    size_t heads = layer_rows_sort(rows, count, "time", order);
+    char time[FORMAT_SIZE], share[FORMAT_SIZE];
+    for (size_t i = 0; i < heads && i < TOP_LAYERS; i++) {
+        const struct layer_row *row = &rows[order[i]];
+        if (!isfinite(row->time_ms))
+            break;
+        execution_print(execution, "  %-10s  %8s  %6s  %s (%s%s%s)", i == 0 ? "slowest" : "",
+                        format_time_ms(time, sizeof time, row->time_ms),
+                        format_percent(share, sizeof share, row->share), row->label,
+                        row->class_name, *row->impl ? ", " : "", row->impl);
+    }
+    free(order);
+}
+
+static void print_text(struct execution *execution, const json_t *reply,
+                       const struct store_segment *segment, const char *source,
+                       const struct layer_row *rows, size_t count)
+{
+    const json_t *devices = json_object_get(reply, "per_device");
+    json_t *steady = json_object_get(reply, "steady");
+    execution_print(execution, "%lld steps of %lld samples, %s on %s, layers timed by %s%s",
+                    (long long)json_integer_value(json_object_get(reply, "steps")),
+                    (long long)json_integer_value(json_object_get(reply, "batch")),
+                    text(reply, "precision"), text(reply, "device"), source ? source : "nobody",
+                    json_is_true(steady) ? ", steady" : "");
+    if (json_array_size(devices) > 1) {
+        size_t index;
+        json_t *device;
+        json_array_foreach((json_t *)(uintptr_t)devices, index, device)
+        {
+            execution_print(execution, " %s", text(device, "device"));
+            print_device(execution, device);
+        }
+    } else {
+        print_device(execution, reply);
+    }
+    if (segment && segment->ledger.steps > 0)
+        print_ledger(execution, &segment->ledger);
+    print_top(execution, rows, count);
+    if (json_is_false(steady))
+        execution_warn(execution,
+                       "not steady: the steps' times drift or scatter; run more of them");
+    if (segment && segment->dropped_records > 0)
+        execution_warn(execution, "%llu records were dropped on the way: layer times are partial",
+                       (unsigned long long)segment->dropped_records);
+}
+
+/* --require: what a script insists on. */
+static bool check_required(unsigned require, const json_t *reply, const char *source,
+                           struct error *error)
+{
+    const char *device = text(reply, "device");
+    if ((require & REQUIRE_GPU) && strncmp(device, "gpu:", 4) != 0) {
+        error_set(error, ERROR_REQUIRE, "--require gpu", "it ran on %s", device);
+        return error_hint(error, "devices");
+    }
+    if ((require & REQUIRE_CUPTI) && (!source || strcmp(source, "cupti") != 0)) {
+        error_set(error, ERROR_REQUIRE, "--require cupti", "layers were timed by %s",
+                  source ? source : "nobody");
+        return error_hint(error, "help profile");
+    }
+    if ((require & REQUIRE_STEADY) && !json_is_true(json_object_get(reply, "steady"))) {
+        error_set(error, ERROR_UNSTEADY, "--require steady", "the steps' times drift or scatter");
+        return error_hint(error, "run 500 --warmup 100");
+    }
+    return true;
+}
+
+static void ran(struct execution *execution, const json_t *reply, const struct error *why)
+{
+    struct workbench *workbench = execution->workbench;
+    if (!reply) {
+        execution_fail(execution, why);
+        return;
+    }
+    workbench_ran(workbench, reply);
+    struct layer_row *rows;
+    double wall_ms, mean_ms = json_get_double(json_object_get(reply, "wall_ms"), "mean");
+    const struct store *store = workbench_store(workbench);
+    const struct store_segment *segment = store_segment_get(store, workbench->last_segment);
+    const char *source = timing_source(store, segment);
+    size_t count = layer_rows_read(store, workbench->last_segment, mean_ms, &rows, &wall_ms);
+    fill_data(execution->data, reply, segment, source, rows, count);
+    print_text(execution, reply, segment, source, rows, count);
+    free(rows);
+    struct error error = {0};
+    if (check_required(workbench->require, reply, source, &error))
+        execution_done(execution);
+    else
+        execution_fail(execution, &error);
+}
+
+static void run_run(struct execution *execution, int argc, char *const *argv)
+{
+    struct error error = {0};
+    int64_t steps = STEPS_DEFAULT, warmup = -1;
+    const json_t *setting = workbench_setting(execution->workbench, "warmup");
+    if (json_is_integer(setting))
+        warmup = json_integer_value(setting);
+    bool ok = true, has_steps = false;
+    for (int i = 1; ok && i < argc; i++) {
+        if (strcmp(argv[i], "--warmup") == 0 && i + 1 < argc) {
+            ok = parse_integer(argv[++i], 0, STEPS_MAX, "run --warmup", &warmup, &error);
+        } else if (!has_steps && argv[i][0] != '-') {
+            ok = parse_integer(argv[i], 1, STEPS_MAX, "run", &steps, &error);
+            has_steps = true;
+        } else {
+            ok = error_set(&error, ERROR_SYNTAX, "run", "'%s' is not understood: %s", argv[i],
+                           command_run.usage);
+        }
+    }
+    if (!ok) {
+        error_hint(&error, "run 100");
+        execution_fail(execution, &error);
+        return;
+    }
+    json_t *arguments = json_pack("{s:I}", "steps", (json_int_t)steps);
+    if (warmup >= 0)
+        json_object_set_new(arguments, "warmup", json_integer(warmup));
+    execution_request(execution, "run", arguments, ran);
+}
+
+const struct command command_run = {
+    .name = "run",
+    .usage = "run [N] [--warmup N]",
+    .summary = "measure N steps (20) after warming up",
+    .help =
+        "Wall is the host's clock from input ready to output on the host, synchronised each step;\n"
+        "making the input is not in it. Throughput counts the samples over the time of all N\n"
+        "steps. `layers` shows the whole table afterwards.",
+    .examples = WORDS("run", "run 100", "run 200 --warmup 50"),
+    .flags = COMMAND_NEEDS_MODEL,
+    .arguments_max = 3,
+    .run = run_run,
+};

@@ -1,0 +1,69 @@
+#include "commands/complete.h"
+#include "commands/table.h"
+#include "commands/workbench_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SOURCE_DEPTH 16
+#define SOURCE_LINES 100000
+
+static void run_source(struct execution *execution, int argc, char *const *argv)
+{
+    struct workbench *workbench = execution->workbench;
+    struct error error = {0};
+    (void)argc;
+    if (workbench->current_depth >= SOURCE_DEPTH) {
+        error_set(&error, ERROR_COMMAND, argv[1], "sourced by itself, or %d files deep",
+                  SOURCE_DEPTH);
+        execution_fail(execution, &error);
+        return;
+    }
+    FILE *file = fopen(argv[1], "re");
+    if (!file) {
+        error_set(&error, ERROR_FILE, argv[1], "cannot be read: %s", strerror(errno));
+        execution_fail(execution, &error);
+        return;
+    }
+    char *line = NULL;
+    size_t capacity = 0, position = 0, lines = 0;
+    errno = 0;
+    while (lines < SOURCE_LINES && getline(&line, &capacity, file) >= 0) {
+        lines++;
+        dispatch_insert(workbench, line, execution->sink, workbench->current_depth + 1, &position);
+    }
+    bool bad = ferror(file) != 0;
+    int cause = errno;
+    free(line);
+    fclose(file);
+    json_object_set_new(execution->data, "path", json_string(argv[1]));
+    json_object_set_new(execution->data, "commands", json_integer((json_int_t)position));
+    if (bad)
+        error_set(&error, ERROR_FILE, argv[1], "cannot be read: %s", strerror(cause));
+    if (bad)
+        execution_fail(execution, &error);
+    else
+        execution_done(execution);
+}
+
+static void complete_source(struct command_completion *completion, int argc, char *const *argv)
+{
+    (void)argv;
+    if (argc == 1)
+        completion_add_files(completion);
+}
+
+const struct command command_source = {
+    .name = "source",
+    .usage = "source FILE",
+    .summary = "run the commands of a file",
+    .help =
+        "One or more commands a line; '#' begins a comment. They run before what is queued behind\n"
+        "this command, and a failing one stops a script as if it stood in it.",
+    .examples = WORDS("source session.lt"),
+    .arguments_min = 1,
+    .arguments_max = 1,
+    .run = run_source,
+    .complete = complete_source,
+};

@@ -1,0 +1,156 @@
+#define _GNU_SOURCE /* mkostemp */
+#include "commands/history.h"
+
+#include "engine/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+struct history {
+    char *path; /* NULL: nothing on disk */
+    char *lines[HISTORY_LINES];
+    size_t count;
+    size_t appended; /* lines added to the file since it was last written whole */
+};
+
+/* mkdir -p of the directory that `path` lies in, private to the user. */
+static void make_directories(const char *path)
+{
+    char *copy = xstrdup(path);
+    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        mkdir(copy, 0700);
+        *slash = '/';
+    }
+    free(copy);
+}
+
+static char *usual_path(void)
+{
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (state && *state == '/')
+        return xasprintf("%s/layertop/history", state);
+    if (home && *home == '/')
+        return xasprintf("%s/.local/state/layertop/history", home);
+    return NULL;
+}
+
+/* Put a line at the end, taking out its double, or the oldest of too many. */
+static void remember(struct history *history, const char *line)
+{
+    char *copy = xstrdup(line);
+    size_t out = history->count;
+    for (size_t i = 0; i < history->count; i++)
+        if (strcmp(history->lines[i], line) == 0)
+            out = i;
+    if (out == history->count && history->count == HISTORY_LINES)
+        out = 0;
+    if (out < history->count) {
+        free(history->lines[out]);
+        memmove(&history->lines[out], &history->lines[out + 1],
+                (history->count - out - 1) * sizeof *history->lines);
+        history->count--;
+    }
+    history->lines[history->count++] = copy;
+}
+
+static void read_file(struct history *history)
+{
+    FILE *file = fopen(history->path, "re");
+    if (!file)
+        return;
+    char *line = NULL;
+    size_t capacity = 0;
+    ssize_t length;
+    while ((length = getline(&line, &capacity, file)) > 0) {
+        if (line[length - 1] == '\n')
+            line[length - 1] = '\0';
+        if (*line && strlen(line) < 4096)
+            remember(history, line);
+        history->appended++;
+    }
+    free(line);
+    fclose(file);
+    history->appended = history->appended > history->count ? history->appended : 0;
+}
+
+struct history *history_new(const char *path)
+{
+    struct history *history = xcalloc(1, sizeof *history);
+    if (!path)
+        history->path = usual_path();
+    else if (*path)
+        history->path = xstrdup(path);
+    if (history->path)
+        read_file(history);
+    return history;
+}
+
+void history_free(struct history *history)
+{
+    if (!history)
+        return;
+    if (history->appended > HISTORY_LINES)
+        history_save(history);
+    for (size_t i = 0; i < history->count; i++)
+        free(history->lines[i]);
+    free(history->path);
+    free(history);
+}
+
+void history_add(struct history *history, const char *line)
+{
+    if (!*line || *line == ' ' || strchr(line, '\n') || strlen(line) >= 4096)
+        return;
+    bool repeated = history->count > 0 && strcmp(history->lines[history->count - 1], line) == 0;
+    remember(history, line);
+    if (repeated || !history->path)
+        return;
+    make_directories(history->path);
+    int fd = open(history->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        return;
+    /* one write, so that two layertops do not mix their lines */
+    char *text = xasprintf("%s\n", line);
+    ssize_t written = write(fd, text, strlen(text));
+    history->appended += written > 0;
+    free(text);
+    close(fd);
+}
+
+size_t history_count(const struct history *history)
+{
+    return history->count;
+}
+
+const char *history_at(const struct history *history, size_t index)
+{
+    return history->lines[index];
+}
+
+bool history_save(struct history *history)
+{
+    if (!history->path)
+        return false;
+    make_directories(history->path);
+    char *temporary = xasprintf("%s.XXXXXX", history->path);
+    int fd = mkostemp(temporary, O_CLOEXEC); /* mode 0600 */
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    bool ok = file != NULL;
+    for (size_t i = 0; ok && i < history->count; i++)
+        ok = fprintf(file, "%s\n", history->lines[i]) > 0;
+    if (file)
+        ok = fclose(file) == 0 && ok;
+    ok = ok && rename(temporary, history->path) == 0;
+    if (!ok && fd >= 0)
+        unlink(temporary);
+    if (ok)
+        history->appended = 0;
+    free(temporary);
+    return ok;
+}

@@ -1,0 +1,456 @@
+#include "commands/settings.h"
+
+#include "commands/format.h"
+#include "commands/parse.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+static const struct setting settings[] = {
+    {.name = "devices",
+     .aliases = WORDS("visible_devices", "set_visible_devices"),
+     .type = SETTING_DEVICES,
+     .choices = WORDS("auto"),
+     .value = "auto",
+     .engine = true,
+     .summary = "where the model runs: auto, cpu, GPU indices or UUIDs",
+     .help =
+         "Indices are those of nvidia-smi (PCI order). Accepted: 0, gpu:0, GPU:0, /GPU:0, a\n"
+         "UUID, cpu, and lists of them. auto takes GPU 0 if it is proven usable, else the CPU.\n"
+         "Several GPUs split the batches; cpu in a list compares CPU and GPU in turns.\n"
+         "After `devices 1` index 0 still means nvidia-smi's 0. A change of the visible devices\n"
+         "needs a fresh context, hence a fresh worker; what that cost is said.",
+     .example = "set devices 0,1"},
+    {.name = "batch",
+     .aliases = WORDS("batch_size"),
+     .type = SETTING_INTEGER,
+     .minimum = 1,
+     .maximum = 65536,
+     .value = "32",
+     .engine = true,
+     .summary = "samples in one step",
+     .help = "A batch that does not fit into memory is refused and the old one stays; `plan 512`\n"
+             "says beforehand what a batch would need.",
+     .example = "batch 64"},
+    {.name = "precision",
+     .aliases = WORDS("mixed_precision", "set_global_policy", "dtype_policy", "mixed_float16",
+                      "mixed_bfloat16"),
+     .type = SETTING_CHOICE,
+     .choices = WORDS("fp32", "tf32", "fp16", "bf16", "int8"),
+     .value = "fp32",
+     .engine = true,
+     .summary = "number format of the arithmetic",
+     .help = "fp32 is strict: no TF32 inside. Keras's names work: float32, mixed_float16,\n"
+             "mixed_bfloat16.",
+     .example = "set precision bf16"},
+    {.name = "growth",
+     .aliases = WORDS("memory_growth", "set_memory_growth", "allow_growth"),
+     .type = SETTING_BOOL,
+     .value = "on",
+     .engine = true,
+     .summary = "take GPU memory as needed (on) or all at once (off)",
+     .help =
+         "off reserves at the start what TensorFlow would. Growth changes when memory is taken,\n"
+         "not how much is needed; nothing is given back until `mem trim`.",
+     .example = "growth off"},
+    {.name = "limit",
+     .aliases = WORDS("memory_limit"),
+     .type = SETTING_SIZE,
+     .value = "none",
+     .engine = true,
+     .summary = "fence around weights, arena and workspace",
+     .help = "A size (4GiB), a percentage of the device's total memory (40%) or none. The context\n"
+             "and the libraries live outside the fence.",
+     .example = "limit 4GiB"},
+    {.name = "fusion",
+     .type = SETTING_BOOL,
+     .value = "on",
+     .engine = true,
+     .summary = "fold batch norm and fuse activations into their layer",
+     .help = "off runs and times every Keras layer alone.",
+     .example = "fusion off"},
+    {.name = "graph",
+     .type = SETTING_BOOL,
+     .value = "on",
+     .engine = true,
+     .summary = "replay a step as one CUDA graph",
+     .help = "Saves the launch of every kernel. Has no effect on the CPU.",
+     .example = "set graph off"},
+    {.name = "profile",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("auto", "cupti", "events", "clock", "off"),
+     .value = "auto",
+     .engine = true,
+     .summary = "where the time of layers comes from",
+     .help =
+         "cupti: the GPU's own records; events: CUDA events around each layer; clock: the host's\n"
+         "clock; auto: the best of these that works; off: nothing is measured but whole steps.",
+     .example = "profile off"},
+    {.name = "threads",
+     .aliases = WORDS("intra_op_parallelism_threads", "num_threads"),
+     .type = SETTING_INTEGER,
+     .choices = WORDS("auto"),
+     .minimum = 0,
+     .maximum = 1024,
+     .value = "0",
+     .engine = true,
+     .summary = "CPU threads, 0 = all allowed physical cores",
+     .help = "",
+     .example = "threads 4"},
+    {.name = "seed",
+     .aliases = WORDS("random_seed"),
+     .type = SETTING_INTEGER,
+     .minimum = 0,
+     .maximum = UINT32_MAX,
+     .value = "0",
+     .engine = true,
+     .summary = "seed of the random input",
+     .help = "",
+     .example = "seed 42"},
+    {.name = "fallback",
+     .aliases = WORDS("soft_device_placement"),
+     .type = SETTING_CHOICE,
+     .choices = WORDS("error", "cpu"),
+     .value = "error",
+     .engine = true,
+     .summary = "what to do with a layer that the GPU part lacks",
+     .help = "error names the layer; cpu runs it on the CPU and marks it.",
+     .example = "set fallback cpu"},
+    {.name = "input",
+     .type = SETTING_TEXT,
+     .value = "random",
+     .engine = true,
+     .summary = "what the steps compute on: random or a file of the worker's",
+     .help =
+         "random, or a .npy, .npz, HDF5 dataset (FILE.h5:NAME), PNG or JPEG. Never zeros: zeros\n"
+         "are faster than data on some hardware.",
+     .example = "set input random"},
+    {.name = "warmup",
+     .type = SETTING_INTEGER,
+     .choices = WORDS("auto"),
+     .minimum = 0,
+     .maximum = 1000000,
+     .value = "auto",
+     .unit = "steps",
+     .summary = "steps of `run` before the measured ones",
+     .help = "auto warms up until the engine sees fit.",
+     .example = "warmup 20"},
+    {.name = "refresh",
+     .type = SETTING_TIME,
+     .minimum = 33,
+     .maximum = 10000,
+     .value = "100ms",
+     .unit = "ms",
+     .summary = "time between two frames of the screen",
+     .help = "33ms to 10s.",
+     .example = "refresh 250ms"},
+    {.name = "symbols",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("auto", "utf8", "ascii"),
+     .value = "auto",
+     .summary = "braille and blocks (utf8) or ASCII in plots and bars",
+     .help = "auto goes by the locale.",
+     .example = "symbols ascii"},
+    {.name = "theme",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("default", "mono", "colourblind"),
+     .value = "default",
+     .summary = "colours of the screen",
+     .help = "",
+     .example = "theme colourblind"},
+    {.name = "mouse",
+     .type = SETTING_BOOL,
+     .value = "on",
+     .summary = "does the screen take the mouse",
+     .help = "off leaves selecting text to the terminal.",
+     .example = "mouse off"},
+    {.name = "color",
+     .aliases = WORDS("colour"),
+     .type = SETTING_CHOICE,
+     .choices = WORDS("auto", "off"),
+     .value = "auto",
+     .summary = "colour on the screen; NO_COLOR turns it off too",
+     .help = "",
+     .example = "color off"},
+};
+
+/* Words of other programs for our values. */
+static const struct {
+    const char *setting, *theirs, *ours;
+} value_aliases[] = {
+    {"precision", "float32", "fp32"},
+    {"precision", "f32", "fp32"},
+    {"precision", "tensorfloat32", "tf32"},
+    {"precision", "float16", "fp16"},
+    {"precision", "mixed_float16", "fp16"},
+    {"precision", "half", "fp16"},
+    {"precision", "f16", "fp16"},
+    {"precision", "bfloat16", "bf16"},
+    {"precision", "mixed_bfloat16", "bf16"},
+    {"profile", "event", "events"},
+    {"symbols", "utf-8", "utf8"},
+    {"symbols", "unicode", "utf8"},
+    {"theme", "colorblind", "colourblind"},
+    {"fallback", "true", "cpu"},
+    {"fallback", "on", "cpu"},
+    {"fallback", "false", "error"},
+    {"fallback", "off", "error"},
+    {"color", "on", "auto"},
+};
+
+size_t setting_count(void)
+{
+    return sizeof settings / sizeof *settings;
+}
+
+const struct setting *setting_at(size_t index)
+{
+    return &settings[index];
+}
+
+static bool is_alias(const struct setting *setting, const char *word)
+{
+    for (const char *const *alias = setting->aliases; alias && *alias; alias++)
+        if (strcmp(*alias, word) == 0)
+            return true;
+    return false;
+}
+
+const struct setting *setting_find(const char *word, struct error *error)
+{
+    const struct setting *found = NULL;
+    char list[256] = "";
+    int matches = 0;
+    for (size_t i = 0; i < setting_count(); i++) {
+        if (strcmp(settings[i].name, word) == 0 || is_alias(&settings[i], word))
+            return &settings[i];
+        if (*word && strncmp(settings[i].name, word, strlen(word)) == 0) {
+            size_t used = strlen(list);
+            snprintf(list + used, sizeof list - used, "%s%s", matches ? ", " : "",
+                     settings[i].name);
+            found = &settings[i];
+            matches++;
+        }
+    }
+    if (matches == 1)
+        return found;
+    if (matches > 1) {
+        error_set(error, ERROR_UNKNOWN_COMMAND, word, "ambiguous setting, could be: %s", list);
+        return NULL;
+    }
+    const char *names[sizeof settings / sizeof *settings];
+    for (size_t i = 0; i < setting_count(); i++)
+        names[i] = settings[i].name;
+    const char *near = nearest_word(word, names, setting_count());
+    error_set(error, ERROR_UNKNOWN_COMMAND, word,
+              near ? "unknown setting; did you mean '%s'?" : "unknown setting", near);
+    error_hint(error, near ? "show %s" : "show", near);
+    return NULL;
+}
+
+static const char *our_word(const struct setting *setting, const char *text)
+{
+    for (size_t i = 0; i < sizeof value_aliases / sizeof *value_aliases; i++)
+        if (strcmp(value_aliases[i].setting, setting->name) == 0 &&
+            strcasecmp(value_aliases[i].theirs, text) == 0)
+            return value_aliases[i].ours;
+    return text;
+}
+
+static void join(const char *const *words, const char *separator, char *out, size_t size)
+{
+    size_t used = 0;
+    *out = '\0';
+    for (; *words && used < size; words++)
+        used += (size_t)snprintf(out + used, size - used, "%s%s", used ? separator : "", *words);
+}
+
+static json_t *parse_choice(const struct setting *setting, const char *text, const char *what,
+                            struct error *error)
+{
+    char list[128];
+    const char *found = NULL;
+    int matches = 0;
+    for (const char *const *choice = setting->choices; *choice; choice++) {
+        if (strcasecmp(*choice, text) == 0)
+            return json_string(*choice);
+        if (*text && strncasecmp(*choice, text, strlen(text)) == 0) {
+            found = *choice;
+            matches++;
+        }
+    }
+    if (matches == 1)
+        return json_string(found);
+    join(setting->choices, ", ", list, sizeof list);
+    size_t count = 0;
+    while (setting->choices[count])
+        count++;
+    const char *near = nearest_word(text, setting->choices, count);
+    error_set(error, ERROR_VALUE, what, "'%s' is none of %s", text, list);
+    error_hint(error, near ? "set %s %s" : "help %s", setting->name, near);
+    return NULL;
+}
+
+static json_t *parse_bool(const struct setting *setting, const char *text, const char *what,
+                          struct error *error)
+{
+    static const char *const yes[] = {"on", "true", "yes", "1"};
+    static const char *const no[] = {"off", "false", "no", "0"};
+    for (size_t i = 0; i < 4; i++) {
+        if (strcasecmp(text, yes[i]) == 0)
+            return json_true();
+        if (strcasecmp(text, no[i]) == 0)
+            return json_false();
+    }
+    error_set(error, ERROR_VALUE, what, "'%s' is neither on nor off", text);
+    error_hint(error, "set %s %s", setting->name, strcmp(setting->value, "on") == 0 ? "off" : "on");
+    return NULL;
+}
+
+static json_t *parse_limit(const char *text, const char *what, struct error *error)
+{
+    char *end;
+    if (strcasecmp(text, "none") == 0)
+        return json_null();
+    size_t length = strlen(text);
+    if (length > 1 && text[length - 1] == '%') {
+        double percent = strtod(text, &end);
+        if (end == text + length - 1 && percent > 0 && percent <= 100) {
+            char number[32];
+            snprintf(number, sizeof number, "%g%%", percent);
+            return json_string(number);
+        }
+        error_set(error, ERROR_VALUE, what, "'%s' is not a percentage above 0%% and up to 100%%",
+                  text);
+        return NULL;
+    }
+    uint64_t bytes;
+    if (!parse_size(text, what, &bytes, error)) {
+        error_hint(error, "limit 4GiB");
+        return NULL;
+    }
+    if (bytes == 0) {
+        error_set(error, ERROR_VALUE, what, "a limit of 0 leaves no memory at all");
+        error_hint(error, "limit none");
+        return NULL;
+    }
+    return json_integer((json_int_t)bytes);
+}
+
+static json_t *parse_devices(const char *text, struct error *error)
+{
+    if (strcasecmp(text, "auto") == 0)
+        return json_string("auto");
+    json_t *list = json_array();
+    char *copy = xstrdup(text), *rest = copy, *item;
+    bool ok = true;
+    while (ok && (item = strsep(&rest, ",")) != NULL) {
+        char device[80];
+        while (*item == ' ')
+            item++;
+        ok = parse_device(item, device, sizeof device, error);
+        size_t index;
+        json_t *other;
+        json_array_foreach(list, index,
+                           other) if (ok && strcmp(json_string_value(other), device) == 0) ok =
+            error_set(error, ERROR_VALUE, "devices", "%s stands twice in '%s'", device, text);
+        if (ok)
+            json_array_append_new(list, json_string(device));
+    }
+    free(copy);
+    if (!ok) {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
+}
+
+json_t *setting_parse(const struct setting *setting, const char *text, struct error *error)
+{
+    char what[64];
+    int64_t integer;
+    double milliseconds;
+    snprintf(what, sizeof what, "set %s", setting->name);
+    text = our_word(setting, text);
+    switch (setting->type) {
+    case SETTING_CHOICE:
+        return parse_choice(setting, text, what, error);
+    case SETTING_BOOL:
+        return parse_bool(setting, text, what, error);
+    case SETTING_INTEGER:
+        if (setting->choices && strcasecmp(text, "auto") == 0)
+            return strcmp(setting->value, "auto") == 0 ? json_string("auto")
+                                                       : json_integer(atoll(setting->value));
+        if (!parse_integer(text, setting->minimum, setting->maximum, what, &integer, error)) {
+            error_hint(error, "%s", setting->example);
+            return NULL;
+        }
+        return json_integer(integer);
+    case SETTING_SIZE:
+        return parse_limit(text, what, error);
+    case SETTING_TIME:
+        if (!parse_time(text, what, &milliseconds, error)) {
+            error_hint(error, "%s", setting->example);
+            return NULL;
+        }
+        if (milliseconds < (double)setting->minimum || milliseconds > (double)setting->maximum) {
+            error_set(error, ERROR_VALUE, what, "'%s' is not a time from %lld ms to %lld ms", text,
+                      (long long)setting->minimum, (long long)setting->maximum);
+            error_hint(error, "%s", setting->example);
+            return NULL;
+        }
+        return json_real(milliseconds);
+    case SETTING_DEVICES:
+        return parse_devices(text, error);
+    case SETTING_TEXT:
+        if (!*text) {
+            error_set(error, ERROR_VALUE, what, "an empty value means nothing");
+            error_hint(error, "%s", setting->example);
+            return NULL;
+        }
+        return json_string(text);
+    }
+    return NULL;
+}
+
+static char *format_list(const json_t *list, char *out, size_t size)
+{
+    size_t used = 0, index;
+    json_t *item;
+    *out = '\0';
+    json_array_foreach((json_t *)(uintptr_t)list, index,
+                       item) if (used < size && json_is_string(item)) used +=
+        (size_t)snprintf(out + used, size - used, "%s%s", index ? "," : "",
+                         json_string_value(item));
+    return out;
+}
+
+char *setting_format(const struct setting *setting, const json_t *value, char *out, size_t size)
+{
+    if (json_is_string(value)) {
+        snprintf(out, size, "%s", json_string_value(value));
+    } else if (json_is_boolean(value)) {
+        snprintf(out, size, "%s", json_is_true(value) ? "on" : "off");
+    } else if (json_is_array(value)) {
+        format_list(value, out, size);
+    } else if (!json_is_number(value)) {
+        snprintf(out, size, "none");
+    } else if (setting->type == SETTING_SIZE) {
+        /* in the largest unit that is exact, so that what is shown can be typed */
+        static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+        json_int_t bytes = json_integer_value(value);
+        size_t unit = 0;
+        for (; unit < 4 && bytes > 0 && bytes % 1024 == 0; unit++)
+            bytes /= 1024;
+        snprintf(out, size, "%lld%s", (long long)bytes, units[unit]);
+    } else if (setting->type == SETTING_TIME) {
+        snprintf(out, size, "%gms", json_number_value(value));
+    } else {
+        snprintf(out, size, "%lld", (long long)json_integer_value(value));
+    }
+    return out;
+}

@@ -1,0 +1,40 @@
+/* Every command there is, in the order of `help`. A new command is a file cmd_NAME.c that defines
+ * `const struct command command_NAME`, and one word here. */
+#ifndef LAYERTOP_COMMANDS_TABLE_H
+#define LAYERTOP_COMMANDS_TABLE_H
+
+#include "commands/command.h"
+
+#define COMMANDS(X)                                                                                \
+    X(help)                                                                                        \
+    X(load)                                                                                        \
+    X(unload)                                                                                      \
+    X(model)                                                                                       \
+    X(run)                                                                                         \
+    X(start)                                                                                       \
+    X(stop)                                                                                        \
+    X(layers)                                                                                      \
+    X(predict)                                                                                     \
+    X(devices)                                                                                     \
+    X(set)                                                                                         \
+    X(show)                                                                                        \
+    X(unset)                                                                                       \
+    X(mem)                                                                                         \
+    X(plan)                                                                                        \
+    X(record)                                                                                      \
+    X(save_display)                                                                                \
+    X(source)                                                                                      \
+    X(history)                                                                                     \
+    X(echo)                                                                                        \
+    X(sleep)                                                                                       \
+    X(clear)                                                                                       \
+    X(version)                                                                                     \
+    X(quit)
+
+#define COMMAND_DECLARE(name) extern const struct command command_##name;
+COMMANDS(COMMAND_DECLARE)
+#undef COMMAND_DECLARE
+
+#define WORDS(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+#endif

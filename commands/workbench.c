@@ -1,0 +1,534 @@
+#include "commands/workbench_private.h"
+
+#include "commands/format.h"
+#include "engine/clock.h"
+
+#include <langinfo.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void on_event(void *context, const struct engine_event *event);
+static bool connect_worker(struct workbench *workbench, bool reload, struct error *error);
+
+struct workbench *workbench_new(const struct workbench_options *options, struct error *error)
+{
+    struct workbench *workbench = xcalloc(1, sizeof *workbench);
+    workbench->program = options->program ? xstrdup(options->program) : NULL;
+    workbench->worker_command = options->worker_command ? xstrdup(options->worker_command) : NULL;
+    workbench->keep_going = options->keep_going;
+    workbench->interactive = options->interactive;
+    workbench->require = options->require;
+    workbench->store = store_new();
+    workbench->settings = json_object();
+    workbench->aliases_answered = json_object();
+    workbench->next_serial = 1;
+    for (size_t i = 0; i < setting_count(); i++) {
+        const struct setting *setting = setting_at(i);
+        json_t *value = setting_parse(setting, setting->value, error);
+        if (!value) {
+            workbench_free(workbench);
+            return NULL;
+        }
+        json_object_set_new(workbench->settings, setting->name, value);
+    }
+    return workbench;
+}
+
+static void change_clear(struct workbench *workbench)
+{
+    json_decref(workbench->change.value);
+    json_decref(workbench->change.old);
+    workbench->change = (struct change){0};
+}
+
+void workbench_free(struct workbench *workbench)
+{
+    if (!workbench)
+        return;
+    dispatch_free(workbench);
+    change_clear(workbench);
+    if (workbench->engine)
+        engine_stop(workbench->engine);
+    if (workbench->history)
+        history_free(workbench->history);
+    store_free(workbench->store);
+    json_decref(workbench->settings);
+    json_decref(workbench->aliases_answered);
+    json_decref(workbench->model);
+    json_decref(workbench->plan);
+    json_decref(workbench->load_arguments);
+    json_decref(workbench->last_run);
+    free(workbench->pending);
+    free(workbench->program);
+    free(workbench->worker_command);
+    free(workbench);
+}
+
+void workbench_set_sink(struct workbench *workbench, const struct sink *sink)
+{
+    workbench->sink = sink;
+}
+
+struct history *workbench_history(struct workbench *workbench)
+{
+    if (!workbench->history)
+        workbench->history = history_new(NULL);
+    return workbench->history;
+}
+
+void workbench_set_display(struct workbench *workbench,
+                           bool (*save)(void *context, const char *path, struct error *error),
+                           void *context)
+{
+    workbench->save_display = save;
+    workbench->save_display_context = context;
+}
+
+/* ---- requests ---- */
+
+static uint64_t submit(struct workbench *workbench, const char *verb, json_t *arguments,
+                       workbench_reply *reply, void *context)
+{
+    workbench->pending =
+        xrealloc(workbench->pending, (workbench->pending_count + 1) * sizeof *workbench->pending);
+    struct pending *pending = &workbench->pending[workbench->pending_count++];
+    *pending = (struct pending){.serial = workbench->next_serial++,
+                                .engine_id = engine_submit(workbench->engine, verb, arguments),
+                                .reply = reply,
+                                .context = context};
+    snprintf(pending->verb, sizeof pending->verb, "%s", verb);
+    return pending->serial;
+}
+
+static bool take_pending(struct workbench *workbench, uint64_t engine_id, struct pending *out)
+{
+    for (size_t i = 0; i < workbench->pending_count; i++) {
+        if (engine_id && workbench->pending[i].engine_id != engine_id)
+            continue;
+        *out = workbench->pending[i];
+        workbench->pending_count--;
+        memmove(&workbench->pending[i], &workbench->pending[i + 1],
+                (workbench->pending_count - i) * sizeof *workbench->pending);
+        return true;
+    }
+    return false;
+}
+
+/* No reply of this worker will come any more: answer everybody. */
+static void fail_pending(struct workbench *workbench, const struct error *error)
+{
+    struct pending pending;
+    while (take_pending(workbench, 0, &pending))
+        if (pending.reply)
+            pending.reply(workbench, pending.context, NULL, error);
+}
+
+uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
+                           workbench_reply *reply, void *context)
+{
+    struct error error = {0};
+    bool replaces_model = strcmp(verb, "load") == 0 || strcmp(verb, "unload") == 0;
+    if (!workbench->engine && !connect_worker(workbench, !replaces_model, &error)) {
+        json_decref(arguments);
+        reply(workbench, context, NULL, &error);
+        return workbench->next_serial++;
+    }
+    return submit(workbench, verb, arguments, reply, context);
+}
+
+void workbench_cancel(struct workbench *workbench)
+{
+    for (size_t i = 0; workbench->engine && i < workbench->pending_count; i++)
+        engine_cancel(workbench->engine, workbench->pending[i].engine_id);
+}
+
+/* ---- the worker's life ---- */
+
+static void finish_change(struct workbench *workbench, const struct error *error);
+
+static void connect_failed(struct workbench *workbench, const struct error *error)
+{
+    /* Interrupted is the user's wish, and the worker's own death has been told already. */
+    if (workbench->connect_error.code == ERROR_NONE)
+        workbench->connect_error = *error;
+}
+
+static void on_configured(struct workbench *workbench, void *context, const json_t *data,
+                          const struct error *error)
+{
+    (void)context;
+    if (!data)
+        connect_failed(workbench, error);
+    else if (workbench->change.restarting && !workbench->load_arguments)
+        finish_change(workbench, NULL);
+}
+
+static void on_reloaded(struct workbench *workbench, void *context, const json_t *data,
+                        const struct error *error)
+{
+    (void)context;
+    if (!data) {
+        connect_failed(workbench, error);
+        return;
+    }
+    workbench_loaded(workbench, data, json_incref(workbench->load_arguments));
+    if (workbench->change.restarting)
+        finish_change(workbench, NULL);
+}
+
+static void on_resumed(struct workbench *workbench, void *context, const json_t *data,
+                       const struct error *error)
+{
+    (void)context;
+    (void)error;
+    if (!data)
+        workbench->live = false;
+}
+
+static bool connect_worker(struct workbench *workbench, bool reload, struct error *error)
+{
+    struct engine_options options = {.program = workbench->program,
+                                     .worker_command = workbench->worker_command,
+                                     .replay_speed = 1};
+    workbench->engine = engine_start(&options, error);
+    if (!workbench->engine)
+        return false;
+    workbench->engine_ended = false;
+    workbench->connect_error = (struct error){0};
+    workbench->ever_connected = true;
+    workbench->notice[0] = '\0';
+    json_t *values = json_object();
+    for (size_t i = 0; i < setting_count(); i++) {
+        const struct setting *setting = setting_at(i);
+        if (setting->engine)
+            json_object_set(values, setting->name,
+                            json_object_get(workbench->settings, setting->name));
+    }
+    submit(workbench, "configure", json_pack("{s:o}", "settings", values), on_configured, NULL);
+    if (reload && workbench->load_arguments) {
+        submit(workbench, "load", json_incref(workbench->load_arguments), on_reloaded, NULL);
+        if (workbench->live)
+            submit(workbench, "start", NULL, on_resumed, NULL);
+    }
+    return true;
+}
+
+static void drop_worker(struct workbench *workbench)
+{
+    engine_stop(workbench->engine);
+    workbench->engine = NULL;
+    workbench->engine_ended = false;
+    if (workbench->recording && workbench->sink)
+        workbench->sink->line(workbench->sink->context, SINK_WARNING,
+                              "note: the recording ended with its worker");
+    workbench->recording = false;
+    store_ended(workbench->store);
+}
+
+/* Give the worker up: everybody who waits gets `error`, a change under way last, for it may start
+ * the next worker. */
+static void give_up(struct workbench *workbench, const struct error *error)
+{
+    struct error cause = *error;
+    drop_worker(workbench);
+    fail_pending(workbench, &cause);
+    workbench->connect_error = (struct error){0}; /* set again by what has just failed */
+    if (workbench->change.restarting && !workbench->restart_wanted)
+        finish_change(workbench, &cause);
+}
+
+/* After the events: what could not be done while the engine was calling us. */
+static void settle_worker(struct workbench *workbench)
+{
+    struct error error = {0};
+    if (workbench->engine && workbench->connect_error.code != ERROR_NONE) {
+        give_up(workbench, &workbench->connect_error);
+    } else if (workbench->engine && workbench->engine_ended) {
+        error_set(&error, ERROR_WORKER, "worker", "%s", workbench->notice);
+        give_up(workbench, &error);
+    }
+    if (workbench->restart_wanted) {
+        workbench->restart_wanted = false;
+        if (workbench->engine)
+            drop_worker(workbench);
+        if (!connect_worker(workbench, true, &error))
+            finish_change(workbench, &error);
+    }
+}
+
+static void on_ended(struct workbench *workbench, const struct engine_event *event)
+{
+    workbench->engine_ended = true;
+    snprintf(workbench->notice, sizeof workbench->notice, "worker ended: %.140s", event->error.why);
+    if (workbench->sink && workbench->connect_error.code == ERROR_NONE)
+        workbench->sink->line(workbench->sink->context, SINK_NOTE, workbench->notice);
+}
+
+static void on_event(void *context, const struct engine_event *event)
+{
+    struct workbench *workbench = context;
+    const struct sink *sink = workbench->current ? workbench->current->sink : workbench->sink;
+    struct pending pending;
+    char text[512];
+    /* a worker that is given up has nothing more to say */
+    if (workbench->connect_error.code != ERROR_NONE && event->kind != ENGINE_EVENT_ENDED)
+        return;
+    switch (event->kind) {
+    case ENGINE_EVENT_HELLO:
+        snprintf(workbench->hello, sizeof workbench->hello, "layertop %.60s on %.60s, process %lld",
+                 json_string_value(json_object_get(event->json, "version")) ?: "?",
+                 json_string_value(json_object_get(event->json, "host")) ?: "?",
+                 (long long)json_integer_value(json_object_get(event->json, "pid")));
+        break;
+    case ENGINE_EVENT_REPLY:
+        if (take_pending(workbench, event->id, &pending) && pending.reply)
+            pending.reply(workbench, pending.context, event->json, &event->error);
+        break;
+    case ENGINE_EVENT_PROGRESS:
+        if (sink && sink->progress) {
+            json_t *fraction = json_object_get(event->json, "fraction");
+            const char *label = json_string_value(json_object_get(event->json, "text"));
+            sink->progress(sink->context, json_to_double(fraction),
+                           text_clean(text, sizeof text, label ? label : ""));
+        }
+        break;
+    case ENGINE_EVENT_PLAN:
+        json_decref(workbench->plan);
+        workbench->plan = json_is_object(event->json) ? json_incref(event->json) : NULL;
+        workbench->last_segment = 0;
+        store_plan(workbench->store, workbench->plan);
+        break;
+    case ENGINE_EVENT_RECORD:
+        if (!store_feed(workbench->store, event->data, event->bytes, NULL))
+            snprintf(workbench->notice, sizeof workbench->notice,
+                     "a record of the worker could not be read");
+        break;
+    case ENGINE_EVENT_LOG:
+        if (sink) {
+            const char *line = json_string_value(json_object_get(event->json, "text"));
+            char *whole = xasprintf("worker: %s", line ? line : "");
+            sink->line(sink->context, SINK_NOTE, text_clean(text, sizeof text, whole));
+            free(whole);
+        }
+        break;
+    case ENGINE_EVENT_ENDED:
+        on_ended(workbench, event);
+        break;
+    }
+}
+
+/* ---- settings ---- */
+
+static void finish_change(struct workbench *workbench, const struct error *error)
+{
+    struct change change = workbench->change;
+    workbench->change = (struct change){0};
+    const char *key = change.setting->name;
+    json_object_set(workbench->settings, key, error ? change.old : change.value);
+    if (error) {
+        change.reply(workbench, change.context, NULL, error);
+        /* the plots go on with the old value, if they can */
+        if (change.restarting && !change.fresh && workbench->live && !workbench->restart_wanted &&
+            !workbench->engine)
+            connect_worker(workbench, true, NULL);
+    } else {
+        double cost_ms = (double)(clock_now_ns() - change.start_ns) / 1e6;
+        json_t *data =
+            json_pack("{s:s, s:O, s:f}", "key", key, "value", change.value, "cost_ms", cost_ms);
+        if (change.restarting && !change.fresh)
+            json_object_set_new(data, "note",
+                                json_sprintf("new context %.2f s%s%s", cost_ms / 1e3,
+                                             *change.note ? "; " : "", change.note));
+        else if (*change.note)
+            json_object_set_new(data, "note", json_string(change.note));
+        change.reply(workbench, change.context, data, NULL);
+        json_decref(data);
+    }
+    json_decref(change.value);
+    json_decref(change.old);
+}
+
+static void begin_restart(struct workbench *workbench)
+{
+    workbench->change.restarting = true;
+    workbench->restart_wanted = true;
+    json_object_set(workbench->settings, workbench->change.setting->name, workbench->change.value);
+}
+
+static void on_set(struct workbench *workbench, void *context, const json_t *data,
+                   const struct error *error)
+{
+    (void)context;
+    if (!data) {
+        finish_change(workbench, error);
+        return;
+    }
+    const char *note = json_string_value(json_object_get(data, "note"));
+    if (note)
+        text_clean(workbench->change.note, sizeof workbench->change.note, note);
+    if (json_is_true(json_object_get(data, "restart")))
+        begin_restart(workbench);
+    else
+        finish_change(workbench, NULL);
+}
+
+void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
+                      workbench_reply *reply, void *context)
+{
+    workbench->change = (struct change){
+        .active = true,
+        .setting = setting,
+        .value = value,
+        .old = json_incref(json_object_get(workbench->settings, setting->name)),
+        .start_ns = clock_now_ns(),
+        .reply = reply,
+        .context = context,
+    };
+    if (!setting->engine) {
+        finish_change(workbench, NULL);
+    } else if (!workbench->engine) {
+        workbench->change.fresh = true;
+        begin_restart(workbench);
+    } else {
+        workbench_request(workbench, "set",
+                          json_pack("{s:s, s:O}", "key", setting->name, "value", value), on_set,
+                          NULL);
+    }
+}
+
+/* ---- what is known ---- */
+
+void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *arguments)
+{
+    json_decref(workbench->model);
+    json_decref(workbench->load_arguments);
+    workbench->model = model ? json_deep_copy(model) : NULL;
+    workbench->load_arguments = model ? arguments : NULL;
+    if (!model) {
+        json_decref(arguments);
+        workbench->live = false;
+    }
+    workbench->last_segment = 0;
+    store_model(workbench->store, workbench->model);
+}
+
+void workbench_ran(struct workbench *workbench, const json_t *reply)
+{
+    json_decref(workbench->last_run);
+    workbench->last_run = json_deep_copy(reply);
+    workbench->last_segment = (uint32_t)json_integer_value(json_object_get(reply, "segment"));
+}
+
+int workbench_fd(const struct workbench *workbench)
+{
+    return workbench->engine ? engine_fd(workbench->engine) : -1;
+}
+
+bool workbench_wants_write(const struct workbench *workbench)
+{
+    return workbench->engine && engine_wants_write(workbench->engine);
+}
+
+int workbench_timeout_ms(const struct workbench *workbench)
+{
+    if (workbench->restart_wanted || workbench->connect_error.code != ERROR_NONE ||
+        (!workbench->current && workbench->queue_count > 0 && !workbench->quitting))
+        return 0;
+    return dispatch_ticking(workbench) ? 50 : -1;
+}
+
+void workbench_dispatch(struct workbench *workbench)
+{
+    if (workbench->engine)
+        engine_dispatch(workbench->engine, on_event, workbench);
+    settle_worker(workbench);
+    dispatch_run(workbench);
+    settle_worker(workbench);
+    /* what was just submitted leaves at once if the pipe takes it */
+    if (workbench->engine && engine_wants_write(workbench->engine)) {
+        engine_dispatch(workbench->engine, on_event, workbench);
+        settle_worker(workbench);
+        dispatch_run(workbench);
+    }
+}
+
+const struct store *workbench_store(const struct workbench *workbench)
+{
+    return workbench->store;
+}
+
+const json_t *workbench_model(const struct workbench *workbench)
+{
+    return workbench->model;
+}
+
+const json_t *workbench_plan(const struct workbench *workbench)
+{
+    return workbench->plan;
+}
+
+enum run_state workbench_state(const struct workbench *workbench)
+{
+    if (!workbench->engine && workbench->notice[0])
+        return STATE_DEAD;
+    for (size_t i = 0; i < workbench->pending_count; i++)
+        if (strcmp(workbench->pending[i].verb, "load") == 0)
+            return STATE_LOADING;
+    for (size_t i = 0; i < workbench->pending_count; i++)
+        if (strcmp(workbench->pending[i].verb, "run") == 0 ||
+            strcmp(workbench->pending[i].verb, "predict") == 0)
+            return STATE_RUNNING;
+    return workbench->live && workbench->engine ? STATE_LIVE : STATE_IDLE;
+}
+
+const char *workbench_notice(const struct workbench *workbench)
+{
+    return workbench->notice;
+}
+
+const json_t *workbench_setting(const struct workbench *workbench, const char *name)
+{
+    return json_object_get(workbench->settings, name);
+}
+
+bool workbench_utf8(const struct workbench *workbench)
+{
+    const char *symbols = json_string_value(workbench_setting(workbench, "symbols"));
+    if (symbols && strcmp(symbols, "auto") != 0)
+        return strcmp(symbols, "utf8") == 0;
+    return strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
+}
+
+static const char *setting_text(const struct workbench *workbench, const char *name, char *out,
+                                size_t size)
+{
+    return setting_format(setting_find(name, NULL), workbench_setting(workbench, name), out, size);
+}
+
+char *workbench_prompt(const struct workbench *workbench, char *out, size_t size)
+{
+    char device[80], batch[32], precision[32], name[64];
+    const char *planned = json_string_value(json_object_get(workbench->plan, "device"));
+    const char *model = json_string_value(json_object_get(workbench->model, "name"));
+    bool dead = workbench_state(workbench) == STATE_DEAD;
+    setting_text(workbench, "devices", device, sizeof device);
+    if (planned && !strchr(device, ','))
+        text_clean(device, sizeof device, planned);
+    setting_text(workbench, "batch", batch, sizeof batch);
+    setting_text(workbench, "precision", precision, sizeof precision);
+    snprintf(out, size, "layertop[%s %s b%s %s%s]> ",
+             model ? text_clean(name, sizeof name, model) : "no model", device, batch, precision,
+             dead ? " dead" : "");
+    return out;
+}
+
+bool workbench_quitting(const struct workbench *workbench)
+{
+    return workbench->quitting;
+}
+
+int workbench_exit_code(const struct workbench *workbench)
+{
+    return workbench->exit_code;
+}

@@ -1,0 +1,114 @@
+/* What workbench.c, dispatch.c and the cmd_ files share about a workbench and nobody else sees. */
+#ifndef LAYERTOP_COMMANDS_WORKBENCH_PRIVATE_H
+#define LAYERTOP_COMMANDS_WORKBENCH_PRIVATE_H
+
+#include "commands/command.h"
+#include "commands/history.h"
+
+/* A reply to a request: `data` NULL means `error` says why. */
+typedef void workbench_reply(struct workbench *workbench, void *context, const json_t *data,
+                             const struct error *error);
+
+struct pending {
+    uint64_t serial; /* ours: never reused, while each engine counts its ids anew */
+    uint64_t engine_id;
+    char verb[16];
+    workbench_reply *reply;
+    void *context;
+};
+
+/* A change of an engine setting under way (one at a time). */
+struct change {
+    bool active;
+    bool restarting; /* the change waits for a fresh worker */
+    bool fresh;      /* there was no worker before: nothing worth telling about its start */
+    const struct setting *setting;
+    json_t *value, *old;
+    int64_t start_ns;
+    char note[160];
+    workbench_reply *reply;
+    void *context;
+};
+
+struct queued {
+    int argc;
+    char **argv;
+    struct error error;      /* a line that could not be parsed: reported in its turn */
+    const struct sink *sink; /* NULL: whatever is current when it runs */
+    int depth;               /* of nested `source` */
+};
+
+struct workbench {
+    char *program, *worker_command;
+    bool keep_going, interactive;
+    unsigned require;
+    const struct sink *sink;
+    struct store *store;
+    struct history *history;
+    json_t *settings; /* name -> value */
+    json_t *aliases_answered;
+
+    struct engine *engine; /* NULL: none, the next request starts one */
+    bool engine_ended;     /* ENDED arrived: to be reaped after the dispatch */
+    bool ever_connected;
+    struct error connect_error; /* configure or reload failed: give up this worker */
+    bool restart_wanted;
+    char notice[160];
+    char hello[160]; /* "layertop VERSION on HOST, process PID" */
+
+    json_t *model, *plan;
+    json_t *load_arguments; /* to load the model again; NULL without a model */
+    bool live;
+    bool recording;        /* as far as we know: it ends with its worker */
+    uint32_t last_segment; /* of the last finished `run`, 0 if none since the plan changed */
+    json_t *last_run;      /* its reply */
+
+    struct pending *pending;
+    size_t pending_count;
+    uint64_t next_serial;
+    struct change change;
+
+    struct queued *queue; /* [0] is next */
+    size_t queue_count;
+    struct execution *current;
+    int current_depth;
+    bool quitting, exit_code_set, interrupted;
+    int exit_code;
+
+    bool (*save_display)(void *context, const char *path, struct error *error);
+    void *save_display_context;
+};
+
+/* Submit a request, starting a worker if there is none. Returns its serial, > 0. If no worker can
+ * be started, `reply` is called before this returns. Steals `arguments`. */
+uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
+                           workbench_reply *reply, void *context);
+void workbench_cancel(struct workbench *workbench);
+
+/* Change a setting: an engine's is checked by the worker, a restart is done if it takes one.
+ * `reply` gets {key, value, cost_ms, note?}. Steals `value`. One change at a time. */
+void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
+                      workbench_reply *reply, void *context);
+
+/* Keep what a `load` or `unload` reply says; `arguments` as they were submitted. */
+void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *arguments);
+/* A `run` ended: remember its numbers for `layers`. */
+void workbench_ran(struct workbench *workbench, const json_t *reply);
+
+/* Is the terminal able to show block characters, by the setting `symbols` and the locale? */
+bool workbench_utf8(const struct workbench *workbench);
+
+/* table.c: as command_find(); *is_setting: the word names a setting, and the command is `set`. */
+const struct command *command_resolve(const char *word, bool *is_setting, struct error *error);
+
+/* dispatch.c */
+void dispatch_run(struct workbench *workbench); /* run queued commands as far as they go */
+bool dispatch_ticking(const struct workbench *workbench);
+void dispatch_free(struct workbench *workbench);
+/* Put the commands of one line in front of the queue's first `*position` entries' end: used by
+ * `source`; *position is advanced. */
+void dispatch_insert(struct workbench *workbench, const char *line, const struct sink *sink,
+                     int depth, size_t *position);
+void dispatch_quit(struct workbench *workbench, bool has_code, int code);
+
+#endif
