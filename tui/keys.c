@@ -15,7 +15,7 @@ static const struct key_binding bindings[] = {
     {'-', INPUT_CHAR, 7, "batch/2", "halve the batch", KEY_COMMAND, "batch/2"},
     {'+', INPUT_CHAR, 8, "batch\u00d72", "double the batch", KEY_COMMAND, "batch*2"},
     {'p', INPUT_CHAR, 4, "precision", "the next precision", KEY_COMMAND, "precision"},
-    {'m', INPUT_CHAR, 9, "memory", "where the memory goes", KEY_COMMAND, "memory"},
+    {'m', INPUT_CHAR, 9, "memory", "where the memory goes", KEY_COMMAND, "mem"},
     {'r', INPUT_CHAR, 0, "run", "measure 100 steps", KEY_COMMAND, "run"},
     {'x', INPUT_CHAR, 0, "explain", "explain the chosen layer", KEY_COMMAND, "explain"},
     {'a', INPUT_CHAR, 0, "advise", "what to change, and what it would gain", KEY_COMMAND, "advise"},
@@ -74,6 +74,16 @@ const struct key_binding *keys_find(const struct input *key, enum focus focus)
     if (focus == FOCUS_PANES && key->code == INPUT_CHAR && key->point == '=')
         return keys_find(&plus, focus);
     return NULL;
+}
+
+bool keys_available(const struct key_binding *key)
+{
+    char word[32];
+    struct error error;
+    if (key->action != KEY_COMMAND)
+        return true;
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(key->verb, "*/"), key->verb);
+    return command_find(word, &error) != NULL;
 }
 
 /* A word as the command grammar reads it back: quoted as in sh. */
@@ -152,7 +162,7 @@ char *keys_command(const struct key_binding *key, const struct view *view)
 
 bool keys_in_bar(const struct key_binding *key, enum focus focus)
 {
-    if (key->label[0] == '\0')
+    if (key->label[0] == '\0' || !keys_available(key))
         return false;
     return focus == FOCUS_PANES ? key->letter != 0 : key->function != 0;
 }

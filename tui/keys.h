@@ -42,6 +42,9 @@ const struct key_binding *keys_at(size_t index);
 /* The binding of a key: F-keys always, others only while the panes have the focus. NULL: none. */
 const struct key_binding *keys_find(const struct input *key, enum focus focus);
 
+/* Does this build have the command or setting behind it? */
+bool keys_available(const struct key_binding *key);
+
 /* The command line of a KEY_COMMAND binding in the present state ("batch 64"), to be freed. NULL if
  * there is nothing to do (no layer to explain). */
 char *keys_command(const struct key_binding *key, const struct view *view);

@@ -50,11 +50,7 @@ static void write_keys(struct writer *writer)
         snprintf(name, sizeof name, "%s%s%s", letter, *other != '\0' ? " " : "", other);
         if (key->function != 0)
             snprintf(name, sizeof name, "%s F%d", letter, key->function);
-        struct error error;
-        bool missing = key->action == KEY_COMMAND &&
-                       strcspn(key->verb, "/*") == strlen(key->verb) &&
-                       command_find(key->verb, &error) == NULL;
-        if (!missing)
+        if (keys_available(key))
             write_line(writer, STYLE_KEY, 14, name, key->summary);
     }
     static const char *const prompt[][2] = {

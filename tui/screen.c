@@ -1,0 +1,423 @@
+#define _GNU_SOURCE /* signalfd, timerfd */
+#include "tui/screen.h"
+#include "commands/history.h"
+#include "engine/clock.h"
+#include "tui/prompt.h"
+#include "tui/tui.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#define ESCAPE_WAIT_MS 25
+
+/* ---- the view ---- */
+
+static const char *setting_text(const struct screen *screen, const char *name, const char *fallback)
+{
+    const json_t *value = workbench_setting(screen->workbench, name);
+    return json_is_string(value) ? json_string_value(value) : fallback;
+}
+
+static double setting_number(const struct screen *screen, const char *name, double fallback)
+{
+    const json_t *value = workbench_setting(screen->workbench, name);
+    return json_is_number(value) ? json_number_value(value) : fallback;
+}
+
+static bool setting_on(const struct screen *screen, const char *name)
+{
+    return !json_is_false(workbench_setting(screen->workbench, name));
+}
+
+static enum symbols wanted_symbols(const struct screen *screen)
+{
+    const char *name = setting_text(screen, "symbols", "auto");
+    enum symbols possible = terminal_symbols(screen->terminal);
+    if (strcmp(name, "ascii") == 0)
+        return SYMBOLS_ASCII;
+    if (strcmp(name, "block") == 0)
+        return possible == SYMBOLS_ASCII ? SYMBOLS_ASCII : SYMBOLS_BLOCK;
+    return possible;
+}
+
+/* Is this plan on a device, and which: "gpu:0", or "gpu:0 and 1 more" for a list. */
+static void device_text(const json_t *plan, const json_t *setting, char *out, size_t size)
+{
+    const char *planned = json_string_value(json_object_get(plan, "device"));
+    const char *first = json_string_value(json_array_get(setting, 0));
+    const char *only = json_string_value(setting);
+    if (planned == NULL)
+        planned = first != NULL ? first : only != NULL ? only : "auto";
+    if (json_array_size(setting) > 1)
+        snprintf(out, size, "%.40s +%zu", planned, json_array_size(setting) - 1);
+    else
+        snprintf(out, size, "%.60s", planned);
+}
+
+void screen_view(const struct screen *screen, struct view *view)
+{
+    const struct workbench *workbench = screen->workbench;
+    const json_t *limit = workbench_setting(workbench, "limit");
+    *view = (struct view){
+        .store = workbench_store(workbench),
+        .model = workbench_model(workbench),
+        .plan = workbench_plan(workbench),
+        .state = workbench_state(workbench),
+        .notice = workbench_notice(workbench),
+        .growth = setting_on(screen, "growth"),
+        .fusion = setting_on(screen, "fusion"),
+        .graph = setting_on(screen, "graph"),
+        .limit_bytes = json_is_integer(limit) ? (double)json_integer_value(limit) : NAN,
+        .span_ns = (int64_t)(setting_number(screen, "span", 60000) * 1e6),
+        .ago_ns = screen->ago_ns,
+        .focus = screen->focus,
+        .selected = screen->selected,
+        .top = screen->top,
+        .search = lineedit_text(screen->search),
+        .log = screen->log,
+        .log_back = screen->log_back,
+        .progress = screen->progress,
+        .progress_text = screen->progress_text,
+        .frame_ms = NAN,
+    };
+    if (view->notice == NULL)
+        view->notice = "";
+    view->model_name = json_string_value(json_object_get(view->model, "name"));
+    device_text(view->plan, workbench_setting(workbench, "devices"), view->devices,
+                sizeof view->devices);
+    const json_t *batch = json_object_get(view->plan, "batch");
+    view->batch = json_is_integer(batch) ? json_integer_value(batch)
+                                         : (int64_t)setting_number(screen, "batch", 32);
+    const char *precision = json_string_value(json_object_get(view->plan, "precision"));
+    snprintf(view->precision, sizeof view->precision, "%.15s",
+             precision != NULL ? precision : setting_text(screen, "precision", "fp32"));
+    const char *sort = setting_text(screen, "sort", "time");
+    for (int i = 0; sort_names[i] != NULL; i++) {
+        if (strcmp(sort, sort_names[i]) == 0)
+            view->sort = (enum sort_key)i;
+    }
+    /* while nothing runs, time stands still on the screen too */
+    int64_t newest = store_time_ns(view->store);
+    view->now_ns = view->state == STATE_LIVE || view->state == STATE_RUNNING || newest == 0
+                       ? clock_now_ns()
+                       : newest;
+    view_take(view);
+}
+
+/* ---- frames ---- */
+
+/* Draw everything into the canvas; returns the cursor's column in the prompt row. */
+static int compose(struct screen *screen)
+{
+    struct view view;
+    char prompt[160];
+    terminal_size(screen->terminal, &screen->rows, &screen->cols);
+    screen->wish.notice = workbench_notice(screen->workbench)[0] != '\0';
+    layout_compute(screen->rows, screen->cols, &screen->wish, &screen->layout);
+    canvas_reset(screen->canvas, screen->rows, screen->cols, wanted_symbols(screen));
+    screen_view(screen, &view);
+    view_clamp_rows(&screen->selected, &screen->top, view.row_count,
+                    pane_layers_rows(screen->layout.table));
+    view.selected = screen->selected;
+    view.top = screen->top;
+    int cursor = -1;
+    if (screen->focus == FOCUS_HELP) {
+        struct rect body = {0, 0, screen->rows - 1, screen->cols};
+        screen->help_lines = pane_help_draw(screen->canvas, body, screen->help_top);
+        int most = screen->help_lines - body.rows;
+        int top = screen->help_top > most ? most : screen->help_top;
+        top = top < 0 ? 0 : top;
+        if (top != screen->help_top) {
+            screen->help_top = top;
+            canvas_clip(screen->canvas, body);
+            canvas_fill(screen->canvas, body, ' ', STYLE_NORMAL);
+            pane_help_draw(screen->canvas, body, top);
+        }
+        canvas_clip(screen->canvas, (struct rect){screen->rows - 1, 0, 1, screen->cols});
+        canvas_text(screen->canvas, screen->rows - 1, 0, screen->cols, STYLE_DIM,
+                    "arrows, PgUp and PgDn scroll; any other key goes back");
+    } else {
+        panes_draw(screen->canvas, &screen->layout, &view);
+        if (screen->focus == FOCUS_SEARCH) {
+            cursor = prompt_draw(screen->canvas, screen->layout.prompt, "/", screen->search, false);
+        } else {
+            workbench_prompt(screen->workbench, prompt, sizeof prompt);
+            cursor = prompt_draw(screen->canvas, screen->layout.prompt, prompt, screen->editor,
+                                 screen->focus == FOCUS_PANES);
+        }
+        if (screen->layout.bar.rows > 0)
+            prompt_list_draw(screen->canvas, screen->layout.bar, screen->editor);
+    }
+    view_drop(&view);
+    return screen->focus == FOCUS_PROMPT || screen->focus == FOCUS_SEARCH ? cursor : -1;
+}
+
+static void draw(struct screen *screen)
+{
+    terminal_set_theme(screen->terminal, setting_text(screen, "theme", "default"),
+                       strcmp(setting_text(screen, "color", "auto"), "off") != 0);
+    terminal_set_mouse(screen->terminal, setting_on(screen, "mouse"));
+    int cursor = compose(screen);
+    if (!terminal_show(screen->terminal, screen->canvas, cursor >= 0 ? screen->layout.prompt.y : -1,
+                       cursor)) {
+        screen->dirty = true; /* the next tick tries again */
+    } else {
+        screen->dirty = false;
+    }
+    screen->keyed = false;
+    screen->store_seen = store_generation(workbench_store(screen->workbench));
+    screen->log_seen = log_generation(screen->log);
+    screen->state_seen = workbench_state(screen->workbench);
+    screen->drawn_ns = clock_now_ns();
+}
+
+static bool save_display(void *context, const char *path, struct error *error)
+{
+    struct screen *screen = context;
+    compose(screen);
+    char *text = canvas_to_text(screen->canvas);
+    FILE *file = fopen(path, "we");
+    bool ok = file != NULL && fputs(text, file) >= 0;
+    ok = file != NULL && fclose(file) == 0 && ok;
+    free(text);
+    screen->dirty = true;
+    return ok || error_set(error, ERROR_FILE, path, "%s", strerror(errno));
+}
+
+/* ---- the sink ---- */
+
+static void sink_line(void *context, enum sink_style style, const char *text)
+{
+    struct screen *screen = context;
+    log_add(screen->log, style, text);
+}
+
+static void sink_progress(void *context, double fraction, const char *text)
+{
+    struct screen *screen = context;
+    screen->progress = fraction;
+    text_clean(screen->progress_text, sizeof screen->progress_text, text != NULL ? text : "");
+    screen->dirty = true;
+}
+
+/* ---- the loop ---- */
+
+static void suspend(struct screen *screen)
+{
+    screen->suspend = false;
+    terminal_suspend(screen->terminal);
+    /* the whole job stops, as it would if the terminal had sent the signal */
+    kill(0, SIGSTOP);
+    terminal_resume(screen->terminal);
+    screen->keyed = true;
+}
+
+static void on_signals(struct screen *screen, int fd)
+{
+    struct signalfd_siginfo info;
+    while (read(fd, &info, sizeof info) == (ssize_t)sizeof info) {
+        switch (info.ssi_signo) {
+        case SIGWINCH:
+            screen->keyed = true; /* draw at once */
+            break;
+        case SIGTSTP:
+            screen->suspend = true;
+            break;
+        case SIGCONT:
+            terminal_resume(screen->terminal);
+            screen->keyed = true;
+            break;
+        case SIGINT:
+            screen_key(screen, &(struct input){.code = INPUT_CHAR, .point = CONTROL('C')});
+            break;
+        case SIGHUP:
+            screen->gone = true;
+            screen->end_signal = SIGHUP;
+            break;
+        default:
+            screen->end_signal = (int)info.ssi_signo;
+        }
+    }
+}
+
+static void read_keys(struct screen *screen, short events)
+{
+    char bytes[4096];
+    for (;;) {
+        ssize_t count = read(terminal_fd(screen->terminal), bytes, sizeof bytes);
+        if (count > 0) {
+            input_feed(&screen->decoder, bytes, (size_t)count, screen_key, screen);
+            continue;
+        }
+        if (count < 0 && errno == EINTR)
+            continue;
+        /* the end of the file and EIO say what POLLHUP says: nobody is there any more */
+        if (count == 0 || errno != EAGAIN || (events & (POLLHUP | POLLERR | POLLNVAL)) != 0) {
+            screen->gone = true;
+            screen->end_signal = SIGHUP;
+        }
+        return;
+    }
+}
+
+static void read_noise(struct screen *screen)
+{
+    char bytes[4096];
+    ssize_t count;
+    /* at most as much as the pipe holds: a loud library must not keep us here */
+    for (int i = 0; i < 16; i++) {
+        count = read(terminal_noise_fd(screen->terminal), bytes, sizeof bytes);
+        if (count <= 0)
+            return;
+        log_feed(screen->log, bytes, (size_t)count);
+    }
+}
+
+/* Arm the frame timer if something waits to be drawn, disarm it if not: an idle screen wakes nobody. */
+static void arm_timer(struct screen *screen, int fd)
+{
+    struct itimerspec spec = {{0, 0}, {0, 0}};
+    if (screen->dirty) {
+        int64_t wait = screen->drawn_ns + (int64_t)(setting_number(screen, "refresh", 100) * 1e6) -
+                       clock_now_ns();
+        wait = wait < 1 ? 1 : wait;
+        spec.it_value.tv_sec = wait / 1000000000;
+        spec.it_value.tv_nsec = wait % 1000000000;
+    }
+    timerfd_settime(fd, 0, &spec, NULL);
+}
+
+static bool changed(const struct screen *screen)
+{
+    return screen->store_seen != store_generation(workbench_store(screen->workbench)) ||
+           screen->log_seen != log_generation(screen->log) ||
+           screen->state_seen != workbench_state(screen->workbench);
+}
+
+static void loop(struct screen *screen, int timer, int signals)
+{
+    draw(screen);
+    while (!screen->gone && screen->end_signal == 0 && !workbench_quitting(screen->workbench)) {
+        enum { TTY, TIMER, SIGNALS, NOISE, WORKER, COUNT };
+        short worker = POLLIN;
+        if (workbench_wants_write(screen->workbench))
+            worker |= POLLOUT;
+        struct pollfd fds[COUNT] = {
+            [TTY] = {terminal_fd(screen->terminal), POLLIN, 0},
+            [TIMER] = {timer, POLLIN, 0},
+            [SIGNALS] = {signals, POLLIN, 0},
+            [NOISE] = {terminal_noise_fd(screen->terminal), POLLIN, 0},
+            [WORKER] = {workbench_fd(screen->workbench), worker, 0},
+        };
+        arm_timer(screen, timer);
+        int timeout = workbench_timeout_ms(screen->workbench);
+        bool pending = input_pending(&screen->decoder);
+        if (pending && (timeout < 0 || timeout > ESCAPE_WAIT_MS))
+            timeout = ESCAPE_WAIT_MS;
+        int ready = poll(fds, COUNT, timeout);
+        if (ready < 0 && errno != EINTR)
+            break;
+        uint64_t ticks = 0;
+        bool tick = ready > 0 && (fds[TIMER].revents & POLLIN) != 0 &&
+                    read(timer, &ticks, sizeof ticks) == (ssize_t)sizeof ticks;
+        if (ready > 0 && fds[SIGNALS].revents != 0)
+            on_signals(screen, signals);
+        if (ready > 0 && fds[TTY].revents != 0)
+            read_keys(screen, fds[TTY].revents);
+        else if (pending && ready == 0)
+            input_flush(&screen->decoder, screen_key, screen);
+        if (ready > 0 && fds[NOISE].revents != 0)
+            read_noise(screen);
+        if (screen->gone)
+            break;
+        workbench_dispatch(screen->workbench);
+        if (changed(screen))
+            screen->dirty = true;
+        if (screen->suspend)
+            suspend(screen);
+        if (screen->keyed || (tick && screen->dirty))
+            draw(screen);
+    }
+}
+
+static void load_history(struct screen *screen)
+{
+    screen->history = workbench_history(screen->workbench);
+    for (size_t i = 0; i < history_count(screen->history); i++)
+        lineedit_history_add(screen->editor, history_at(screen->history, i));
+}
+
+int tui_run(struct workbench *workbench, const struct tui_options *options)
+{
+    struct error error = {0};
+    struct terminal *terminal = terminal_open(&error);
+    if (terminal == NULL) {
+        dprintf(2, "layertop: %s: %s\n", error.what, error.why);
+        return 1;
+    }
+    struct screen screen = {
+        .workbench = workbench,
+        .terminal = terminal,
+        .canvas = canvas_new(),
+        .log = log_new(),
+        .editor = lineedit_new(),
+        .search = lineedit_new(),
+        .progress = -1,
+        .frame_ms = NAN,
+    };
+    screen.sink = (struct sink){&screen, sink_line, NULL, sink_progress};
+    workbench_set_sink(workbench, &screen.sink);
+    workbench_set_display(workbench, save_display, &screen);
+    load_history(&screen);
+
+    sigset_t mask, before;
+    sigemptyset(&mask);
+    static const int handled[] = {SIGWINCH, SIGTERM, SIGINT, SIGHUP, SIGCONT, SIGTSTP, SIGQUIT};
+    for (size_t i = 0; i < sizeof handled / sizeof handled[0]; i++)
+        sigaddset(&mask, handled[i]);
+    sigprocmask(SIG_BLOCK, &mask, &before);
+    int signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
+    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+
+    log_add(screen.log, SINK_NOTE,
+            "type a command, Tab completes, Esc goes to the panes, F1 helps");
+    for (size_t i = 0; i < options->command_count; i++)
+        screen_submit(&screen, options->commands[i]);
+    loop(&screen, timer, signals);
+
+    workbench_set_sink(workbench, NULL);
+    workbench_set_display(workbench, NULL, NULL);
+    terminal_close(terminal, screen.gone);
+    close(signals);
+    close(timer);
+    /* signals that waited are not delivered after all: the program ends anyway */
+    struct timespec none = {0, 0};
+    while (sigtimedwait(&mask, NULL, &none) > 0)
+        ;
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    canvas_free(screen.canvas);
+    log_free(screen.log);
+    lineedit_free(screen.editor);
+    lineedit_free(screen.search);
+    return screen.end_signal != 0 ? 128 + screen.end_signal : workbench_exit_code(workbench);
+}
+
+bool tui_possible(void)
+{
+    const char *name = getenv("TERM");
+    if (!isatty(0) || !isatty(1) || name == NULL || name[0] == '\0' || strcmp(name, "dumb") == 0)
+        return false;
+    int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
