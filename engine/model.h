@@ -101,7 +101,12 @@ struct model {
     size_t output_count;
     uint64_t parameters;
     uint64_t weight_bytes;
-    void *storage; /* mappings and file descriptors, private to engine/keras */
+    struct model_storage *storage; /* what the weight data lie in; NULL if there is nothing to free */
+};
+
+/* Whoever makes a model puts this first in a struct of its own. */
+struct model_storage {
+    void (*release)(struct model_storage *storage); /* frees the storage itself too */
 };
 
 struct model_options {
@@ -116,6 +121,8 @@ struct model_options {
  * *error: ERROR_MODEL_*. */
 struct model *model_load(const char *path, const struct model_options *options,
                          struct error *error);
+/* Every pointer of the model is freed (strings and arrays were malloc'ed), its JSON released, then
+ * its storage. NULL is allowed. */
 void model_free(struct model *model);
 
 /* Index of a layer by exact name or path, -1 if there is none or the name is ambiguous. */
