@@ -5,6 +5,9 @@ CUDA ?= $(if $(NVCC),1,0)
 # one architecture by default; `make ARCH=75,80,90` builds several
 ARCH ?= 90
 
+empty :=
+space := $(empty) $(empty)
+
 ifeq ($(CUDA),1)
 CUDA_DIR     := $(patsubst %/bin/nvcc,%,$(realpath $(NVCC)))
 CUDA_CSOURCES := $(sort $(wildcard engine/cuda/*.c))
@@ -13,21 +16,40 @@ CUDA_OBJECTS := $(CUDA_CSOURCES:%.c=$(B)/%.o) $(CUDA_KSOURCES:%.cu=$(B)/%.cu.o)
 CUDA_SO      := $(B)/layertop-cuda.so
 CUDA_TARGETS := $(if $(CUDA_CSOURCES),$(CUDA_SO))
 CUDA_CFLAGS  := -isystem $(CUDA_DIR)/include
-GENCODE      := $(foreach a,$(subst $(comma), ,$(ARCH)),-gencode=arch=compute_$(a),code=sm_$(a))
+# machine code for every architecture, and PTX of the last for what comes after it
+ARCHS        := $(sort $(subst $(comma), ,$(ARCH)))
+GENCODE      := $(foreach a,$(ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
+                -gencode=arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
 NVCC_WERROR  := $(if $(filter-out 0,$(WERROR)),-Werror all-warnings)
-ALL_CFLAGS_CUDA := -DLAYERTOP_CUDA_HEADERS=1
+ALL_CFLAGS_CUDA := -DLAYERTOP_CUDA_HEADERS=1 \
+                -DLAYERTOP_CUDA_ARCHS='"$(subst $(space),$(comma),$(ARCHS))"'
 DEPS_CFLAGS  += $(ALL_CFLAGS_CUDA) $(CUDA_CFLAGS)
 
-$(B)/%.cu.o: %.cu
+# kernels are launched by one thread: no guards, and so no C++ runtime library
+# the architectures last built for: another ARCH rebuilds what depends on it
+$(B)/cuda-archs: FORCE
+	@mkdir -p $(@D); echo '$(ARCHS)' | cmp -s - $@ || echo '$(ARCHS)' > $@
+FORCE:
+
+$(B)/%.cu.o: %.cu $(B)/cuda-archs
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  NVCC    $<")
-	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall \
+	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@
+$(CUDA_CSOURCES:%.c=$(B)/%.o): $(B)/cuda-archs
 
-# cudart is static; the driver, cuDNN, cuBLASLt, NVML and CUPTI are opened by the module itself
-$(CUDA_SO): $(CUDA_OBJECTS)
+# What the module shares with the program is linked into it once more: the program's own symbols are
+# hidden. cudart is static; the driver, cuDNN, cuBLASLt and NVML are opened by the module itself, so
+# -z defs proves that it needs nothing else.
+CUDA_SHARED  := $(patsubst %,$(B)/engine/%.o,error tensor graph/memory graph/op graph/graph)
+CUDA_LIBS    := -L$(CUDA_DIR)/lib64 -lcudart_static -ljansson -lrt -lpthread -ldl -lm
+$(CUDA_SO): $(CUDA_OBJECTS) $(CUDA_SHARED)
 	@$(if $(filter 1,$(V)),,echo "  LD      $@")
-	$(Q)$(CC) -shared $(SANFLAGS) -o $@ $^ -L$(CUDA_DIR)/lib64 -lcudart_static -ljansson -lstdc++ -lrt -lpthread -ldl -lm
+	$(Q)$(CC) -shared $(SANFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS)
+
+# the test of the module links its parts beside the library
+$(B)/tests/test_cuda: $(CUDA_OBJECTS)
+$(B)/tests/test_cuda: LIBS += $(CUDA_OBJECTS) $(CUDA_LIBS)
 
 -include $(CUDA_OBJECTS:.o=.d)
 endif

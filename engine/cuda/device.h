@@ -1,0 +1,76 @@
+/* A CUDA device: the process's context on one GPU, its stream, library handles and memory.
+ *
+ * Constants are uploaded once per device and shared by its plans, keyed by their address and form.
+ * Threads: the engine thread; every entry makes the device current first.
+ */
+#ifndef LAYERTOP_ENGINE_CUDA_DEVICE_H
+#define LAYERTOP_ENGINE_CUDA_DEVICE_H
+
+#include "engine/backend.h"
+#include "engine/cuda/libraries.h"
+#include "engine/cuda/regions.h"
+#include <cuda_runtime_api.h>
+
+#define DEVICE_ALIGNMENT 256 /* of every tensor; what vector loads and TMA descriptors ask for */
+
+enum constant_form {
+    FORM_PLAIN,      /* as in the graph */
+    FORM_TRANSPOSED, /* (rows, last) -> (last, rows): HWIO filters as KRSC for cuDNN */
+};
+
+/* A constant's copy on the device. */
+struct upload {
+    const struct constant *constant;
+    enum constant_form form;
+    uint64_t offset; /* in the weights region */
+    float *address;  /* NULL until uploads_commit() */
+    struct upload *next;
+};
+
+struct conv_cache;
+
+struct device {
+    int index;                       /* nvidia-smi's */
+    int ordinal;                     /* CUDA's */
+    char id[16];                     /* "gpu:0" */
+    const struct observer *observer; /* may be NULL */
+    const struct libraries *libraries;
+    int compute_major, compute_minor, multiprocessors;
+    cudaStream_t stream;
+    cudnnHandle_t cudnn;
+    cublasLtHandle_t cublaslt;
+    struct regions regions;
+    struct upload *uploads;     /* newest first; those without address are not committed */
+    uint64_t upload_bytes;      /* of the committed ones, with alignment */
+    uint64_t context_bytes;     /* UINT64_MAX if not known */
+    uint64_t used_before_bytes; /* of the whole GPU before the context; UINT64_MAX if not known */
+    struct plan *plans;         /* all of this device, linked by plan->next */
+    struct conv_cache *conv_cache;
+};
+
+bool devices_list(json_t *list, struct error *error);
+struct device *device_open(const struct device_options *options, const struct observer *observer,
+                           struct error *error);
+void device_close(struct device *device);
+bool device_memory(struct device *device, struct device_memory *out, struct error *error);
+void device_trim(struct device *device);
+void device_forget(struct device *device);
+
+/* Make the device current on this thread. */
+bool device_use(const struct device *device, struct error *error);
+/* Tell the observer what the regions hold now. */
+void device_report(struct device *device);
+/* What the live plans need together. */
+void device_needs(const struct device *device, uint64_t bytes[REGION_COUNT]);
+
+/* The copy of a constant in a form, made or found. Not on the device before uploads_commit(). */
+struct upload *upload_want(struct device *device, const struct constant *constant,
+                           enum constant_form form);
+/* Bytes of the weights region with all wanted copies in it. */
+uint64_t uploads_wanted_bytes(const struct device *device);
+/* Copy what was wanted and is not there yet; the region has grown to uploads_wanted_bytes(). */
+bool uploads_commit(struct device *device, struct error *error);
+/* Forget what was wanted and not committed. */
+void uploads_cancel(struct device *device);
+
+#endif

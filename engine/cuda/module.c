@@ -1,0 +1,34 @@
+/* The one door of layertop-cuda.so. */
+#include "engine/cuda/check.h"
+#include "engine/cuda/device.h"
+#include "engine/cuda/plan.h"
+#include "engine/cuda_module.h"
+
+static const struct backend backend = {
+    .abi = BACKEND_ABI,
+    .name = "cuda",
+    .devices = devices_list,
+    .device_open = device_open,
+    .device_close = device_close,
+    .device_memory = device_memory,
+    .device_trim = device_trim,
+    .device_forget = device_forget,
+    .plan_new = plan_new,
+    .plan_free = plan_free,
+    .plan_input = plan_input,
+    .plan_output = plan_output,
+    .plan_run = plan_run,
+    .plan_impls = plan_impls,
+    .plan_memory = plan_memory,
+};
+
+__attribute__((visibility("default"))) cuda_module_entry layertop_backend_cuda;
+
+const struct backend *layertop_backend_cuda(struct error *error)
+{
+    /* the driver first: without one, a missing cuDNN is not what the user has to hear about */
+    if (!cuda_probe(error) || libraries_open(error) == NULL) {
+        return NULL;
+    }
+    return &backend;
+}

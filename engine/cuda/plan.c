@@ -1,0 +1,343 @@
+#include "engine/cuda/plan.h"
+#include "engine/clock.h"
+#include "engine/cuda/check.h"
+#include "engine/cuda/run.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static uint64_t aligned(uint64_t bytes)
+{
+    return (bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT * DEVICE_ALIGNMENT;
+}
+
+float *plan_address(const struct plan *plan, int value)
+{
+    /* every value has its storage's offset, aliases too */
+    return regions_address(&plan->device->regions, REGION_ARENA, plan->memory->offsets[value]);
+}
+
+void *plan_workspace(const struct plan *plan)
+{
+    return regions_address(&plan->device->regions, REGION_WORKSPACE, 0);
+}
+
+const struct shape *plan_shape(const struct plan *plan, int value)
+{
+    return &plan->local.values[value].shape;
+}
+
+static uint64_t value_bytes(const struct plan *plan, int value)
+{
+    int64_t elements = shape_elements(plan_shape(plan, value));
+    return elements > 0 ? (uint64_t)elements * sizeof(float) : 0;
+}
+
+bool plan_overlap(const struct plan *plan, int a, int b)
+{
+    uint64_t a0 = plan->memory->offsets[a], b0 = plan->memory->offsets[b];
+    return a0 < b0 + value_bytes(plan, b) && b0 < a0 + value_bytes(plan, a);
+}
+
+/* The name an error shows for an op: its layer's path. */
+static void name_step(const struct graph *graph, struct step *step)
+{
+    const struct op *op = step->op;
+    if (graph->model != NULL && op->layer >= 0 && (size_t)op->layer < graph->model->layer_count) {
+        snprintf(step->layer, sizeof step->layer, "layer %s", graph->model->layers[op->layer].path);
+    } else {
+        snprintf(step->layer, sizeof step->layer, "op %d (%s)", step->index,
+                 op_kind_name(op->kind));
+    }
+}
+
+static bool make_step(struct plan *plan, size_t index, struct error *error)
+{
+    struct step *step = &plan->steps[index];
+    const struct op *op = &plan->local.ops[index];
+    bool good;
+
+    step->op = op;
+    step->index = (int)index;
+    name_step(plan->graph, step);
+    int output = op->outputs[0];
+    if (plan->local.values[output].alias_of >= 0 && op->post_count == 0) {
+        return true; /* the same bytes under another name */
+    }
+    if (op->output_count != 1) {
+        return step_lacks(step, "several outputs", error);
+    }
+    switch (op->kind) {
+    case OP_CONV:
+        good = step_conv(plan, step, error);
+        break;
+    case OP_MATMUL:
+        good = step_matmul(plan, step, error);
+        break;
+    default:
+        good = step_own(plan, step, error);
+    }
+    for (size_t i = 0; good && i < step->chain_count; i++) {
+        chain_finish(&step->chains[i].chain);
+    }
+    if (good) {
+        uint64_t need = aligned(step->workspace_bytes) + step->temporary_bytes;
+        plan->workspace_bytes = need > plan->workspace_bytes ? need : plan->workspace_bytes;
+        plan->impls[index] = step->impl;
+    }
+    return good;
+}
+
+/* The caller's graph with float32 values: what the device holds, and what memory is planned for. */
+static void copy_graph(struct plan *plan, const struct graph *graph)
+{
+    plan->graph = graph;
+    plan->local = *graph;
+    plan->local.values = xcalloc(graph->value_count + 1, sizeof *graph->values);
+    memcpy(plan->local.values, graph->values, graph->value_count * sizeof *graph->values);
+    for (size_t i = 0; i < graph->value_count; i++) {
+        plan->local.values[i].dtype = DTYPE_F32;
+    }
+}
+
+static void make_port(struct plan *plan, struct port *port, int value)
+{
+    port->value = value;
+    port->dtype = plan->graph->values[value].dtype;
+    port->elements = shape_elements(plan_shape(plan, value));
+    port->bytes = (uint64_t)port->elements * dtype_bytes(port->dtype);
+    if (port->dtype != DTYPE_F32) {
+        port->stage_offset = plan->arena_bytes;
+        plan->arena_bytes += aligned(port->bytes);
+    }
+}
+
+static bool make_ports(struct plan *plan)
+{
+    const struct graph *graph = plan->graph;
+    plan->inputs = xcalloc(graph->input_count + 1, sizeof *plan->inputs);
+    plan->outputs = xcalloc(graph->output_count + 1, sizeof *plan->outputs);
+    for (size_t i = 0; i < graph->input_count; i++) {
+        make_port(plan, &plan->inputs[i], graph->inputs[i]);
+    }
+    for (size_t i = 0; i < graph->output_count; i++) {
+        make_port(plan, &plan->outputs[i], graph->outputs[i]);
+    }
+    return true;
+}
+
+static bool pin_port(struct port *port, struct error *error)
+{
+    uint64_t bytes = port->bytes > 0 ? port->bytes : 1;
+    if (!CUDA_OK(cudaHostAlloc(&port->host, bytes, cudaHostAllocDefault), "pinned host memory",
+                 error)) {
+        return false;
+    }
+    memset(port->host, 0, bytes);
+    return true;
+}
+
+static bool pin_ports(struct plan *plan, struct error *error)
+{
+    for (size_t i = 0; i < plan->graph->input_count; i++) {
+        if (!pin_port(&plan->inputs[i], error)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < plan->graph->output_count; i++) {
+        if (!pin_port(&plan->outputs[i], error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool make_events(struct plan *plan, struct error *error)
+{
+    if (!plan->options.op_events) {
+        return true;
+    }
+    plan->events = xcalloc(plan->graph->op_count + 1, sizeof *plan->events);
+    for (size_t i = 0; i <= plan->graph->op_count; i++) {
+        if (!CUDA_OK(cudaEventCreate(&plan->events[i]), "events", error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Say in an out-of-memory error which layer holds the peak. */
+static void blame_peak(const struct plan *plan, struct error *error)
+{
+    if (error == NULL || (error->code != ERROR_MEMORY && error->code != ERROR_MEMORY_LIMIT)) {
+        return;
+    }
+    int peak = plan->memory->peak_op;
+    const char *layer =
+        peak >= 0 && (size_t)peak < plan->graph->op_count ? plan->steps[peak].layer : "the inputs";
+    struct error first = *error;
+    error_set(
+        error, first.code, first.what,
+        "%s; batch %lld needs weights %.0f, activations %.0f, workspace %.0f MiB, the peak is "
+        "at %s",
+        first.why, (long long)plan->graph->batch,
+        (double)uploads_wanted_bytes(plan->device) / 1048576, (double)plan->arena_bytes / 1048576,
+        (double)plan->workspace_bytes / 1048576, layer);
+    if (first.hint[0] != '\0') {
+        error_hint(error, "%s", first.hint);
+    } else if (plan->graph->batch > 1) {
+        error_hint(error, "set batch %lld", (long long)(plan->graph->batch / 2));
+    }
+}
+
+/* Take the memory of the new plan beside that of the others, and fill the weights. */
+static bool take_memory(struct plan *plan, struct error *error)
+{
+    struct device *device = plan->device;
+    uint64_t bytes[REGION_COUNT], before;
+
+    device_needs(device, bytes);
+    before = bytes[REGION_WEIGHTS];
+    bytes[REGION_WEIGHTS] = uploads_wanted_bytes(device);
+    if (plan->arena_bytes > bytes[REGION_ARENA]) {
+        bytes[REGION_ARENA] = plan->arena_bytes;
+    }
+    if (plan->workspace_bytes > bytes[REGION_WORKSPACE]) {
+        bytes[REGION_WORKSPACE] = plan->workspace_bytes;
+    }
+    struct error failed = {0};
+    if (!regions_need(&device->regions, bytes, &failed) || !uploads_commit(device, &failed)) {
+        blame_peak(plan, &failed);
+        if (error != NULL) {
+            *error = failed;
+        }
+        uploads_cancel(device);
+        regions_release(&device->regions, REGION_WEIGHTS, before);
+        return false;
+    }
+    return true;
+}
+
+/* Let the regions need only what the remaining plans need. */
+static void settle(struct device *device)
+{
+    uint64_t bytes[REGION_COUNT];
+    device_needs(device, bytes);
+    regions_release(&device->regions, REGION_ARENA, bytes[REGION_ARENA]);
+    regions_release(&device->regions, REGION_WORKSPACE, bytes[REGION_WORKSPACE]);
+    device_report(device);
+}
+
+struct plan *plan_new(struct device *device, const struct graph *graph,
+                      const struct plan_options *options, struct error *error)
+{
+    if (options->precision != PRECISION_FP32 && options->precision != PRECISION_TF32) {
+        error_set(error, ERROR_UNSUPPORTED, "precision", "the GPU backend runs fp32 and tf32");
+        error_hint(error, "set precision tf32");
+        return NULL;
+    }
+    if (!device_use(device, error)) {
+        return NULL;
+    }
+    struct plan *plan = xcalloc(1, sizeof *plan);
+    plan->device = device;
+    plan->options = *options;
+    copy_graph(plan, graph);
+    plan->steps = xcalloc(graph->op_count + 1, sizeof *plan->steps);
+    plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
+    struct memory_options memory = {.alignment = DEVICE_ALIGNMENT, .element_bytes = sizeof(float)};
+    plan->memory = memory_plan_new(&plan->local, &memory, error);
+    bool good = plan->memory != NULL;
+    if (good) {
+        plan->arena_bytes = aligned(plan->memory->arena_bytes);
+        make_ports(plan);
+    }
+    for (size_t i = 0; good && i < graph->op_count; i++) {
+        good = make_step(plan, i, error);
+    }
+    if (!good || !pin_ports(plan, error) || !make_events(plan, error)) {
+        uploads_cancel(device);
+        plan_free(plan);
+        return NULL;
+    }
+    /* a step of another plan may still run on memory that moves (without vmm) */
+    if (!CUDA_OK(cudaStreamSynchronize(device->stream), device->id, error) ||
+        !take_memory(plan, error)) {
+        uploads_cancel(device);
+        plan_free(plan);
+        return NULL;
+    }
+    plan->next = device->plans;
+    device->plans = plan;
+    plan->generation = device->regions.generation;
+    settle(device);
+    return plan;
+}
+
+void plan_free(struct plan *plan)
+{
+    if (plan == NULL) {
+        return;
+    }
+    struct device *device = plan->device;
+    device_use(device, NULL);
+    cudaStreamSynchronize(device->stream);
+    replay_free(plan);
+    for (struct plan **at = &device->plans; *at != NULL; at = &(*at)->next) {
+        if (*at == plan) {
+            *at = plan->next;
+            settle(device);
+            break;
+        }
+    }
+    for (size_t i = 0; i < plan->graph->op_count; i++) {
+        struct step *step = &plan->steps[i];
+        if (step->free_data != NULL && step->data != NULL) {
+            step->free_data(plan, step);
+        }
+        free(step->chains);
+    }
+    for (size_t i = 0; plan->inputs != NULL && i < plan->graph->input_count; i++) {
+        cudaFreeHost(plan->inputs[i].host);
+    }
+    for (size_t i = 0; plan->outputs != NULL && i < plan->graph->output_count; i++) {
+        cudaFreeHost(plan->outputs[i].host);
+    }
+    for (size_t i = 0; plan->events != NULL && i <= plan->graph->op_count; i++) {
+        if (plan->events[i] != NULL) {
+            cudaEventDestroy(plan->events[i]);
+        }
+    }
+    free(plan->events);
+    free(plan->inputs);
+    free(plan->outputs);
+    free(plan->steps);
+    free(plan->impls);
+    free(plan->local.values);
+    memory_plan_free(plan->memory);
+    free(plan);
+}
+
+void *plan_input(struct plan *plan, size_t index)
+{
+    return plan->inputs[index].host;
+}
+
+const void *plan_output(struct plan *plan, size_t index)
+{
+    return plan->outputs[index].host;
+}
+
+const char *const *plan_impls(const struct plan *plan)
+{
+    return plan->impls;
+}
+
+void plan_memory(const struct plan *plan, struct plan_memory *out)
+{
+    out->weights_bytes = plan->device->upload_bytes;
+    out->arena_bytes = plan->arena_bytes;
+    out->workspace_bytes = plan->workspace_bytes;
+    out->peak_op = plan->memory->peak_op;
+    out->peak_live_bytes = plan->memory->peak_live_bytes;
+}

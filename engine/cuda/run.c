@@ -1,0 +1,258 @@
+#include "engine/cuda/run.h"
+#include "engine/clock.h"
+#include "engine/cuda/check.h"
+
+/* Replay begins with the third run: the first loads kernels lazily, which no capture may do, and
+ * the second is captured. */
+#define EAGER_RUNS 1
+
+/* Stamps for a listener; without one the clock is not even read. */
+static int64_t stamp(bool wanted)
+{
+    return wanted ? clock_now_ns() : 0;
+}
+
+void replay_free(struct plan *plan)
+{
+    if (plan->replay != NULL) {
+        cudaGraphExecDestroy(plan->replay);
+        plan->replay = NULL;
+    }
+}
+
+bool plan_replays(const struct plan *plan)
+{
+    return plan->replay != NULL;
+}
+
+static bool launch_step(struct plan *plan, struct step *step, struct error *error)
+{
+    float *result = plan_address(plan, step->op->outputs[0]), *target = result;
+    uint64_t behind = (step->workspace_bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT;
+
+    if (step->to_temporary) {
+        target = (float *)((char *)plan_workspace(plan) + behind * DEVICE_ALIGNMENT);
+    }
+    if (step->run != NULL && !step->run(plan, step, target, error)) {
+        return false;
+    }
+    /* a depthwise kernel has run the first chain in its registers */
+    size_t first = step->first_chain_inside ? 1 : 0;
+    for (size_t i = first; i < step->chain_count; i++) {
+        struct step_chain *chain = &step->chains[i];
+        step_chain_resolve(plan, chain, target);
+        if (!CUDA_OK(kernel_chain(&chain->chain, result, plan->device->stream), step->layer,
+                     error)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Queue every op, each between the observer's op_begin and op_end. */
+static bool launch_all(struct plan *plan, const struct step_context *context, bool events,
+                       struct error *error)
+{
+    const struct observer *observer = context->observer;
+    bool timed = observer != NULL && observer->op_end != NULL;
+
+    for (size_t i = 0; i < plan->graph->op_count; i++) {
+        struct step *step = &plan->steps[i];
+        if (context->cancel != NULL &&
+            atomic_load_explicit(context->cancel, memory_order_relaxed)) {
+            return error_set(error, ERROR_INTERRUPTED, "step", "interrupted");
+        }
+        if (events &&
+            !CUDA_OK(cudaEventRecord(plan->events[i], plan->device->stream), step->layer, error)) {
+            return false;
+        }
+        if (step->impl == NULL) {
+            continue;
+        }
+        int64_t start = stamp(timed);
+        if (observer != NULL && observer->op_begin != NULL) {
+            observer->op_begin(observer->context, (int)i);
+        }
+        bool good = launch_step(plan, step, error);
+        if (observer != NULL && observer->launches != NULL) {
+            observer->launches(observer->context, (int)i, step->kernels);
+        }
+        if (timed) {
+            observer->op_end(observer->context, (int)i, INTERVAL_LAUNCH, start, clock_now_ns());
+        }
+        if (!good) {
+            return false;
+        }
+    }
+    return !events ||
+           CUDA_OK(cudaEventRecord(plan->events[plan->graph->op_count], plan->device->stream),
+                   "events", error);
+}
+
+/* Capture the launches into a graph. A refused capture is no error: the plan stays eager. */
+static bool capture(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    cudaStream_t stream = plan->device->stream;
+    cudaGraph_t graph = NULL;
+    struct error refused = {0};
+
+    if (!CUDA_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "graph",
+                 &refused)) {
+        plan->replay_refused = true;
+        return true;
+    }
+    bool good = launch_all(plan, context, false, &refused);
+    cudaError_t status = cudaStreamEndCapture(stream, &graph);
+    if (good && status == cudaSuccess) {
+        good = cudaGraphInstantiate(&plan->replay, graph, 0) == cudaSuccess;
+    }
+    if (graph != NULL) {
+        cudaGraphDestroy(graph);
+    }
+    cudaGetLastError();
+    if (!good && refused.code == ERROR_INTERRUPTED) {
+        if (error != NULL) {
+            *error = refused;
+        }
+        return false;
+    }
+    if (!good || status != cudaSuccess) {
+        plan->replay = NULL;
+        plan->replay_refused = true;
+    }
+    return true;
+}
+
+static bool replay(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    const struct observer *observer = context->observer;
+    bool timed = observer != NULL && observer->interval != NULL;
+    int64_t start = stamp(timed);
+
+    if (!CUDA_OK(cudaGraphLaunch(plan->replay, plan->device->stream), "graph", error)) {
+        return false;
+    }
+    if (timed) {
+        observer->interval(observer->context, INTERVAL_LAUNCH, -1, 0, start, clock_now_ns());
+    }
+    return true;
+}
+
+/* The launches of one step, by the best way there is now. */
+static bool launch(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    bool events =
+        plan->events != NULL && context->observer != NULL && context->observer->device_time != NULL;
+    /* events inside a graph give no times per op, so events mean eager */
+    bool graph = plan->options.graph && plan->events == NULL && !plan->replay_refused;
+
+    if (plan->generation != plan->device->regions.generation) {
+        replay_free(plan); /* addresses have moved */
+        plan->generation = plan->device->regions.generation;
+    }
+    if (graph && plan->replay == NULL && plan->runs >= EAGER_RUNS &&
+        !capture(plan, context, error)) {
+        return false;
+    }
+    if (graph && plan->replay != NULL) {
+        return replay(plan, context, error);
+    }
+    return launch_all(plan, context, events, error);
+}
+
+/* Queue one input's way to the device. */
+static bool copy_in(struct plan *plan, const struct port *port, struct error *error)
+{
+    cudaStream_t stream = plan->device->stream;
+    float *to = plan_address(plan, port->value);
+
+    if (port->dtype == DTYPE_F32) {
+        return CUDA_OK(cudaMemcpyAsync(to, port->host, port->bytes, cudaMemcpyHostToDevice, stream),
+                       "input", error);
+    }
+    void *stage = regions_address(&plan->device->regions, REGION_ARENA, port->stage_offset);
+    return CUDA_OK(cudaMemcpyAsync(stage, port->host, port->bytes, cudaMemcpyHostToDevice, stream),
+                   "input", error) &&
+           CUDA_OK(kernel_to_float(port->dtype, port->elements, stage, to, stream), "input", error);
+}
+
+static bool copy_out(struct plan *plan, const struct port *port, struct error *error)
+{
+    cudaStream_t stream = plan->device->stream;
+    const float *from = plan_address(plan, port->value);
+
+    if (port->dtype == DTYPE_F32) {
+        return CUDA_OK(
+            cudaMemcpyAsync(port->host, from, port->bytes, cudaMemcpyDeviceToHost, stream),
+            "output", error);
+    }
+    void *stage = regions_address(&plan->device->regions, REGION_ARENA, port->stage_offset);
+    return CUDA_OK(kernel_from_float(port->dtype, port->elements, from, stage, stream), "output",
+                   error) &&
+           CUDA_OK(cudaMemcpyAsync(port->host, stage, port->bytes, cudaMemcpyDeviceToHost, stream),
+                   "output", error);
+}
+
+static bool copy_ports(struct plan *plan, const struct step_context *context, bool in,
+                       struct error *error)
+{
+    const struct observer *observer = context->observer;
+    bool timed = observer != NULL && observer->interval != NULL;
+    size_t count = in ? plan->graph->input_count : plan->graph->output_count;
+
+    for (size_t i = 0; i < count; i++) {
+        struct port *port = in ? &plan->inputs[i] : &plan->outputs[i];
+        int64_t start = stamp(timed);
+        if (!(in ? copy_in(plan, port, error) : copy_out(plan, port, error))) {
+            return false;
+        }
+        if (timed) {
+            observer->interval(observer->context, INTERVAL_COPY, -1, port->bytes, start,
+                               clock_now_ns());
+        }
+    }
+    return true;
+}
+
+static void report_events(struct plan *plan, const struct observer *observer)
+{
+    for (size_t i = 0; i < plan->graph->op_count; i++) {
+        float milliseconds;
+        if (plan->steps[i].impl != NULL &&
+            cudaEventElapsedTime(&milliseconds, plan->events[i], plan->events[i + 1]) ==
+                cudaSuccess) {
+            observer->device_time(observer->context, (int)i, (int64_t)((double)milliseconds * 1e6));
+        }
+    }
+    cudaGetLastError();
+}
+
+bool plan_run(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    struct device *device = plan->device;
+    const struct observer *observer = context->observer;
+    bool eager_events = plan->events != NULL && observer != NULL && observer->device_time != NULL;
+
+    if (!device_use(device, error)) {
+        return false;
+    }
+    if (observer != NULL && observer->step_begin != NULL) {
+        observer->step_begin(observer->context, context->step, clock_now_ns());
+    }
+    bool good = copy_ports(plan, context, true, error) && launch(plan, context, error) &&
+                copy_ports(plan, context, false, error);
+    /* also after a failure: nothing of this step may still run when the caller goes on */
+    cudaError_t status = cudaStreamSynchronize(device->stream);
+    if (good) {
+        good = CUDA_OK(status, "step", error);
+    }
+    cudaGetLastError();
+    if (good && eager_events) {
+        report_events(plan, observer);
+    }
+    if (observer != NULL && observer->step_end != NULL) {
+        observer->step_end(observer->context, context->step, clock_now_ns());
+    }
+    plan->runs++;
+    return good;
+}
