@@ -90,7 +90,6 @@ static void draw_identity(struct canvas *canvas, struct rect rect, const struct 
         {"", "", STYLE_VALUE, 8},        {"growth", "", STYLE_NORMAL, 6},
         {"fusion", "", STYLE_NORMAL, 3}, {"graph", "", STYLE_NORMAL, 3},
         {"timing", "", STYLE_NORMAL, 7}, {"dropped", "", STYLE_WARNING, 9},
-        {"frame", "", STYLE_DIM, 1},
     };
     snprintf(pieces[0].value, sizeof pieces[0].value, "%.40s", view->devices);
     snprintf(pieces[1].value, sizeof pieces[1].value, "%lld", (long long)view->batch);
@@ -105,8 +104,6 @@ static void draw_identity(struct canvas *canvas, struct rect rect, const struct 
     if (store_dropped(view->store) > 0)
         snprintf(pieces[7].value, sizeof pieces[7].value, "%llu records",
                  (unsigned long long)store_dropped(view->store));
-    if (!isnan(view->frame_ms))
-        snprintf(pieces[8].value, sizeof pieces[8].value, "%.1f ms", view->frame_ms);
     draw_pieces(canvas, rect.y, x, end - x, 2, true, pieces, sizeof pieces / sizeof pieces[0]);
 }
 

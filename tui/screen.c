@@ -87,7 +87,6 @@ void screen_view(const struct screen *screen, struct view *view)
         .log_back = screen->log_back,
         .progress = screen->progress,
         .progress_text = screen->progress_text,
-        .frame_ms = NAN,
     };
     if (view->notice == NULL)
         view->notice = "";
@@ -199,6 +198,13 @@ static void sink_line(void *context, enum sink_style style, const char *text)
 {
     struct screen *screen = context;
     log_add(screen->log, style, text);
+}
+
+static void sink_clear(void *context)
+{
+    struct screen *screen = context;
+    log_clear(screen->log);
+    screen->log_back = 0;
 }
 
 static void sink_progress(void *context, double fraction, const char *text)
@@ -372,9 +378,9 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
         .editor = lineedit_new(),
         .search = lineedit_new(),
         .progress = -1,
-        .frame_ms = NAN,
     };
-    screen.sink = (struct sink){&screen, sink_line, NULL, sink_progress};
+    screen.sink = (struct sink){
+        .context = &screen, .line = sink_line, .progress = sink_progress, .clear = sink_clear};
     workbench_set_sink(workbench, &screen.sink);
     workbench_set_display(workbench, save_display, &screen);
     load_history(&screen);

@@ -41,7 +41,6 @@ struct screen {
     uint64_t store_seen, log_seen;
     enum run_state state_seen;
     int64_t drawn_ns;
-    double frame_ms;
 };
 
 /* Fill a view of the present state; view_take() is called, view_drop() is the caller's. */

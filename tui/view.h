@@ -44,7 +44,6 @@ struct view {
     size_t log_back; /* lines scrolled back */
     double progress; /* 0..1, NAN: not known; below 0: nothing is going on */
     const char *progress_text;
-    double frame_ms; /* cost of the frame before, NAN: do not show */
 };
 
 /* Read the layers of view->store and sort the rows of the table: all layers but those that are folded
