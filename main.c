@@ -1,0 +1,343 @@
+/* layertop: options, the worker's entry, and the choice between script, screen and prompt. */
+#include "commands/command.h"
+#include "commands/parse.h"
+#include "commands/script.h"
+#include "profiler/collector.h"
+#include "tui/tui.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <locale.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef LAYERTOP_VERSION
+#define LAYERTOP_VERSION "unknown"
+#endif
+
+#define EXIT_OPTION 2
+
+struct options {
+    char *model;
+    const char *worker_command;
+    struct script_piece *pieces; /* of -c and -f, in their order */
+    const char **files;          /* name of the file of a piece, NULL for -c */
+    size_t piece_count;
+    bool reads_stdin; /* -f - */
+    bool interactive, json, no_tui, plain, keep_going, worker;
+    const char *replay;
+    unsigned require;
+};
+
+static const char usage_text[] =
+    "layertop [MODEL] [-c CMD]... [-f FILE|-] [-i] [--json] [--no-tui] [--plain] [-k]\n"
+    "         [--require steady|gpu|cupti] [--worker-command CMD] [--version] [--help]\n"
+    "\n"
+    "Top for the layers of a neural network: loads a Keras model (.keras, .h5, demo:NAME), runs "
+    "it\n"
+    "on the CPU and on NVIDIA GPUs, and shows where every microsecond and every byte goes.\n"
+    "\n"
+    "  MODEL                 load it; on a terminal also start it live\n"
+    "  -c CMD                run a command line and leave (several: in their order)\n"
+    "  -f FILE               run the commands of a file (-: standard input) and leave\n"
+    "  -i                    stay at the prompt after -c and -f\n"
+    "  -k                    go on after an error; leave with the code of the first\n"
+    "  --json                one JSON object a line for each command on standard output\n"
+    "  --no-tui              lines instead of a screen, and nothing starts by itself\n"
+    "  --plain               lines instead of a screen, for dumb terminals and screen readers\n"
+    "  --require WHAT,...    fail unless each run was steady, on a gpu, timed by cupti\n"
+    "  --worker-command CMD  run the engine by `sh -c \"CMD --worker\"`: ssh host layertop\n"
+    "  --version  --help\n"
+    "\n"
+    "A standard input that is no terminal is a script. `layertop -c help` lists the commands.\n";
+
+static int fail(const struct error *error)
+{
+    fprintf(stderr, "error[E%03d]: %s: %s\n", (int)error->code, error->what, error->why);
+    if (*error->hint)
+        fprintf(stderr, "hint: %s\n", error->hint);
+    return error_exit_code(error->code);
+}
+
+static bool parse_require(const char *list, unsigned *require, struct error *error)
+{
+    static const struct {
+        const char *word;
+        unsigned bit;
+    } words[] = {{"steady", REQUIRE_STEADY}, {"gpu", REQUIRE_GPU}, {"cupti", REQUIRE_CUPTI}};
+    char *copy = xstrdup(list), *rest = copy, *word;
+    bool ok = true;
+    while (ok && (word = strsep(&rest, ",")) != NULL) {
+        ok = false;
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            if (strcmp(words[i].word, word) != 0)
+                continue;
+            *require |= words[i].bit;
+            ok = true;
+        }
+        if (!ok)
+            error_set(error, ERROR_OPTION, "--require", "'%s' is none of steady, gpu, cupti", word);
+    }
+    free(copy);
+    return ok || error_hint(error, "layertop --help");
+}
+
+static void add_piece(struct options *options, const char *line, int fd, const char *file)
+{
+    size_t count = ++options->piece_count;
+    options->pieces = xrealloc(options->pieces, count * sizeof *options->pieces);
+    options->files = xrealloc(options->files, count * sizeof *options->files);
+    options->pieces[count - 1] = (struct script_piece){.line = line, .fd = fd};
+    options->files[count - 1] = file;
+}
+
+static bool add_file(struct options *options, const char *path, struct error *error)
+{
+    if (strcmp(path, "-") == 0) {
+        options->reads_stdin = true;
+        add_piece(options, NULL, STDIN_FILENO, path);
+        return true;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return error_set(error, ERROR_OPTION, path, "cannot be read: %s", strerror(errno));
+    add_piece(options, NULL, fd, path);
+    return true;
+}
+
+enum long_option {
+    OPTION_JSON = 256,
+    OPTION_NO_TUI,
+    OPTION_PLAIN,
+    OPTION_REQUIRE,
+    OPTION_WORKER_COMMAND,
+    OPTION_WORKER,
+    OPTION_REPLAY,
+    OPTION_REPLAY_SPEED,
+    OPTION_VERSION,
+    OPTION_HELP
+};
+
+static const struct option long_options[] = {
+    {"json", no_argument, NULL, OPTION_JSON},
+    {"no-tui", no_argument, NULL, OPTION_NO_TUI},
+    {"plain", no_argument, NULL, OPTION_PLAIN},
+    {"require", required_argument, NULL, OPTION_REQUIRE},
+    {"worker-command", required_argument, NULL, OPTION_WORKER_COMMAND},
+    {"worker", no_argument, NULL, OPTION_WORKER},
+    {"replay", required_argument, NULL, OPTION_REPLAY},
+    {"replay-speed", required_argument, NULL, OPTION_REPLAY_SPEED},
+    {"version", no_argument, NULL, OPTION_VERSION},
+    {"help", no_argument, NULL, OPTION_HELP},
+    {NULL, 0, NULL, 0},
+};
+
+/* Returns -1 to go on, else the exit code. */
+static int parse_options(int argc, char **argv, struct options *options, struct error *error)
+{
+    int letter;
+    opterr = 0;
+    while ((letter = getopt_long(argc, argv, ":c:f:ikh", long_options, NULL)) != -1) {
+        switch (letter) {
+        case 'c':
+            add_piece(options, optarg, -1, NULL);
+            break;
+        case 'f':
+            if (!add_file(options, optarg, error))
+                return EXIT_OPTION;
+            break;
+        case 'i':
+            options->interactive = true;
+            break;
+        case 'k':
+            options->keep_going = true;
+            break;
+        case OPTION_JSON:
+            options->json = true;
+            break;
+        case OPTION_NO_TUI:
+            options->no_tui = true;
+            break;
+        case OPTION_PLAIN:
+            options->plain = true;
+            break;
+        case OPTION_REQUIRE:
+            if (!parse_require(optarg, &options->require, error))
+                return EXIT_OPTION;
+            break;
+        case OPTION_WORKER_COMMAND:
+            options->worker_command = optarg;
+            break;
+        case OPTION_WORKER:
+            options->worker = true;
+            break;
+        case OPTION_REPLAY:
+            options->replay = optarg;
+            break;
+        case OPTION_REPLAY_SPEED:
+            break;
+        case OPTION_VERSION:
+            printf("layertop %s\n", LAYERTOP_VERSION);
+            return 0;
+        case 'h':
+        case OPTION_HELP:
+            fputs(usage_text, stdout);
+            return 0;
+        default:
+            error_set(error, ERROR_OPTION, argv[optind - 1],
+                      letter == ':' ? "needs a value" : "no such option");
+            error_hint(error, "layertop --help");
+            return EXIT_OPTION;
+        }
+    }
+    if (optind < argc)
+        options->model = argv[optind++];
+    if (optind < argc) {
+        error_set(error, ERROR_OPTION, argv[optind], "one model at a time: '%s' was named already",
+                  options->model);
+        error_hint(error, "layertop --help");
+        return EXIT_OPTION;
+    }
+    if (options->interactive && options->reads_stdin) {
+        error_set(error, ERROR_OPTION, "-i", "the prompt and -f - cannot share standard input");
+        return EXIT_OPTION;
+    }
+    return -1;
+}
+
+/* This executable, to be started again as the worker. */
+static char *own_path(const char *name)
+{
+    char path[4096];
+    ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
+    if (length <= 0)
+        return xstrdup(name);
+    path[length] = '\0';
+    return xstrdup(path);
+}
+
+static int serve(const struct options *options)
+{
+    struct error error;
+    if (options->replay) {
+        error_set(&error, ERROR_UNSUPPORTED, "--replay", "this build plays no recordings");
+        return fail(&error);
+    }
+    struct collector *collector = collector_new();
+    int code = worker_main(STDIN_FILENO, STDOUT_FILENO, collector_hooks(collector));
+    collector_free(collector);
+    return code;
+}
+
+static char *load_line(const char *model)
+{
+    char *word = parse_quote(model);
+    char *line = xasprintf("load %s", word);
+    free(word);
+    return line;
+}
+
+/* `source INIT` if there is such a file, else NULL. */
+static char *init_line(void)
+{
+    const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+    char *path = NULL, *line = NULL;
+    if (config && *config == '/')
+        path = xasprintf("%s/layertop/init.lt", config);
+    else if (home && *home == '/')
+        path = xasprintf("%s/.config/layertop/init.lt", home);
+    if (path && access(path, R_OK) == 0) {
+        char *word = parse_quote(path);
+        line = xasprintf("source %s", word);
+        free(word);
+    }
+    free(path);
+    return line;
+}
+
+/* Screen or prompt. */
+static int interact(struct workbench *workbench, const struct options *options)
+{
+    char **lines = xcalloc(options->piece_count + 3, sizeof *lines);
+    size_t count = 0;
+    char *init = init_line();
+    bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
+    if (init)
+        lines[count++] = init;
+    if (options->model)
+        lines[count++] = load_line(options->model);
+    for (size_t i = 0; i < options->piece_count; i++) {
+        char *word = options->files[i] ? parse_quote(options->files[i]) : NULL;
+        lines[count++] = word ? xasprintf("source %s", word) : xstrdup(options->pieces[i].line);
+        free(word);
+    }
+    if (options->model && options->piece_count == 0 && !options->no_tui && terminal)
+        lines[count++] = xstrdup("start");
+    struct tui_options tui = {.commands = (const char *const *)lines, .command_count = count};
+    bool screen = !options->no_tui && !options->plain && tui_possible();
+    int code = screen ? tui_run(workbench, &tui) : plain_run(workbench, &tui);
+    for (size_t i = 0; i < count; i++)
+        free(lines[i]);
+    free(lines);
+    return code;
+}
+
+/* No screen and no prompt: -c, -f, a piped script, or objects for another program. */
+static int run_script(struct workbench *workbench, const struct options *options, bool stays)
+{
+    struct sink *sink = options->json ? sink_json_new() : sink_text_new();
+    struct script_piece *pieces = xcalloc(options->piece_count + 2, sizeof *pieces);
+    size_t count = 0;
+    char *load = options->model ? load_line(options->model) : NULL;
+    if (load)
+        pieces[count++].line = load;
+    for (size_t i = 0; i < options->piece_count; i++)
+        pieces[count++] = options->pieces[i];
+    if (options->piece_count == 0 || stays)
+        pieces[count++] = (struct script_piece){.fd = STDIN_FILENO};
+    workbench_set_sink(workbench, sink);
+    int code = script_run(workbench, pieces, count);
+    workbench_set_sink(workbench, NULL);
+    free(load);
+    free(pieces);
+    sink_free(sink);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    struct options options = {0};
+    struct error error = {0};
+    int code = parse_options(argc, argv, &options, &error);
+    if (code == EXIT_OPTION)
+        fail(&error);
+    if (code < 0 && options.worker)
+        code = serve(&options);
+    if (code < 0) {
+        setlocale(LC_CTYPE, "");  /* numbers keep the C locale */
+        signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write */
+        bool stays = options.interactive || (options.piece_count == 0 && isatty(STDIN_FILENO) != 0);
+        char *program = own_path(argv[0]);
+        struct workbench_options bench = {.program = program,
+                                          .worker_command = options.worker_command,
+                                          .keep_going = options.keep_going,
+                                          .interactive = stays,
+                                          .require = options.require};
+        struct workbench *workbench = workbench_new(&bench, &error);
+        if (!workbench)
+            code = fail(&error);
+        else if (stays && !options.json)
+            code = interact(workbench, &options);
+        else
+            code = run_script(workbench, &options, stays);
+        workbench_free(workbench);
+        free(program);
+    }
+    free(options.pieces);
+    free(options.files);
+    return code;
+}
