@@ -1,0 +1,25 @@
+/* Models that ship: `demo:NAME` becomes a file of the data folder.
+ *
+ * The data folder is LAYERTOP_DATA, else ../share/layertop beside the executable, else
+ * share/layertop of the source tree a few folders above it (a program in build/). Thread-safe. */
+#ifndef LAYERTOP_ENGINE_DEMO_H
+#define LAYERTOP_ENGINE_DEMO_H
+
+#include "engine/error.h"
+
+bool demo_is_name(const char *path);
+
+/* The file behind `demo:NAME` (any case), or a copy of a path that is no demo name. NULL with
+ * ERROR_MODEL_FILE that lists the names there are, which is also what `demo:` alone gets. Caller
+ * frees. */
+char *demo_resolve(const char *path, struct error *error);
+
+/* Path of a file below the data folder, NULL if it is not there. Caller frees. */
+char *demo_data_path(const char *relative);
+
+/* Class names of a demo model, one a row, NULL-terminated; NULL if it has none. Free with
+ * demo_labels_free(). */
+char **demo_labels(const char *path);
+void demo_labels_free(char **labels);
+
+#endif
