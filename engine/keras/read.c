@@ -1,4 +1,5 @@
 /* One reading, from mapped bytes to the reply. */
+#define _GNU_SOURCE /* vasprintf */
 #include "engine/keras/reader.h"
 
 #include <stdarg.h>
@@ -32,15 +33,16 @@ void *reader_alloc(struct reader *reader, size_t bytes)
 
 char *reader_print(struct reader *reader, const char *format, ...)
 {
+    char *text = NULL;
     va_list arguments;
     va_start(arguments, format);
-    int length = vsnprintf(NULL, 0, format, arguments);
+    int length = vasprintf(&text, format, arguments);
     va_end(arguments);
-    char *text = reader_alloc(reader, (size_t)(length > 0 ? length : 0) + 1);
-    va_start(arguments, format);
-    vsnprintf(text, (size_t)(length > 0 ? length : 0) + 1, format, arguments);
-    va_end(arguments);
-    return text;
+    char *kept = reader_alloc(reader, (size_t)(length > 0 ? length : 0) + 1);
+    snprintf(kept, (size_t)(length > 0 ? length : 0) + 1, "%s", length > 0 ? text : "");
+    if (length >= 0)
+        free(text);
+    return kept;
 }
 
 size_t keras_memory_take(struct keras_memory *memory, size_t bytes)
