@@ -48,7 +48,7 @@ $(CUDA_SO): $(CUDA_OBJECTS) $(CUDA_SHARED)
 	$(Q)$(CC) -shared $(SANFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS)
 
 # the test of the module links its parts beside the library
-$(B)/tests/test_cuda: $(CUDA_OBJECTS)
+$(B)/tests/test_cuda: $(CUDA_OBJECTS) $(CUDA_SO)
 $(B)/tests/test_cuda: LIBS += $(CUDA_OBJECTS) $(CUDA_LIBS)
 
 -include $(CUDA_OBJECTS:.o=.d)
