@@ -14,8 +14,9 @@ DEPS_TABLE := libncurses-dev:ncurses.h libhdf5-dev:hdf5.h libzip-dev:zip.h libja
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5 2>/dev/null || pkg-config --cflags hdf5-serial 2>/dev/null)
 HDF5_LIBS   := $(shell pkg-config --libs hdf5 2>/dev/null || pkg-config --libs hdf5-serial 2>/dev/null)
 PKGS        := ncursesw libzip jansson libpng libjpeg zlib libseccomp
-DEPS_CFLAGS := $(HDF5_CFLAGS) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
-DEPS_LIBS   := $(HDF5_LIBS) $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl
+# OpenMP: engine/cpu shares oneDNN's threads
+DEPS_CFLAGS := -fopenmp $(HDF5_CFLAGS) $(shell pkg-config --cflags $(PKGS) 2>/dev/null)
+DEPS_LIBS   := $(HDF5_LIBS) $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnnl -fopenmp
 
 # $(call deps_missing,table): packages whose header the compiler cannot find
 deps_missing = $(strip $(foreach p,$(1),$(shell \

@@ -84,7 +84,7 @@ static bool may_overwrite(const struct planner *p, int index, int value)
 }
 
 /* The value whose storage the op's output takes over, or -1: an input of an elementwise op, or the
- * operand of an addition behind a convolution or matmul. */
+ * operand of an addition right behind a convolution or matmul. */
 static int overwritten(const struct planner *p, int index)
 {
     const struct op *op = &p->graph->ops[index];
@@ -94,13 +94,11 @@ static int overwritten(const struct planner *p, int index)
                 return op->inputs[i];
         }
     }
+    /* only as the first post: then every backend can start from what lies in the output */
     bool sums = op->kind == OP_CONV || op->kind == OP_MATMUL;
-    for (size_t i = 0; i < op->post_count && sums; i++) {
-        const struct post *post = &op->posts[i];
-        if (post->kind == POST_BINARY && post->binary == BINARY_ADD &&
-            may_overwrite(p, index, post->value))
-            return post->value;
-    }
+    if (sums && op->post_count > 0 && op->posts[0].kind == POST_BINARY &&
+        op->posts[0].binary == BINARY_ADD && may_overwrite(p, index, op->posts[0].value))
+        return op->posts[0].value;
     return -1;
 }
 

@@ -1,0 +1,374 @@
+/* The CPU backend: the device, its plans, and their steps. */
+#include "engine/cpu/cpu.h"
+#include "engine/clock.h"
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+/* ---- memory ---- */
+
+void device_tell(const struct device *device, enum memory_category category, uint64_t bytes)
+{
+    const struct observer *observer = device->observer;
+    if (observer && observer->memory)
+        observer->memory(observer->context, "cpu", category, bytes);
+}
+
+#define MIB (1024.0 * 1024.0)
+
+bool device_admit(const struct device *device, uint64_t bytes, const char *what,
+                  struct error *error)
+{
+    uint64_t held = device->weights_bytes + device->arena_bytes + device->scratch_bytes;
+    if (device->limit_bytes > 0 && held + bytes > device->limit_bytes) {
+        error_set(error, ERROR_MEMORY_LIMIT, what,
+                  "%.1f MiB more would pass the limit of %.1f MiB (%.1f MiB in use)",
+                  (double)bytes / MIB, (double)device->limit_bytes / MIB, (double)held / MIB);
+        return error_hint(error, "set limit none");
+    }
+    if (bytes < (1 << 20))
+        return true; /* not worth asking the kernel */
+    uint64_t available = machine_available_bytes();
+    if (bytes <= available)
+        return true;
+    error_set(error, ERROR_MEMORY, what, "%.1f MiB are needed and %.1f MiB are available",
+              (double)bytes / MIB, (double)available / MIB);
+    return error_hint(error, "set batch 1");
+}
+
+void *pages_new(size_t bytes, const char *what, struct error *error)
+{
+    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (pages == MAP_FAILED) {
+        error_set(error, ERROR_MEMORY, what, "the system has no %.1f MiB", (double)bytes / MIB);
+        return NULL;
+    }
+    madvise(pages, bytes, MADV_HUGEPAGE);
+    /* resident now: a shortage shows here and not in the middle of a step */
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(pages, bytes, MADV_POPULATE_WRITE) == 0)
+        return pages;
+#endif
+    memset(pages, 0, bytes);
+    return pages;
+}
+
+void pages_free(void *pages, size_t bytes)
+{
+    if (pages)
+        munmap(pages, bytes);
+}
+
+/* Let the scratchpad hold `bytes`. */
+static bool scratch_grow(struct device *device, size_t bytes, struct error *error)
+{
+    if (bytes <= device->scratch_bytes)
+        return true;
+    if (!device_admit(device, bytes - device->scratch_bytes, "workspace", error))
+        return false;
+    void *scratch = pages_new(bytes, "workspace", error);
+    if (!scratch)
+        return false;
+    pages_free(device->scratch, device->scratch_bytes);
+    device->scratch = scratch;
+    device->scratch_bytes = bytes;
+    device_tell(device, MEMORY_WORKSPACE, bytes);
+    return true;
+}
+
+/* ---- device ---- */
+
+static bool cpu_devices(json_t *list, struct error *error)
+{
+    char name[128], clean[256];
+    (void)error;
+    machine_cpu_name(name, sizeof name);
+    json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:i, s:s, s:s, s:I, s:I}", "id", "cpu",
+                                          "name", text_clean(clean, sizeof clean, name), "usable",
+                                          1, "threads", machine_physical_cores(), "isa",
+                                          dnn_isa_name(), "library", dnn_version_text(),
+                                          "total_bytes", (json_int_t)machine_total_bytes(),
+                                          "free_bytes", (json_int_t)machine_available_bytes()));
+    return true;
+}
+
+/* Test hook: LAYERTOP_TEST_SLOW_LAYER=NAME:MILLISECONDS makes the first op of that layer (path or
+ * name) busy-wait so much longer inside its interval, so that a test can ask whether the right
+ * layer turns slow. */
+static void read_slow_layer(struct device *device)
+{
+    const char *text = getenv("LAYERTOP_TEST_SLOW_LAYER");
+    const char *colon = text ? strrchr(text, ':') : NULL;
+    if (!colon)
+        return;
+    device->slow_layer = xasprintf("%.*s", (int)(colon - text), text);
+    device->slow_ns = (int64_t)(strtod(colon + 1, NULL) * 1e6);
+}
+
+static void cpu_device_close(struct device *device)
+{
+    weights_forget(device);
+    pages_free(device->scratch, device->scratch_bytes);
+    if (device->stream)
+        dnnl_stream_destroy(device->stream);
+    if (device->engine)
+        dnnl_engine_destroy(device->engine);
+    free(device->slow_layer);
+    free(device);
+}
+
+static struct device *cpu_device_open(const struct device_options *options,
+                                      const struct observer *observer, struct error *error)
+{
+    struct device *device = xcalloc(1, sizeof *device);
+    device->observer = observer;
+    device->limit_bytes = options->limit_bytes;
+    device->threads = options->threads > 0 ? options->threads : machine_physical_cores();
+    omp_set_num_threads(device->threads);
+    if (dnnl_engine_create(&device->engine, dnnl_cpu, 0) != dnnl_success ||
+        dnnl_stream_create(&device->stream, device->engine, dnnl_stream_default_flags) !=
+            dnnl_success) {
+        cpu_device_close(device);
+        error_set(error, ERROR_DEVICE, "cpu", "%s cannot be started", dnn_version_text());
+        return NULL;
+    }
+    read_slow_layer(device);
+    return device;
+}
+
+static bool cpu_device_memory(struct device *device, struct device_memory *out, struct error *error)
+{
+    (void)error;
+    *out = (struct device_memory){.total_bytes = machine_total_bytes(),
+                                  .free_bytes = machine_available_bytes(),
+                                  .used_by_us_bytes = machine_anonymous_bytes(),
+                                  .weights_bytes = device->weights_bytes,
+                                  .arena_bytes = device->arena_bytes,
+                                  .workspace_bytes = device->scratch_bytes};
+    return true;
+}
+
+static void cpu_device_trim(struct device *device)
+{
+    size_t needed = 0;
+    for (const struct plan *plan = device->plans; plan; plan = plan->next)
+        needed = plan->scratch_bytes > needed ? plan->scratch_bytes : needed;
+    if (needed == device->scratch_bytes)
+        return;
+    pages_free(device->scratch, device->scratch_bytes);
+    device->scratch = NULL;
+    device->scratch_bytes = 0;
+    scratch_grow(device, needed, NULL);
+    device_tell(device, MEMORY_WORKSPACE, device->scratch_bytes);
+}
+
+/* ---- plans ---- */
+
+float *plan_value(const struct plan *plan, int value)
+{
+    return (float *)(void *)(plan->arena + plan->memory->offsets[value]);
+}
+
+static void cpu_plan_free(struct plan *plan)
+{
+    struct device *device = plan->device;
+    for (struct plan **at = &device->plans; *at; at = &(*at)->next) {
+        if (*at == plan) {
+            *at = plan->next;
+            break;
+        }
+    }
+    for (size_t i = 0; plan->steps && i < plan->graph->op_count; i++)
+        step_free(&plan->steps[i]);
+    free(plan->steps);
+    free((void *)plan->impls);
+    if (plan->arena) {
+        pages_free(plan->arena, plan->arena_bytes);
+        device->arena_bytes -= plan->arena_bytes;
+        device_tell(device, MEMORY_ACTIVATIONS, device->arena_bytes);
+    }
+    memory_plan_free(plan->memory);
+    free(plan);
+}
+
+static bool check_precision(enum precision precision, struct error *error)
+{
+    if (precision == PRECISION_FP32)
+        return true;
+    error_set(error, ERROR_UNSUPPORTED, "precision", "the CPU computes in fp32, not in %s",
+              precision_name(precision));
+    return error_hint(error, "set precision fp32");
+}
+
+static bool make_arena(struct plan *plan, struct error *error)
+{
+    struct device *device = plan->device;
+    static const struct memory_options OPTIONS = {
+        .alignment = 64, .element_bytes = sizeof(float), .keep_inputs = true};
+    plan->memory = memory_plan_new(plan->graph, &OPTIONS, error);
+    if (!plan->memory)
+        return false;
+    size_t bytes = plan->memory->arena_bytes > 0 ? plan->memory->arena_bytes : 64;
+    if (!device_admit(device, bytes, "activations", error))
+        return false;
+    plan->arena = pages_new(bytes, "activations", error);
+    if (!plan->arena)
+        return false;
+    plan->arena_bytes = bytes;
+    device->arena_bytes += bytes;
+    device_tell(device, MEMORY_ACTIVATIONS, device->arena_bytes);
+    return true;
+}
+
+/* The test hook: the head op of the slow layer. */
+static void slow_down(struct plan *plan)
+{
+    const struct graph *graph = plan->graph;
+    for (size_t i = 0; plan->device->slow_layer && i < graph->op_count; i++) {
+        const struct model_layer *layer = &graph->model->layers[graph->ops[i].layer];
+        if (strcmp(layer->path, plan->device->slow_layer) == 0 ||
+            strcmp(layer->name, plan->device->slow_layer) == 0) {
+            plan->steps[i].slow_ns = plan->device->slow_ns;
+            return;
+        }
+    }
+}
+
+static struct plan *cpu_plan_new(struct device *device, const struct graph *graph,
+                                 const struct plan_options *options, struct error *error)
+{
+    if (!check_precision(options->precision, error))
+        return NULL;
+    struct plan *plan = xcalloc(1, sizeof *plan);
+    plan->device = device;
+    plan->graph = graph;
+    plan->steps = xcalloc(graph->op_count + 1, sizeof *plan->steps);
+    plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
+    plan->next = device->plans;
+    device->plans = plan;
+    omp_set_num_threads(device->threads); /* primitives are made for this many */
+    bool ok = make_arena(plan, error);
+    for (size_t i = 0; ok && i < graph->op_count; i++) {
+        ok = step_build(plan, (int)i, error);
+        plan->impls[i] = plan->steps[i].impl;
+        if (plan->steps[i].scratch_bytes > plan->scratch_bytes)
+            plan->scratch_bytes = plan->steps[i].scratch_bytes;
+    }
+    if (!ok || !scratch_grow(device, plan->scratch_bytes, error)) {
+        cpu_plan_free(plan);
+        return NULL;
+    }
+    slow_down(plan);
+    return plan;
+}
+
+static void *cpu_plan_input(struct plan *plan, size_t index)
+{
+    return plan_value(plan, plan->graph->inputs[index]);
+}
+
+static const void *cpu_plan_output(struct plan *plan, size_t index)
+{
+    return plan_value(plan, plan->graph->outputs[index]);
+}
+
+/* ---- steps ---- */
+
+static bool run_step(struct plan *plan, int index, struct error *error)
+{
+    struct step *step = &plan->steps[index];
+    const struct graph *graph = plan->graph;
+    const struct op *op = &graph->ops[index];
+    if (step->primitive) {
+        if (step->scratch)
+            dnnl_memory_set_data_handle(step->scratch, plan->device->scratch);
+        dnnl_status_t status = dnnl_primitive_execute(step->primitive, plan->device->stream,
+                                                      step->argument_count, step->arguments);
+        if (status != dnnl_success)
+            return error_set(error, status == dnnl_out_of_memory ? ERROR_MEMORY : ERROR_BACKEND_OP,
+                             graph->model->layers[op->layer].path, "oneDNN failed with status %d",
+                             (int)status);
+    } else if (step->own) {
+        step->own(&step->call);
+    }
+    for (size_t i = 0; i < step->post_count; i++) {
+        const struct post *post = &step->posts[i];
+        bool binary = post->kind == POST_BINARY;
+        own_post(post, plan_value(plan, op->outputs[0]), &graph->values[op->outputs[0]].shape,
+                 binary ? plan_value(plan, post->value) : NULL,
+                 binary ? &graph->values[post->value].shape : NULL);
+    }
+    return true;
+}
+
+static bool run_steps(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    const struct observer *observer = context->observer;
+    for (size_t i = 0; i < plan->graph->op_count; i++) {
+        const struct step *step = &plan->steps[i];
+        if (!step->impl)
+            continue;
+        if (context->cancel && atomic_load_explicit(context->cancel, memory_order_relaxed))
+            return error_set(error, ERROR_INTERRUPTED, "step", "it was cancelled");
+        if (observer && observer->op_begin)
+            observer->op_begin(observer->context, (int)i);
+        int64_t start_ns = observer ? clock_now_ns() : 0;
+        bool ok = run_step(plan, (int)i, error);
+        for (int64_t end_ns = clock_now_ns() + step->slow_ns;
+             step->slow_ns > 0 && clock_now_ns() < end_ns;)
+            ;
+        if (!ok)
+            return false;
+        if (observer && observer->op_end)
+            observer->op_end(observer->context, (int)i, INTERVAL_KERNEL, start_ns, clock_now_ns());
+        if (observer && observer->launches)
+            observer->launches(observer->context, (int)i, 1 + (uint32_t)step->post_count);
+    }
+    return true;
+}
+
+static bool cpu_plan_run(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    const struct observer *observer = context->observer;
+    omp_set_num_threads(plan->device->threads);
+    if (observer && observer->step_begin)
+        observer->step_begin(observer->context, context->step, clock_now_ns());
+    if (!run_steps(plan, context, error))
+        return false;
+    if (observer && observer->step_end)
+        observer->step_end(observer->context, context->step, clock_now_ns());
+    return true;
+}
+
+static const char *const *cpu_plan_impls(const struct plan *plan)
+{
+    return plan->impls;
+}
+
+static void cpu_plan_memory(const struct plan *plan, struct plan_memory *out)
+{
+    *out = (struct plan_memory){.weights_bytes = plan->device->weights_bytes,
+                                .arena_bytes = plan->arena_bytes,
+                                .workspace_bytes = plan->device->scratch_bytes,
+                                .peak_op = plan->memory->peak_op,
+                                .peak_live_bytes = plan->memory->peak_live_bytes};
+}
+
+const struct backend backend_cpu = {
+    .abi = BACKEND_ABI,
+    .name = "cpu",
+    .devices = cpu_devices,
+    .device_open = cpu_device_open,
+    .device_close = cpu_device_close,
+    .device_memory = cpu_device_memory,
+    .device_trim = cpu_device_trim,
+    .device_forget = weights_forget,
+    .plan_new = cpu_plan_new,
+    .plan_free = cpu_plan_free,
+    .plan_input = cpu_plan_input,
+    .plan_output = cpu_plan_output,
+    .plan_run = cpu_plan_run,
+    .plan_impls = cpu_plan_impls,
+    .plan_memory = cpu_plan_memory,
+};

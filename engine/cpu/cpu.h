@@ -1,0 +1,93 @@
+/* Inside the CPU backend: what cpu.c (device, plans, steps), weights.c (reordered constants) and
+ * build.c (ops to primitives) share. Threads: the engine thread. */
+#ifndef LAYERTOP_ENGINE_CPU_CPU_H
+#define LAYERTOP_ENGINE_CPU_CPU_H
+
+#include "engine/backend.h"
+#include "engine/cpu/dnnl_compat.h"
+#include "engine/cpu/own.h"
+
+struct weight_copy;
+
+struct device {
+    const struct observer *observer;
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    int threads;
+    uint64_t limit_bytes; /* 0: none */
+
+    struct weight_copy *copies; /* constants in the layouts that primitives asked for */
+    uint64_t weights_bytes;
+    void *scratch; /* one scratchpad for all plans: steps run one at a time */
+    size_t scratch_bytes;
+    uint64_t arena_bytes; /* over all living plans */
+    struct plan *plans;   /* list */
+
+    char *slow_layer; /* test hook, see device_open */
+    int64_t slow_ns;
+};
+
+#define STEP_ARGUMENTS 16
+
+/* What runs one op: a primitive or one of our loops, then posts that neither could take. */
+struct step {
+    dnnl_primitive_t primitive;
+    dnnl_exec_arg_t arguments[STEP_ARGUMENTS];
+    bool owned[STEP_ARGUMENTS]; /* the argument's memory object dies with the step */
+    int argument_count;
+    dnnl_memory_t scratch; /* its handle is set when the step runs; NULL if it needs none */
+    size_t scratch_bytes;
+
+    own_kernel *own;
+    struct own_call call;
+    const struct post *posts; /* done by own_post(), in place, after the rest */
+    size_t post_count;
+
+    const char *impl; /* "onednn", "own", NULL for an alias */
+    int64_t slow_ns;
+};
+
+struct plan {
+    struct device *device;
+    const struct graph *graph;
+    struct memory_plan *memory;
+    unsigned char *arena;
+    size_t arena_bytes;
+    struct step *steps; /* one per op */
+    const char **impls;
+    size_t scratch_bytes; /* the most that any step needs */
+    struct plan *next;
+};
+
+/* A value's place in the arena. */
+float *plan_value(const struct plan *plan, int value);
+
+/* build.c: fill plan->steps[op]. Errors: ERROR_BACKEND_OP naming the layer, ERROR_MEMORY. */
+bool step_build(struct plan *plan, int op, struct error *error);
+void step_free(struct step *step);
+
+/* weights.c: a memory object holding the constant, described by `plain`, in the layout `wanted`
+ * (NULL: as it is). Shared by all plans and owned by the device. NULL on ERROR_MEMORY. */
+dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
+                          const struct dnn_md *plain, const struct dnn_md *wanted,
+                          struct error *error);
+void weights_forget(struct device *device);
+
+/* Tell the observer what a category holds now. */
+void device_tell(const struct device *device, enum memory_category category, uint64_t bytes);
+/* May this many bytes more be taken? Looks at the limit, at free memory and at the cgroup.
+ * Errors: ERROR_MEMORY_LIMIT, ERROR_MEMORY. */
+bool device_admit(const struct device *device, uint64_t bytes, const char *what,
+                  struct error *error);
+/* Zeroed pages of our own, resident at once; NULL on ERROR_MEMORY. */
+void *pages_new(size_t bytes, const char *what, struct error *error);
+void pages_free(void *pages, size_t bytes);
+
+/* machine.c: what this machine has. */
+int machine_physical_cores(void);   /* that this process may run on */
+uint64_t machine_total_bytes(void); /* the cgroup's limit counts */
+uint64_t machine_available_bytes(void);
+uint64_t machine_anonymous_bytes(void); /* RssAnon of this process */
+void machine_cpu_name(char *out, size_t size);
+
+#endif

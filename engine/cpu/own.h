@@ -1,0 +1,45 @@
+/* Our own CPU loops, for what oneDNN lacks or does slowly: copies, broadcasts, odd functions.
+ *
+ * A kernel gets dense float32 arrays in the shapes of the graph. Big ones are shared out over the
+ * OpenMP threads. Threads: the engine thread calls.
+ */
+#ifndef LAYERTOP_ENGINE_CPU_OWN_H
+#define LAYERTOP_ENGINE_CPU_OWN_H
+
+#include "engine/graph/graph.h"
+
+struct own_call {
+    const struct graph *graph;
+    const struct op *op;
+    const float **inputs; /* one per op input */
+    float *output;
+};
+
+typedef void own_kernel(const struct own_call *call);
+
+/* The kernel of an op without its posts, NULL if there is none. */
+own_kernel *own_kernel_of(const struct op *op);
+
+/* y = post(y) in place over the shape of y; `operand` is the second operand of a binary post. */
+void own_post(const struct post *post, float *y, const struct shape *shape, const float *operand,
+              const struct shape *operand_shape);
+
+/* The kernels, by file: own.c */
+own_kernel own_affine, own_unary, own_binary;
+/* own_move.c */
+own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize;
+/* own_reduce.c */
+own_kernel own_reduce, own_normalise;
+
+/* Below this many elements one thread is faster than waking the others. */
+#define OWN_PARALLEL 32768
+
+/* Vector loops get an AVX2 twin chosen at start. Sanitizers cannot run the resolver. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define OWN_VECTOR __attribute__((optimize("O3"), target_clones("avx2", "default")))
+#else
+#define OWN_VECTOR
+#endif
+
+#endif

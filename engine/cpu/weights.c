@@ -1,0 +1,97 @@
+/* Constants in the layouts that primitives ask for: one copy each, shared by all plans. */
+#include "engine/cpu/cpu.h"
+#include <inttypes.h>
+#include <stdlib.h>
+
+struct weight_copy {
+    const struct constant *constant;
+    struct dnn_md *md;
+    dnnl_memory_t memory;
+    void *data; /* NULL if the constant itself is used */
+    size_t bytes;
+    struct weight_copy *next;
+};
+
+static void copy_free(struct weight_copy *copy)
+{
+    dnn_md_free(copy->md);
+    if (copy->memory)
+        dnnl_memory_destroy(copy->memory);
+    free(copy->data);
+    free(copy);
+}
+
+/* Run one reorder from the constant into copy->memory. */
+static bool reorder(struct device *device, const struct dnn_md *plain, struct weight_copy *copy)
+{
+    bool ok = false;
+    dnnl_primitive_t primitive = NULL;
+    dnnl_memory_t from =
+        dnn_memory_new(plain, device->engine, (void *)(uintptr_t)copy->constant->data);
+    dnnl_primitive_desc_t pd = dnn_reorder(device->engine, NULL, plain, copy->md);
+    if (from && pd && dnnl_primitive_create(&primitive, pd) == dnnl_success) {
+        dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, copy->memory}};
+        ok = dnnl_primitive_execute(primitive, device->stream, 2, arguments) == dnnl_success &&
+             dnnl_stream_wait(device->stream) == dnnl_success;
+    }
+    if (primitive)
+        dnnl_primitive_destroy(primitive);
+    if (pd)
+        dnnl_primitive_desc_destroy(pd);
+    if (from)
+        dnnl_memory_destroy(from);
+    return ok;
+}
+
+dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
+                          const struct dnn_md *plain, const struct dnn_md *wanted,
+                          struct error *error)
+{
+    if (!wanted)
+        wanted = plain;
+    for (struct weight_copy *copy = device->copies; copy; copy = copy->next) {
+        if (copy->constant == constant && dnn_md_equal(copy->md, wanted))
+            return copy->memory;
+    }
+    struct weight_copy *copy = xcalloc(1, sizeof *copy);
+    copy->constant = constant;
+    copy->md = dnn_md_clone(wanted);
+    bool same = dnn_md_equal(plain, wanted);
+    if (!same) {
+        copy->bytes = dnn_md_bytes(wanted);
+        if (!device_admit(device, copy->bytes, "weights", error)) {
+            copy_free(copy);
+            return NULL;
+        }
+        copy->data = aligned_alloc(64, (copy->bytes + 63) & ~(size_t)63);
+        if (!copy->data) {
+            error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes", copy->bytes);
+            copy_free(copy);
+            return NULL;
+        }
+    }
+    copy->memory = dnn_memory_new(copy->md, device->engine,
+                                  same ? (void *)(uintptr_t)constant->data : copy->data);
+    if (!copy->memory || (!same && !reorder(device, plain, copy))) {
+        copy_free(copy);
+        error_set(error, ERROR_MEMORY, "weights", "oneDNN cannot reorder %" PRIu64 " bytes",
+                  constant->bytes);
+        return NULL;
+    }
+    copy->next = device->copies;
+    device->copies = copy;
+    device->weights_bytes += copy->bytes;
+    device_tell(device, MEMORY_WEIGHTS, device->weights_bytes);
+    return copy->memory;
+}
+
+void weights_forget(struct device *device)
+{
+    for (struct weight_copy *copy = device->copies, *next; copy; copy = next) {
+        next = copy->next;
+        copy_free(copy);
+    }
+    device->copies = NULL;
+    device->weights_bytes = 0;
+    device_tell(device, MEMORY_WEIGHTS, 0);
+}
