@@ -1,0 +1,34 @@
+/* Pictures: PNG and JPEG decoded to 8-bit, made grey or RGB, resized, as Keras does it.
+ *
+ * Grey is ITU-R BT.601 luma (0.299, 0.587, 0.114), as in Pillow's convert("L"); an alpha channel is
+ * dropped. Resizing is bilinear with half-pixel centres and no antialiasing, as tf.image.resize and
+ * keras.ops.image.resize do by default: source = (i + 0.5) * in / out - 0.5, clamped.
+ * Pure but for reading the file; thread-safe.
+ */
+#ifndef LAYERTOP_ENGINE_IMAGE_H
+#define LAYERTOP_ENGINE_IMAGE_H
+
+#include "engine/error.h"
+#include <stdint.h>
+
+struct image {
+    int width, height, channels; /* 1 or 3 */
+    uint8_t *pixels;             /* rows from the top, channels together */
+};
+
+/* Decode a file by its content. channels: 1 or 3. ERROR_FILE. */
+bool image_read(const char *path, int channels, struct image *out, struct error *error);
+/* Decode bytes; `what` names them in errors. */
+bool image_decode(const void *data, size_t bytes, const char *what, int channels, struct image *out,
+                  struct error *error);
+void image_free(struct image *image);
+
+/* Resize into out[height][width][channels], values 0..255. */
+void image_resize(const struct image *image, int width, int height, float *out);
+
+/* Keras's preprocess_input on RGB values 0..255, in place over `pixels` pixels of 3 channels:
+ * "tf" x/127.5 - 1; "caffe" BGR minus the ImageNet means; "torch" scaled to 0..1, then ImageNet's
+ * mean and deviation; "none". */
+void image_preprocess(const char *mode, float *pixels_rgb, size_t pixels);
+
+#endif

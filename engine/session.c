@@ -1,0 +1,374 @@
+#include "engine/session_private.h"
+
+#include "engine/clock.h"
+#include "engine/demo.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void session_note(struct session *session, const char *format, ...)
+{
+    if (session->note[0] != '\0')
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(session->note, sizeof session->note, format, arguments);
+    va_end(arguments);
+}
+
+bool session_cancelled(const struct session *session)
+{
+    return session->ports->cancel != NULL && atomic_load(session->ports->cancel);
+}
+
+void session_breathe(struct session *session, double fraction, const char *text)
+{
+    int64_t now_ns = clock_now_ns();
+    if (now_ns - session->tick_ns >= 100000000) {
+        session->tick_ns = now_ns;
+        if (session->hooks->tick != NULL)
+            session->hooks->tick(session->hooks->context);
+    }
+    if (now_ns - session->progress_ns >= 100000000) {
+        session->progress_ns = now_ns;
+        session->ports->progress(session->ports->context, session->request, fraction, text);
+    }
+}
+
+struct session *session_new(const struct worker_hooks *hooks, const struct session_ports *ports)
+{
+    struct session *session = xcalloc(1, sizeof *session);
+    session->hooks = hooks;
+    session->ports = ports;
+    settings_init(&session->settings);
+    /* the session stamps steps itself: one clock reading for the listener and for the reply */
+    if (hooks->observer != NULL)
+        session->tap = *hooks->observer;
+    session->tap.step_begin = NULL;
+    session->tap.step_end = NULL;
+    const char *sleep_ms = getenv("LAYERTOP_TEST_STEP_SLEEP");
+    session->test_sleep_ms = sleep_ms != NULL ? atoi(sleep_ms) : 0;
+    session->baseline_bytes = session_resident_bytes();
+    return session;
+}
+
+void session_free(struct session *session)
+{
+    if (session == NULL)
+        return;
+    session_drop_model(session);
+    session_close_devices(session);
+    free(session);
+}
+
+bool session_open(const struct session *session)
+{
+    return session->slot_count > 0;
+}
+
+void session_replied(struct session *session)
+{
+    session->plan_held = false;
+    if (!session->plan_waiting)
+        return;
+    session->plan_waiting = false;
+    if (session->plan_json != NULL)
+        session->ports->plan(session->ports->context, session->plan_json);
+}
+
+static bool needs_model(const struct session *session, const char *verb, struct error *error)
+{
+    if (session->plan_json != NULL)
+        return true;
+    error_set(error, ERROR_NO_MODEL, verb, "no model is loaded");
+    return error_hint(error, "load demo:digits");
+}
+
+/* The note collected while the request ran, into its reply. */
+static json_t *with_note(struct session *session, json_t *reply)
+{
+    if (reply != NULL && session->note[0] != '\0')
+        json_object_set_new(reply, "note", json_string(session->note));
+    return reply;
+}
+
+/* ---- configure, set ---- */
+
+/* The settings that profiler/ owns go to its hook. */
+static bool is_profiler_setting(const char *key)
+{
+    return strcmp(key, "profile") == 0 || strcmp(key, "raw") == 0;
+}
+
+static bool configure_profiler(struct session *session, const char *key, const json_t *value,
+                               bool *restart, struct error *error)
+{
+    const struct worker_hooks *hooks = session->hooks;
+    *restart = false;
+    return hooks->configure == NULL || hooks->configure(hooks->context, key, value, restart, error);
+}
+
+static json_t *do_configure(struct session *session, const json_t *arguments, struct error *error)
+{
+    struct settings next = session->settings;
+    const char *key;
+    json_t *value, *all = json_object_get(arguments, "settings");
+    bool restart;
+    json_object_foreach(all, key, value)
+    {
+        bool good = is_profiler_setting(key)
+                        ? configure_profiler(session, key, value, &restart, error)
+                        : settings_set(&next, key, value, error);
+        if (!good)
+            return NULL;
+    }
+    char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
+    size_t count = 0;
+    if (session->model != NULL) {
+        error_set(error, ERROR_COMMAND, "configure", "a model is loaded already");
+        return NULL;
+    }
+    if (!session_resolve(session, &next, ids, &count, error))
+        return NULL;
+    session->settings = next;
+    /* the drivers and libraries that were opened to look around are not the model's */
+    session->baseline_bytes = session_resident_bytes();
+    json_t *devices = json_array();
+    for (size_t i = 0; i < count; i++)
+        json_array_append_new(devices, json_string(ids[i]));
+    return json_pack("{s:o}", "devices", devices);
+}
+
+/* Does going from the present settings to `next` need a process without a CUDA context? */
+static bool needs_restart(const struct session *session, const struct settings *next)
+{
+    const struct settings *now = &session->settings;
+    return session_has_gpu(session) &&
+           (now->growth != next->growth || now->limit_bytes != next->limit_bytes ||
+            now->limit_share != next->limit_share || now->device_count != next->device_count ||
+            memcmp(now->devices, next->devices, sizeof now->devices) != 0);
+}
+
+/* A fence below what the present plan holds would only fail after the restart. */
+static bool check_limit(const struct session *session, const struct settings *next,
+                        struct error *error)
+{
+    if (next->limit_bytes == 0 || session->plan_json == NULL)
+        return true;
+    uint64_t planned = session_planned_bytes(session, &session->slots[0]);
+    if (planned <= next->limit_bytes)
+        return true;
+    error_set(error, ERROR_MEMORY_LIMIT, "set limit",
+              "the present plan holds %.1f MiB, the limit would be %.1f MiB",
+              (double)planned / 1048576, (double)next->limit_bytes / 1048576);
+    return error_hint(error, "batch %lld", (long long)(next->batch > 1 ? next->batch / 2 : 1));
+}
+
+static bool only_for_gpus(const char *key)
+{
+    return strcmp(key, "growth") == 0 || strcmp(key, "graph") == 0;
+}
+
+static json_t *set_reply(bool replanned, int64_t start_ns, bool restart)
+{
+    return json_pack("{s:b, s:f, s:b}", "replanned", (int)replanned, "cost_ms",
+                     (double)(clock_now_ns() - start_ns) / 1e6, "restart", (int)restart);
+}
+
+/* `profile` may change who times the ops, and with it whether plans carry events. */
+static json_t *set_profiler(struct session *session, const char *key, const json_t *value,
+                            struct error *error)
+{
+    int64_t start_ns = clock_now_ns();
+    bool restart = false, replanned = false;
+    if (!configure_profiler(session, key, value, &restart, error))
+        return NULL;
+    if (!restart && session->plan_json != NULL && strcmp(key, "profile") == 0) {
+        struct settings same = session->settings;
+        replanned = true;
+        if (!session_apply(session, &same, error))
+            return NULL;
+    }
+    return set_reply(replanned, start_ns, restart);
+}
+
+static json_t *do_set(struct session *session, const json_t *arguments, struct error *error)
+{
+    const char *key = json_string_value(json_object_get(arguments, "key"));
+    const json_t *value = json_object_get(arguments, "value");
+    if (key == NULL || value == NULL) {
+        error_set(error, ERROR_SYNTAX, "set", "needs a setting and a value");
+        return NULL;
+    }
+    if (is_profiler_setting(key))
+        return set_profiler(session, key, value, error);
+    int64_t start_ns = clock_now_ns();
+    struct settings next = session->settings;
+    char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
+    size_t count;
+    if (!settings_set(&next, key, value, error) || !check_limit(session, &next, error))
+        return NULL;
+    if (memcmp(&next, &session->settings, sizeof next) == 0)
+        return set_reply(false, start_ns, false);
+    if (needs_restart(session, &next)) {
+        if (!session_resolve(session, &next, ids, &count, error))
+            return NULL;
+        return set_reply(false, start_ns, true);
+    }
+    bool had_model = session->model != NULL;
+    /* growth and graph mean nothing to the CPU: no plan is spent on them */
+    if (only_for_gpus(key) && !session_has_gpu(session)) {
+        session->settings = next;
+        if (had_model)
+            session_note(session, "%s is stored: it takes effect on a GPU", key);
+        return set_reply(false, start_ns, false);
+    }
+    if (!session_apply(session, &next, error))
+        return NULL;
+    return set_reply(had_model, start_ns, false);
+}
+
+/* ---- load, unload, devices, start, stop ---- */
+
+static bool parse_shape(const json_t *list, struct shape *shape, struct error *error)
+{
+    if (!json_is_array(list) || json_array_size(list) > TENSOR_RANK_MAX)
+        return error_set(error, ERROR_VALUE, "shape", "it is a list of at most %d sizes",
+                         TENSOR_RANK_MAX);
+    shape->rank = (int)json_array_size(list);
+    for (int i = 0; i < shape->rank; i++) {
+        const json_t *dim = json_array_get(list, (size_t)i);
+        bool open = json_is_null(dim) || json_integer_value(dim) == DIM_UNKNOWN;
+        if (!open && (!json_is_integer(dim) || json_integer_value(dim) < 1))
+            return error_set(error, ERROR_VALUE, "shape", "a size is an integer above 0");
+        shape->dims[i] = open ? DIM_UNKNOWN : json_integer_value(dim);
+    }
+    return true;
+}
+
+static json_t *do_load(struct session *session, const json_t *arguments, struct error *error)
+{
+    int64_t start_ns = clock_now_ns();
+    const char *path = json_string_value(json_object_get(arguments, "path"));
+    const json_t *dims = json_object_get(arguments, "shape");
+    struct shape shape;
+    struct model_options options = {.weights =
+                                        json_string_value(json_object_get(arguments, "weights"))};
+    if (path == NULL || path[0] == '\0') {
+        error_set(error, ERROR_VALUE, "load", "needs a file");
+        error_hint(error, "load demo:digits");
+        return NULL;
+    }
+    if (dims != NULL && !json_is_null(dims)) {
+        if (!parse_shape(dims, &shape, error))
+            return NULL;
+        options.shape = &shape;
+    }
+    char *file = demo_resolve(path, error);
+    if (file == NULL)
+        return NULL;
+    session_breathe(session, NAN, "reading the model");
+    bool was_live = session->live;
+    struct model *model = model_load(file, &options, error);
+    free(file);
+    if (model == NULL)
+        return NULL;
+    session->plan_held = true; /* the front wants the model before its plan */
+    if (!session_adopt(session, model, path, error))
+        return NULL;
+    session->live = was_live;
+    json_t *reply = model_describe(session->model);
+    if (demo_is_name(path)) {
+        json_object_set_new(reply, "file", json_string(path));
+        json_object_set_new(reply, "format", json_string("demo"));
+    }
+    json_object_set_new(reply, "load_ms", json_real((double)(clock_now_ns() - start_ns) / 1e6));
+    return reply;
+}
+
+static json_t *do_unload(struct session *session, const json_t *arguments, struct error *error)
+{
+    (void)arguments;
+    if (!needs_model(session, "unload", error))
+        return NULL;
+    session_drop_model(session);
+    return json_object();
+}
+
+static json_t *do_devices(struct session *session, const json_t *arguments, struct error *error)
+{
+    (void)arguments;
+    (void)error;
+    return json_pack("{s:o}", "devices", session_list_devices(session));
+}
+
+static json_t *do_start(struct session *session, const json_t *arguments, struct error *error)
+{
+    (void)arguments;
+    if (!needs_model(session, "start", error))
+        return NULL;
+    session->live = true;
+    session->slice_start_ns = clock_now_ns();
+    return json_object();
+}
+
+static json_t *do_stop(struct session *session, const json_t *arguments, struct error *error)
+{
+    (void)arguments;
+    (void)error;
+    session->live = false;
+    if (session->hooks->flush != NULL && session->plan_json != NULL)
+        session->hooks->flush(session->hooks->context);
+    return json_object();
+}
+
+/* The front keeps the journal itself; what reaches here is the GPU's part of it. */
+static json_t *do_record(struct session *session, const json_t *arguments, struct error *error)
+{
+    bool restart;
+    json_t *raw = json_object_get(arguments, "raw");
+    if (!configure_profiler(session, "raw", raw != NULL ? raw : json_null(), &restart, error))
+        return NULL;
+    return json_object();
+}
+
+/* ---- dispatch ---- */
+
+static const struct verb {
+    const char *name;
+    json_t *(*execute)(struct session *session, const json_t *arguments, struct error *error);
+} verbs[] = {
+    {"configure", do_configure},
+    {"set", do_set},
+    {"load", do_load},
+    {"unload", do_unload},
+    {"plan", session_do_plan},
+    {"devices", do_devices},
+    {"run", session_do_run},
+    {"start", do_start},
+    {"stop", do_stop},
+    {"predict", session_do_predict},
+    {"memory", session_do_memory},
+    {"trim", session_do_trim},
+    {"record", do_record},
+};
+
+json_t *session_execute(struct session *session, uint64_t id, const char *verb,
+                        const json_t *arguments, struct error *error)
+{
+    session->request = id;
+    session->progress_ns = clock_now_ns();
+    session->note[0] = '\0';
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++) {
+        if (strcmp(verbs[i].name, verb) != 0)
+            continue;
+        json_t *reply = with_note(session, verbs[i].execute(session, arguments, error));
+        session->request = 0;
+        return reply;
+    }
+    error_set(error, ERROR_UNKNOWN_COMMAND, verb, "the engine has no such request");
+    return NULL;
+}

@@ -1,0 +1,171 @@
+/* What the steps compute on: seeded random data, or rows of a file. */
+#include "engine/session_private.h"
+
+#include "engine/input.h"
+#include "engine/random.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum dtype session_host_dtype(enum dtype dtype)
+{
+    switch (dtype) {
+    case DTYPE_F64:
+    case DTYPE_F16:
+    case DTYPE_BF16:
+        return DTYPE_F32;
+    default:
+        return dtype;
+    }
+}
+
+size_t session_value_bytes(const struct graph *graph, int value)
+{
+    const struct graph_value *v = &graph->values[value];
+    int64_t elements = shape_elements(&v->shape);
+    return elements < 0 ? 0 : (size_t)elements * dtype_bytes(session_host_dtype(v->dtype));
+}
+
+/* Integers that stay inside every table they may index: the smallest `input_dim` (Embedding) or
+ * `num_tokens` (CategoryEncoding) among the layers that read this input, else 256. */
+static uint32_t integer_bound(const struct model *model, size_t port)
+{
+    static const char *const keys[] = {"input_dim", "num_tokens", NULL};
+    struct model_ref tensor = model->inputs[port].tensor;
+    json_int_t bound = 256;
+    for (size_t i = 0; i < model->node_count; i++) {
+        const struct model_node *node = &model->nodes[i];
+        for (size_t j = 0; j < node->input_count; j++) {
+            if (node->inputs[j].node != tensor.node || node->inputs[j].output != tensor.output)
+                continue;
+            const json_t *config = model->layers[node->layer].config;
+            for (const char *const *key = keys; *key != NULL; key++) {
+                json_int_t value = json_integer_value(json_object_get(config, *key));
+                if (value > 0 && value < bound)
+                    bound = value;
+            }
+        }
+    }
+    return (uint32_t)bound;
+}
+
+static void fill_random(const struct model *model, const struct graph *graph, size_t port,
+                        uint64_t seed, void *out)
+{
+    const struct graph_value *value = &graph->values[graph->inputs[port]];
+    int64_t elements = shape_elements(&value->shape);
+    struct random random;
+    random_seed(&random, seed + port);
+    uint32_t bound = integer_bound(model, port);
+    /* an 8-bit value must not pass its own range */
+    uint32_t small = bound > 128 ? 128 : bound;
+    for (int64_t i = 0; i < elements; i++) {
+        switch (session_host_dtype(value->dtype)) {
+        case DTYPE_F32:
+            ((float *)out)[i] = random_float(&random);
+            break;
+        case DTYPE_BOOL:
+            ((uint8_t *)out)[i] = (uint8_t)random_below(&random, 2);
+            break;
+        case DTYPE_I8:
+        case DTYPE_U8:
+            ((uint8_t *)out)[i] = (uint8_t)random_below(&random, small);
+            break;
+        case DTYPE_I16:
+        case DTYPE_U16:
+            ((uint16_t *)out)[i] = (uint16_t)random_below(&random, bound);
+            break;
+        case DTYPE_I32:
+            ((int32_t *)out)[i] = (int32_t)random_below(&random, bound);
+            break;
+        default:
+            ((int64_t *)out)[i] = (int64_t)random_below(&random, bound);
+            break;
+        }
+    }
+}
+
+/* `batch` rows of a file into one input; a short file begins again. */
+static bool fill_rows(struct input *input, const struct graph *graph, size_t port, void *out,
+                      struct error *error)
+{
+    const struct graph_value *value = &graph->values[graph->inputs[port]];
+    size_t batch = (size_t)value->shape.dims[0], rows = input_rows(input);
+    size_t row_bytes = session_value_bytes(graph, graph->inputs[port]) / batch;
+    for (size_t row = 0; row < batch;) {
+        size_t first = row % rows, count = rows - first;
+        if (count > batch - row)
+            count = batch - row;
+        if (!input_read(input, port, first, count, (char *)out + row * row_bytes, error))
+            return false;
+        row += count;
+    }
+    return true;
+}
+
+struct input *session_open_input(const struct session *session, const struct graph *graph,
+                                 const char *path, struct error *error)
+{
+    struct input_port *ports = xcalloc(graph->input_count, sizeof *ports);
+    for (size_t i = 0; i < graph->input_count; i++) {
+        const struct graph_value *value = &graph->values[graph->inputs[i]];
+        ports[i].name = session->model->inputs[i].name;
+        ports[i].row = shape_of(value->shape.rank - 1, value->shape.dims + 1);
+        ports[i].dtype = session_host_dtype(value->dtype);
+    }
+    struct input *input =
+        input_open(path, ports, graph->input_count, session_preprocess(session), error);
+    free(ports);
+    return input;
+}
+
+bool session_fill_inputs(struct session *session, const struct settings *settings,
+                         const struct graph *graph, const struct slot *slots, size_t count,
+                         struct error *error)
+{
+    struct input *input = NULL;
+    if (settings->input[0] != '\0') {
+        input = session_open_input(session, graph, settings->input, error);
+        if (input == NULL)
+            return false;
+    }
+    bool good = true;
+    for (size_t i = 0; good && i < graph->input_count; i++) {
+        void *first = slots[0].backend->plan_input(slots[0].plan, i);
+        if (input != NULL)
+            good = fill_rows(input, graph, i, first, error);
+        else
+            fill_random(session->model, graph, i, settings->seed, first);
+        for (size_t j = 1; good && j < count; j++)
+            memcpy(slots[j].backend->plan_input(slots[j].plan, i), first,
+                   session_value_bytes(graph, graph->inputs[i]));
+    }
+    if (input != NULL)
+        input_free(input);
+    return good;
+}
+
+/* Keras's preprocess_input by the names that keras.applications gives its models. A model that
+ * scales by itself has a Rescaling or Normalization layer and needs none. */
+const char *session_preprocess(const struct session *session)
+{
+    static const char *const families[][2] = {
+        {"resnet50v2", "tf"},  {"resnet101v2", "tf"},  {"resnet152v2", "tf"},
+        {"resnet50", "caffe"}, {"resnet101", "caffe"}, {"resnet152", "caffe"},
+        {"vgg16", "caffe"},    {"vgg19", "caffe"},     {"inception", "tf"},
+        {"xception", "tf"},    {"mobilenet_", "tf"},   {"mobilenetv2", "tf"},
+        {"nasnet", "tf"},      {"densenet", "torch"},
+    };
+    const struct model *model = session->model;
+    for (size_t i = 0; i < model->layer_count; i++) {
+        const char *class = model->layers[i].class_name;
+        if (strcmp(class, "Rescaling") == 0 || strcmp(class, "Normalization") == 0)
+            return "none";
+    }
+    for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
+        if (strncasecmp(model->name, families[i][0], strlen(families[i][0])) == 0)
+            return families[i][1];
+    }
+    return "none";
+}

@@ -1,0 +1,484 @@
+/* Devices and plans of the session: what is open, what is compiled, and how one replaces another
+ * without losing the old on failure. */
+#include "engine/session_private.h"
+
+#include "engine/clock.h"
+#include "engine/input.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+bool session_has_gpu(const struct session *session)
+{
+    for (size_t i = 0; i < session->slot_count; i++) {
+        if (session->slots[i].backend != &backend_cpu)
+            return true;
+    }
+    return false;
+}
+
+/* ---- which devices ---- */
+
+json_t *session_list_devices(struct session *session)
+{
+    json_t *list = json_array();
+    struct error error = {0};
+    if (!backend_cpu.devices(list, &error))
+        session_note(session, "%s: %s", error.what, error.why);
+    const struct backend *cuda = backend_cuda(&error);
+    if (cuda == NULL || !cuda->devices(list, &error))
+        session_note(session, "no GPU: %s", error.why);
+    return list;
+}
+
+static const json_t *find_device(const json_t *list, const char *name)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *device = json_array_get(list, i);
+        const char *id = json_string_value(json_object_get(device, "id"));
+        const char *uuid = json_string_value(json_object_get(device, "uuid"));
+        /* a UUID may be cut short where that is unique enough for the user, as CUDA allows */
+        if ((id != NULL && strcmp(id, name) == 0) ||
+            (uuid != NULL && strncmp(name, "GPU-", 4) == 0 && strlen(name) > 6 &&
+             strncasecmp(uuid, name, strlen(name)) == 0))
+            return device;
+    }
+    return NULL;
+}
+
+/* The first usable GPU of the list, or the CPU. */
+static const char *auto_device(const json_t *list)
+{
+    for (size_t i = 0; i < json_array_size(list); i++) {
+        const json_t *device = json_array_get(list, i);
+        const char *id = json_string_value(json_object_get(device, "id"));
+        if (id != NULL && strncmp(id, "gpu:", 4) == 0 &&
+            json_is_true(json_object_get(device, "usable")))
+            return id;
+    }
+    return "cpu";
+}
+
+static bool refuse_device(const char *name, const json_t *device, struct error *error)
+{
+    const char *visible = getenv("CUDA_VISIBLE_DEVICES");
+    struct error gpu;
+    if (device != NULL) {
+        const char *why = json_string_value(json_object_get(device, "why"));
+        error_set(error, ERROR_DEVICE, name, "it cannot be used: %s",
+                  why != NULL ? why : "no reason is known");
+    } else if (strcmp(name, "cpu") != 0 && backend_cuda(&gpu) == NULL) {
+        error_set(error, gpu.code != ERROR_NONE ? gpu.code : ERROR_GPU, name, "%s", gpu.why);
+    } else if (visible != NULL) {
+        error_set(error, ERROR_DEVICE, name,
+                  "there is no such device among those that "
+                  "CUDA_VISIBLE_DEVICES=%s leaves visible",
+                  visible);
+    } else {
+        error_set(error, ERROR_DEVICE, name, "there is no such device");
+    }
+    return error_hint(error, "devices");
+}
+
+bool session_resolve(struct session *session, const struct settings *settings,
+                     char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES], size_t *count,
+                     struct error *error)
+{
+    bool only_cpu = settings->device_count == 1 && strcmp(settings->devices[0], "cpu") == 0;
+    bool automatic = settings->device_count == 0;
+    *count = 0;
+    if (only_cpu) { /* asks no driver */
+        snprintf(ids[(*count)++], DEVICE_ID_BYTES, "cpu");
+        return true;
+    }
+    if (session->slot_count > 0 && settings->device_count == session->settings.device_count &&
+        memcmp(settings->devices, session->settings.devices, sizeof settings->devices) == 0) {
+        for (; *count < session->slot_count; ++*count)
+            memcpy(ids[*count], session->slots[*count].id, DEVICE_ID_BYTES);
+        return true;
+    }
+    bool noted = session->note[0] != '\0';
+    json_t *list = session_list_devices(session);
+    bool good = true;
+    if (automatic) {
+        snprintf(ids[(*count)++], DEVICE_ID_BYTES, "%s", auto_device(list));
+        if (session->told_auto && !noted)
+            session->note[0] = '\0';
+        session->told_auto = true;
+    }
+    for (size_t i = 0; good && i < settings->device_count; i++) {
+        const json_t *device = find_device(list, settings->devices[i]);
+        good = device != NULL && !json_is_false(json_object_get(device, "usable"));
+        if (good)
+            snprintf(ids[(*count)++], DEVICE_ID_BYTES, "%s",
+                     json_string_value(json_object_get(device, "id")));
+        else
+            refuse_device(settings->devices[i], device, error);
+    }
+    json_decref(list);
+    return good;
+}
+
+/* ---- opening ---- */
+
+/* The fence in bytes for a device: a share is of its total memory. */
+static uint64_t limit_bytes(struct session *session, const struct settings *settings,
+                            const char *id)
+{
+    if (settings->limit_share <= 0)
+        return settings->limit_bytes;
+    json_t *list = session_list_devices(session);
+    const json_t *device = find_device(list, id);
+    double total = (double)json_integer_value(json_object_get(device, "total_bytes"));
+    json_decref(list);
+    return (uint64_t)(total * settings->limit_share);
+}
+
+static struct device_options device_options(struct session *session,
+                                            const struct settings *settings, const char *id)
+{
+    bool gpu = strcmp(id, "cpu") != 0;
+    return (struct device_options){.index = gpu ? atoi(id + strlen("gpu:")) : 0,
+                                   .threads = gpu ? 0 : settings->threads,
+                                   .growth = !gpu || settings->growth,
+                                   .limit_bytes = limit_bytes(session, settings, id)};
+}
+
+static bool same_options(const struct device_options *a, const struct device_options *b)
+{
+    return a->index == b->index && a->threads == b->threads && a->growth == b->growth &&
+           a->limit_bytes == b->limit_bytes;
+}
+
+/* An open device that serves, taken over without its plan, or a new one. */
+static bool open_slot(struct session *session, const struct settings *settings, const char *id,
+                      struct slot *out, struct error *error)
+{
+    struct device_options options = device_options(session, settings, id);
+    for (size_t i = 0; i < session->slot_count; i++) {
+        const struct slot *slot = &session->slots[i];
+        if (strcmp(slot->id, id) == 0 && same_options(&slot->options, &options)) {
+            *out = *slot;
+            out->plan = NULL;
+            return true;
+        }
+    }
+    *out = (struct slot){.options = options};
+    snprintf(out->id, sizeof out->id, "%s", id);
+    out->backend = strcmp(id, "cpu") == 0 ? &backend_cpu : backend_cuda(error);
+    if (out->backend != NULL)
+        out->device = out->backend->device_open(&options, &session->tap, error);
+    return out->device != NULL;
+}
+
+static bool device_in_use(const struct slot *slots, size_t count, const struct device *device)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slots[i].device == device)
+            return true;
+    }
+    return false;
+}
+
+/* Close the devices of `slots` that `others` do not use. */
+static void close_slots(struct slot *slots, size_t count, const struct slot *others,
+                        size_t other_count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slots[i].device != NULL && !device_in_use(others, other_count, slots[i].device))
+            slots[i].backend->device_close(slots[i].device);
+    }
+}
+
+static void free_plans(struct slot *slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slots[i].plan != NULL)
+            slots[i].backend->plan_free(slots[i].plan);
+        slots[i].plan = NULL;
+    }
+}
+
+/* ---- planning ---- */
+
+static bool wants_op_events(const struct session *session, const char *id)
+{
+    const struct worker_hooks *hooks = session->hooks;
+    const char *source =
+        hooks->timing_source != NULL ? hooks->timing_source(hooks->context, id) : "off";
+    return source != NULL && strcmp(source, "events") == 0;
+}
+
+static bool make_plans(struct session *session, const struct settings *settings,
+                       struct graph *graph, struct slot *slots, size_t count, struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        struct plan_options options = {.precision = settings->precision,
+                                       .graph = settings->graph,
+                                       .op_events = wants_op_events(session, slots[i].id)};
+        slots[i].plan = slots[i].backend->plan_new(slots[i].device, graph, &options, error);
+        if (slots[i].plan == NULL) {
+            free_plans(slots, i);
+            return false;
+        }
+    }
+    if (session_fill_inputs(session, settings, graph, slots, count, error))
+        return true;
+    free_plans(slots, count);
+    return false;
+}
+
+void session_observe(struct session *session, const struct slot *slot)
+{
+    const struct observer *observer = session->hooks->observer;
+    if (session->observed == slot)
+        return;
+    session->observed = slot;
+    if (observer == NULL || observer->plan == NULL || slot == NULL)
+        return;
+    observer->plan(observer->context, slot->id, session->graph,
+                   slot->backend->plan_impls(slot->plan));
+}
+
+/* The listener may hold the graph and the names of all current plans: take them back before they
+ * are freed. */
+static void unobserve(struct session *session)
+{
+    const struct observer *observer = session->hooks->observer;
+    if (session->observed != NULL && session->hooks->flush != NULL)
+        session->hooks->flush(session->hooks->context);
+    for (size_t i = 0; i < session->slot_count; i++) {
+        if (observer != NULL && observer->plan != NULL && session->slots[i].plan != NULL)
+            observer->plan(observer->context, session->slots[i].id, NULL, NULL);
+    }
+    session->observed = NULL;
+}
+
+/* Put new slots in the place of the present ones, which have no plans any more. */
+static void install(struct session *session, struct graph *graph, const struct slot *slots,
+                    size_t count)
+{
+    struct graph *old = session->graph;
+    memcpy(session->slots, slots, count * sizeof *slots);
+    session->slot_count = count;
+    session->graph = graph;
+    session->live_slot = 0;
+    session->slice_start_ns = clock_now_ns();
+    if (old != graph)
+        graph_free(old);
+}
+
+/* Plans for `next` beside the present ones; if memory does not allow that, in their place, and the
+ * present ones come back when that fails too. */
+static bool replan(struct session *session, const struct settings *next, struct graph *graph,
+                   struct slot *slots, size_t count, struct error *error)
+{
+    if (make_plans(session, next, graph, slots, count, error)) {
+        unobserve(session);
+        free_plans(session->slots, session->slot_count);
+        return true;
+    }
+    bool tight = error->code == ERROR_MEMORY || error->code == ERROR_MEMORY_LIMIT;
+    if (!tight || session->plan_json == NULL || error->code == ERROR_INTERRUPTED)
+        return false;
+    unobserve(session);
+    free_plans(session->slots, session->slot_count);
+    if (make_plans(session, next, graph, slots, count, error))
+        return true;
+    struct error lost;
+    if (!make_plans(session, &session->settings, session->graph, session->slots,
+                    session->slot_count, &lost)) {
+        session_note(session, "the plan before could not be restored: %s", lost.why);
+        session->live = false;
+        json_decref(session->plan_json);
+        session->plan_json = NULL;
+        session->ports->plan(session->ports->context, NULL);
+    } else {
+        session_observe(session, &session->slots[0]);
+    }
+    return false;
+}
+
+/* Open devices, lower and plan for `next`. */
+static bool build(struct session *session, const struct settings *next, struct error *error)
+{
+    char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
+    size_t count = 0, opened = 0;
+    struct slot slots[SESSION_SLOTS_MAX] = {0};
+    if (!session_resolve(session, next, ids, &count, error))
+        return false;
+    int64_t start_ns = clock_now_ns();
+    bool good = true;
+    for (size_t i = 0; good && i < count; i++) {
+        good = open_slot(session, next, ids[i], &slots[i], error);
+        /* nobody asked for the GPU by name: the CPU will do */
+        if (!good && next->device_count == 0 && strcmp(ids[i], "cpu") != 0) {
+            session_note(session, "%s cannot be used (%s); running on the CPU", ids[i], error->why);
+            *error = (struct error){0};
+            good = open_slot(session, next, "cpu", &slots[i], error);
+        }
+        opened += good;
+    }
+    bool relower = session->graph == NULL || session->graph->batch != next->batch ||
+                   session->settings.fusion != next->fusion;
+    struct graph *graph = session->graph;
+    if (good && relower) {
+        struct graph_options options = {.batch = next->batch, .fusion = next->fusion};
+        graph = graph_lower(session->model, &options, session->pool, error);
+        good = graph != NULL;
+    }
+    if (good)
+        good = replan(session, next, graph, slots, count, error);
+    if (good) {
+        close_slots(session->slots, session->slot_count, slots, count);
+        install(session, graph, slots, count);
+        session->plan_ms = (double)(clock_now_ns() - start_ns) / 1e6;
+        return true;
+    }
+    close_slots(slots, opened, session->slots, session->slot_count);
+    if (graph != NULL && graph != session->graph)
+        graph_free(graph);
+    return false;
+}
+
+bool session_apply(struct session *session, const struct settings *next, struct error *error)
+{
+    if (session->model == NULL) {
+        char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
+        size_t count;
+        if (!session_resolve(session, next, ids, &count, error))
+            return false;
+        session->settings = *next;
+        return true;
+    }
+    if (!build(session, next, error))
+        return false;
+    session->settings = *next;
+    session_publish_plan(session);
+    session_observe(session, &session->slots[0]);
+    return true;
+}
+
+bool session_adopt(struct session *session, struct model *model, const char *path,
+                   struct error *error)
+{
+    /* an unsupported layer must not cost the model that is there */
+    struct constant_pool *pool = constant_pool_new();
+    struct graph_options options = {.batch = session->settings.batch,
+                                    .fusion = session->settings.fusion};
+    struct graph *graph = graph_lower(model, &options, pool, error);
+    if (graph == NULL) {
+        constant_pool_free(pool);
+        model_free(model);
+        return false;
+    }
+    session_drop_model(session);
+    session->model = model;
+    session->model_path = xstrdup(path);
+    session->pool = pool;
+    session->graph = graph;
+    if (!build(session, &session->settings, error)) {
+        session_drop_model(session);
+        return false;
+    }
+    session_publish_plan(session);
+    session_observe(session, &session->slots[0]);
+    return true;
+}
+
+void session_drop_model(struct session *session)
+{
+    bool had_plan = session->plan_json != NULL;
+    unobserve(session);
+    free_plans(session->slots, session->slot_count);
+    for (size_t i = 0; i < session->slot_count; i++)
+        session->slots[i].backend->device_forget(session->slots[i].device);
+    if (session->graph != NULL)
+        graph_free(session->graph);
+    session->graph = NULL;
+    if (session->pool != NULL)
+        constant_pool_free(session->pool);
+    session->pool = NULL;
+    if (session->model != NULL)
+        model_free(session->model);
+    session->model = NULL;
+    free(session->model_path);
+    session->model_path = NULL;
+    json_decref(session->plan_json);
+    session->plan_json = NULL;
+    session->live = false;
+    if (had_plan)
+        session->ports->plan(session->ports->context, NULL);
+}
+
+void session_close_devices(struct session *session)
+{
+    close_slots(session->slots, session->slot_count, NULL, 0);
+    session->slot_count = 0;
+}
+
+/* ---- describing ---- */
+
+/* "onednn", or "onednn+own" where a layer's ops differ; NULL if nothing runs. */
+static json_t *layer_impl(const struct graph *graph, const char *const *impls, int layer)
+{
+    char text[96] = "";
+    for (size_t i = 0; i < graph->op_count; i++) {
+        const char *name = impls != NULL ? impls[i] : NULL;
+        if (graph->ops[i].layer != layer || name == NULL || strstr(text, name) != NULL)
+            continue;
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, "%s%s", used > 0 ? "+" : "", name);
+    }
+    return text[0] != '\0' ? json_string(text) : json_null();
+}
+
+static const char *op_layer_name(const struct graph *graph, int op)
+{
+    if (op < 0 || (size_t)op >= graph->op_count || graph->ops[op].layer < 0)
+        return "";
+    return graph->model->layers[graph->ops[op].layer].name;
+}
+
+void session_publish_plan(struct session *session)
+{
+    const struct slot *slot = &session->slots[0];
+    const struct graph *graph = session->graph;
+    const struct worker_hooks *hooks = session->hooks;
+    struct plan_memory memory = {0};
+    slot->backend->plan_memory(slot->plan, &memory);
+    const char *const *impls = slot->backend->plan_impls(slot->plan);
+    json_t *layers = graph_describe_layers(graph);
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        json_t *row = json_array_get(layers, i);
+        int layer = (int)json_integer_value(json_object_get(row, "layer"));
+        json_object_set_new(row, "impl", layer_impl(graph, impls, layer));
+    }
+    uint64_t flops = 0, bytes = 0;
+    for (size_t i = 0; i < graph->op_count; i++) {
+        flops += graph->ops[i].flops;
+        bytes += graph->ops[i].bytes;
+    }
+    json_t *devices = json_array();
+    for (size_t i = 0; i < session->slot_count; i++)
+        json_array_append_new(devices, json_string(session->slots[i].id));
+    const char *source =
+        hooks->timing_source != NULL ? hooks->timing_source(hooks->context, slot->id) : "off";
+    json_decref(session->plan_json);
+    session->plan_json = json_pack(
+        "{s:s, s:o, s:I, s:s, s:b, s:b, s:s, s:{s:I, s:I, s:I, s:I, s:s, s:I}, s:I, s:I, s:o}",
+        "device", slot->id, "devices", devices, "batch", (json_int_t)graph->batch, "precision",
+        precision_name(session->settings.precision), "fusion", (int)session->settings.fusion,
+        "graph", (int)session->settings.graph, "timing_source", source, "memory", "weights_bytes",
+        (json_int_t)memory.weights_bytes, "arena_bytes", (json_int_t)memory.arena_bytes,
+        "workspace_bytes", (json_int_t)memory.workspace_bytes, "peak_live_bytes",
+        (json_int_t)memory.peak_live_bytes, "peak_layer", op_layer_name(graph, memory.peak_op),
+        "planned_bytes", (json_int_t)session_planned_bytes(session, slot), "flops",
+        (json_int_t)flops, "bytes", (json_int_t)bytes, "layers", layers);
+    json_object_set_new(session->plan_json, "plan_ms", json_real(session->plan_ms));
+    session->plan_waiting = session->plan_held;
+    if (!session->plan_held)
+        session->ports->plan(session->ports->context, session->plan_json);
+}

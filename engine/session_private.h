@@ -1,0 +1,145 @@
+/* What the files session*.c share; nobody else includes this. Engine thread only. */
+#ifndef LAYERTOP_ENGINE_SESSION_PRIVATE_H
+#define LAYERTOP_ENGINE_SESSION_PRIVATE_H
+
+#include "engine/backend.h"
+#include "engine/session.h"
+
+#define SESSION_SLOTS_MAX 2  /* the CPU and one GPU, compared */
+#define DEVICE_ID_BYTES   64 /* "cpu", "gpu:0" or a UUID */
+#define BATCH_MAX         65536
+
+/* Values of the engine's settings; a plain value, copied as a whole so that a refused change costs
+ * nothing. */
+struct settings {
+    char devices[SESSION_SLOTS_MAX][DEVICE_ID_BYTES]; /* as named, canonical spelling */
+    size_t device_count;                              /* 0: auto */
+    int64_t batch;
+    enum precision precision;
+    bool fusion, graph, growth;
+    uint64_t limit_bytes; /* 0: none */
+    double limit_share;   /* 0..1 of total memory, 0: none */
+    int threads;          /* 0: auto */
+    uint64_t seed;
+    char input[1024]; /* "" is random */
+};
+
+void settings_init(struct settings *settings);
+/* Check one value and store it in *settings; on failure nothing is changed. ERROR_VALUE, or
+ * ERROR_UNKNOWN_COMMAND for a key that the engine does not have. */
+bool settings_set(struct settings *settings, const char *key, const json_t *value,
+                  struct error *error);
+/* "cpu", "gpu:N" or "GPU-..." out of `0`, `gpu:0`, `/GPU:0`, `cpu:0` ...; false if it is none. */
+bool settings_device(const char *text, char out[DEVICE_ID_BYTES]);
+
+/* One open device with its current plan. */
+struct slot {
+    char id[DEVICE_ID_BYTES]; /* "cpu" or "gpu:N" */
+    const struct backend *backend;
+    struct device *device;
+    struct device_options options;
+    struct plan *plan;
+};
+
+struct session {
+    const struct worker_hooks *hooks;
+    const struct session_ports *ports;
+    struct settings settings;
+
+    struct model *model; /* NULL: none loaded */
+    char *model_path;    /* as asked for */
+    struct constant_pool *pool;
+    struct graph *graph; /* of the current plans */
+    struct slot slots[SESSION_SLOTS_MAX];
+    size_t slot_count;
+    json_t *plan_json; /* NULL if there is no plan */
+    double plan_ms;    /* how long making the current plans took */
+    bool plan_held;    /* the plan event waits for session_replied() */
+    bool plan_waiting; /* and there is one */
+    bool told_auto;    /* why `devices auto` is not a GPU was said */
+
+    bool live;
+    size_t live_slot;
+    int64_t slice_start_ns;
+    const struct slot *observed; /* whose plan the observer was told last */
+    uint64_t step;               /* number of the next step */
+    struct observer tap;         /* the listener without step_begin/step_end: those are ours */
+    int test_sleep_ms;           /* LAYERTOP_TEST_STEP_SLEEP */
+
+    uint64_t request; /* id of the request under way */
+    int64_t progress_ns, tick_ns;
+    uint64_t baseline_bytes; /* anonymous resident memory before the first model */
+    char note[512];          /* for the reply under way, "" if none */
+};
+
+/* A remark for the reply under way; the first one stays. */
+void session_note(struct session *session, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+bool session_cancelled(const struct session *session);
+/* Report progress and tick the listener, each at most every 100 ms. fraction may be NaN. */
+void session_breathe(struct session *session, double fraction, const char *text);
+
+/* ---- session_plan.c: devices and plans ---- */
+
+/* Objects of every backend's devices. A backend that cannot be asked becomes a note. */
+json_t *session_list_devices(struct session *session);
+/* The devices that `settings` stand for, without opening one. */
+bool session_resolve(struct session *session, const struct settings *settings,
+                     char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES], size_t *count,
+                     struct error *error);
+/* Make `next` the settings: open what is missing, plan, and swap. On failure the old settings and
+ * plans stay. Without a model only the devices are checked. */
+bool session_apply(struct session *session, const struct settings *next, struct error *error);
+/* Replace the model (takes ownership also on failure); plans are made for the current settings. */
+bool session_adopt(struct session *session, struct model *model, const char *path,
+                   struct error *error);
+/* Free plans, graph and model; devices stay open. */
+void session_drop_model(struct session *session);
+void session_close_devices(struct session *session);
+/* Tell the observer whose steps come next. */
+void session_observe(struct session *session, const struct slot *slot);
+/* Rebuild plan_json and send it. */
+void session_publish_plan(struct session *session);
+bool session_has_gpu(const struct session *session);
+
+/* ---- session_input.c ---- */
+
+/* Fill the inputs of all plans: from `settings.input`, or random and the same on every device. */
+bool session_fill_inputs(struct session *session, const struct settings *settings,
+                         const struct graph *graph, const struct slot *slots, size_t count,
+                         struct error *error);
+/* dtype of input or output values in a plan's host buffers: float32, or an integer dtype. */
+enum dtype session_host_dtype(enum dtype dtype);
+/* Bytes of a value's host buffer. */
+size_t session_value_bytes(const struct graph *graph, int value);
+/* Open data for the model's inputs. */
+struct input;
+struct input *session_open_input(const struct session *session, const struct graph *graph,
+                                 const char *path, struct error *error);
+/* How the model's family treats pictures: "none", "tf", "caffe", "torch". */
+const char *session_preprocess(const struct session *session);
+
+/* ---- session_memory.c ---- */
+
+/* Weights, computed constants in host memory, arena and workspace of a slot's plan. */
+uint64_t session_planned_bytes(const struct session *session, const struct slot *slot);
+
+/* Bytes of anonymous resident memory of this process (RssAnon), UINT64_MAX if unknown. */
+uint64_t session_resident_bytes(void);
+/* {planned_bytes, measured_bytes, context_bytes} of one slot. */
+json_t *session_memory_json(struct session *session, const struct slot *slot);
+json_t *session_do_memory(struct session *session, const json_t *arguments, struct error *error);
+json_t *session_do_trim(struct session *session, const json_t *arguments, struct error *error);
+json_t *session_do_plan(struct session *session, const json_t *arguments, struct error *error);
+/* A byte count as JSON: null for UINT64_MAX. */
+json_t *session_bytes_json(uint64_t bytes);
+
+/* ---- session_run.c, session_predict.c ---- */
+
+/* One step on a slot; *wall_ns (may be NULL) from input ready to output on the host. */
+bool session_one_step(struct session *session, const struct slot *slot, int64_t *wall_ns,
+                      struct error *error);
+json_t *session_do_run(struct session *session, const json_t *arguments, struct error *error);
+json_t *session_do_predict(struct session *session, const json_t *arguments, struct error *error);
+
+#endif

@@ -1,0 +1,222 @@
+#include "engine/session_private.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+void settings_init(struct settings *settings)
+{
+    *settings = (struct settings){
+        .batch = 32, .precision = PRECISION_FP32, .fusion = true, .graph = true, .growth = true};
+}
+
+bool settings_device(const char *text, char out[DEVICE_ID_BYTES])
+{
+    if (strncasecmp(text, "GPU-", 4) == 0 || strncasecmp(text, "MIG-", 4) == 0) {
+        snprintf(out, DEVICE_ID_BYTES, "%s", text);
+        return strlen(text) < DEVICE_ID_BYTES;
+    }
+    if (text[0] == '/')
+        text++;
+    if (strncasecmp(text, "physical_device:", 16) == 0 || strncasecmp(text, "device:", 7) == 0)
+        text = strchr(text, ':') + 1;
+    if (strcasecmp(text, "cpu") == 0 || strcasecmp(text, "cpu:0") == 0) {
+        snprintf(out, DEVICE_ID_BYTES, "cpu");
+        return true;
+    }
+    if (strcasecmp(text, "gpu") == 0)
+        text = "0";
+    else if (strncasecmp(text, "gpu:", 4) == 0)
+        text += 4;
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || digits > 4 || text[digits] != '\0')
+        return false;
+    snprintf(out, DEVICE_ID_BYTES, "gpu:%d", atoi(text));
+    return true;
+}
+
+static bool refuse(struct error *error, const char *key, const char *why)
+{
+    char what[64];
+    snprintf(what, sizeof what, "set %.40s", key);
+    return error_set(error, ERROR_VALUE, what, "%s", why);
+}
+
+static bool set_devices(struct settings *settings, const json_t *value, struct error *error)
+{
+    struct settings next = *settings;
+    next.device_count = 0;
+    memset(next.devices, 0, sizeof next.devices);
+    if (json_is_string(value) && strcasecmp(json_string_value(value), "auto") == 0) {
+        *settings = next;
+        return true;
+    }
+    json_t *list = json_is_array(value) ? json_copy((json_t *)(uintptr_t)value)
+                                        : json_pack("[O]", (json_t *)(uintptr_t)value);
+    bool good = json_array_size(list) > 0;
+    size_t gpus = 0;
+    for (size_t i = 0; good && i < json_array_size(list); i++) {
+        const json_t *item = json_array_get(list, i);
+        char id[DEVICE_ID_BYTES], number[32];
+        const char *text = json_string_value(item);
+        if (json_is_integer(item)) {
+            snprintf(number, sizeof number, "%lld", (long long)json_integer_value(item));
+            text = number;
+        }
+        good = text != NULL && settings_device(text, id);
+        if (!good) {
+            refuse(error, "devices", "a device is auto, cpu, gpu:N, N or a UUID");
+            error_hint(error, "devices");
+            break;
+        }
+        for (size_t j = 0; good && j < next.device_count; j++)
+            good = strcmp(next.devices[j], id) != 0;
+        if (!good) {
+            refuse(error, "devices", "a device is named twice");
+            break;
+        }
+        gpus += strcmp(id, "cpu") != 0;
+        good = gpus <= 1 && next.device_count < SESSION_SLOTS_MAX;
+        if (good)
+            snprintf(next.devices[next.device_count++], DEVICE_ID_BYTES, "%s", id);
+        else
+            error_set(error, ERROR_UNSUPPORTED, "set devices",
+                      "steps run on one GPU, the CPU, or both in turn; several GPUs at once are "
+                      "not supported");
+    }
+    if (json_array_size(list) == 0)
+        refuse(error, "devices", "the list is empty");
+    json_decref(list);
+    if (good)
+        *settings = next;
+    return good;
+}
+
+/* true/false, "on"/"off", 1/0 */
+static bool set_bool(bool *out, const char *key, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    if (json_is_boolean(value))
+        *out = json_is_true(value);
+    else if (text != NULL && (strcasecmp(text, "on") == 0 || strcasecmp(text, "true") == 0))
+        *out = true;
+    else if (text != NULL && (strcasecmp(text, "off") == 0 || strcasecmp(text, "false") == 0))
+        *out = false;
+    else
+        return refuse(error, key, "it is on or off");
+    return true;
+}
+
+static bool get_integer(int64_t *out, const char *key, const json_t *value, int64_t minimum,
+                        int64_t maximum, struct error *error)
+{
+    if (!json_is_integer(value) || json_integer_value(value) < minimum ||
+        json_integer_value(value) > maximum) {
+        char why[96];
+        snprintf(why, sizeof why, "it is an integer %lld..%lld", (long long)minimum,
+                 (long long)maximum);
+        return refuse(error, key, why);
+    }
+    *out = json_integer_value(value);
+    return true;
+}
+
+/* null or "none", bytes, or "40%" */
+static bool set_limit(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    if (json_is_null(value) || (text != NULL && strcasecmp(text, "none") == 0)) {
+        settings->limit_bytes = 0;
+        settings->limit_share = 0;
+        return true;
+    }
+    if (json_is_integer(value) && json_integer_value(value) > 0) {
+        settings->limit_bytes = (uint64_t)json_integer_value(value);
+        settings->limit_share = 0;
+        return true;
+    }
+    char *end = NULL;
+    double percent = text != NULL ? strtod(text, &end) : 0;
+    if (percent > 0 && percent <= 100 && strcmp(end, "%") == 0) {
+        settings->limit_bytes = 0;
+        settings->limit_share = percent / 100;
+        return true;
+    }
+    return refuse(error, "limit", "it is none, a size above 0, or 1%..100% of total memory");
+}
+
+static bool set_precision(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    if (text != NULL && precision_parse(text, &settings->precision))
+        return true;
+    return refuse(error, "precision", "it is fp32, tf32, fp16, bf16 or int8");
+}
+
+static bool set_fallback(const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    if (text != NULL && (strcasecmp(text, "error") == 0 || strcasecmp(text, "off") == 0))
+        return true;
+    if (text == NULL || strcasecmp(text, "cpu") != 0)
+        return refuse(error, "fallback", "it is error or cpu");
+    error_set(error, ERROR_UNSUPPORTED, "set fallback",
+              "a layer that a GPU lacks cannot be moved to the CPU alone; the whole model can");
+    return error_hint(error, "devices cpu");
+}
+
+static bool set_input(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    if (text == NULL || strlen(text) >= sizeof settings->input)
+        return refuse(error, "input", "it is random or a file");
+    /* settings are compared as bytes: nothing of an old value may stay behind the new one's end */
+    memset(settings->input, 0, sizeof settings->input);
+    if (strcasecmp(text, "random") != 0)
+        memcpy(settings->input, text, strlen(text));
+    return true;
+}
+
+bool settings_set(struct settings *settings, const char *key, const json_t *value,
+                  struct error *error)
+{
+    int64_t number;
+    if (value == NULL)
+        return refuse(error, key, "needs a value");
+    if (strcmp(key, "devices") == 0)
+        return set_devices(settings, value, error);
+    if (strcmp(key, "batch") == 0)
+        return get_integer(&settings->batch, key, value, 1, BATCH_MAX, error);
+    if (strcmp(key, "precision") == 0)
+        return set_precision(settings, value, error);
+    if (strcmp(key, "fusion") == 0)
+        return set_bool(&settings->fusion, key, value, error);
+    if (strcmp(key, "graph") == 0)
+        return set_bool(&settings->graph, key, value, error);
+    if (strcmp(key, "growth") == 0)
+        return set_bool(&settings->growth, key, value, error);
+    if (strcmp(key, "limit") == 0)
+        return set_limit(settings, value, error);
+    if (strcmp(key, "fallback") == 0)
+        return set_fallback(value, error);
+    if (strcmp(key, "input") == 0)
+        return set_input(settings, value, error);
+    if (strcmp(key, "threads") == 0) {
+        const char *text = json_string_value(value);
+        number = 0;
+        if ((text == NULL || strcasecmp(text, "auto") != 0) &&
+            !get_integer(&number, key, value, 0, 4096, error))
+            return false;
+        settings->threads = (int)number;
+        return true;
+    }
+    if (strcmp(key, "seed") == 0) {
+        if (!get_integer(&number, key, value, 0, INT64_MAX, error))
+            return false;
+        settings->seed = (uint64_t)number;
+        return true;
+    }
+    return error_set(error, ERROR_UNKNOWN_COMMAND, key, "the engine has no such setting");
+}
