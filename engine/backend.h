@@ -29,10 +29,10 @@ const char *precision_name(enum precision precision);
 bool precision_parse(const char *name, enum precision *precision);
 
 struct device_options {
-    int index;             /* nvidia-smi's index; 0 for the CPU */
-    int threads;           /* CPU: worker threads, 0 = all allowed physical cores */
-    bool growth;           /* GPU: false reserves at once what TensorFlow would */
-    uint64_t limit_bytes;  /* fence around weights + arena + workspace; 0 = none */
+    int index;            /* nvidia-smi's index; 0 for the CPU */
+    int threads;          /* CPU: worker threads, 0 = all allowed physical cores */
+    bool growth;          /* GPU: false reserves at once what TensorFlow would */
+    uint64_t limit_bytes; /* fence around weights + arena + workspace; 0 = none */
 };
 
 struct plan_options {
@@ -68,7 +68,7 @@ struct device;
 struct plan;
 
 struct backend {
-    uint32_t abi; /* BACKEND_ABI */
+    uint32_t abi;     /* BACKEND_ABI */
     const char *name; /* "cpu", "cuda" */
 
     /* Append one object per device to `list`, without creating a context: {"id": "cpu" | "gpu:N",

@@ -16,33 +16,33 @@
 /* code, number shown as E%03d, exit code of a script that stops on it */
 #define ERROR_CODES(X)                                                                             \
     X(ERROR_NONE, 0, 0)                                                                            \
-    X(ERROR_COMMAND, 1, 1)          /* a command failed for a reason of its own */                 \
-    X(ERROR_UNKNOWN_COMMAND, 2, 1)  /* no such command or setting, or an ambiguous prefix */       \
-    X(ERROR_SYNTAX, 3, 1)           /* quoting, missing or surplus arguments */                    \
-    X(ERROR_VALUE, 11, 1)           /* a setting or argument is out of its range */                \
-    X(ERROR_NO_MODEL, 12, 1)        /* the command needs a loaded model */                         \
-    X(ERROR_FILE, 13, 1)            /* a file other than the model cannot be read or written */    \
-    X(ERROR_INPUT, 14, 1)           /* the input data do not fit the model */                      \
-    X(ERROR_UNSUPPORTED, 15, 1)     /* a feature this build or this machine does not have */       \
-    X(ERROR_OPTION, 16, 2)          /* the program's own options */                                \
-    X(ERROR_MODEL_FILE, 20, 3)      /* the model file cannot be opened or is no Keras model */     \
-    X(ERROR_MODEL_BROKEN, 21, 3)    /* truncated, corrupt or contradictory file */                 \
-    X(ERROR_MODEL_LAYERS, 22, 3)    /* layers that cannot run here, all of them named at once */   \
-    X(ERROR_MODEL_WEIGHTS, 23, 3)   /* count, shape or name of weights differ from the config */   \
-    X(ERROR_MODEL_REFUSED, 24, 3)   /* the file asks for something no model file may ask for */    \
-    X(ERROR_MODEL_SHAPE, 25, 3)     /* shapes that do not work out */                              \
-    X(ERROR_GPU, 30, 4)             /* no GPU, driver or library: says which and where it looked */\
-    X(ERROR_DEVICE, 31, 4)          /* no such device, or it is hidden or busy */                  \
-    X(ERROR_CUDA, 32, 4)            /* a CUDA, cuDNN or cuBLAS call failed */                      \
-    X(ERROR_BACKEND_OP, 33, 4)      /* the backend lacks an op: names the layer */                 \
-    X(ERROR_MEMORY, 40, 5)          /* out of memory (host or device) */                           \
-    X(ERROR_MEMORY_LIMIT, 41, 5)    /* past the limit the user set, or past the forecast */        \
-    X(ERROR_CUPTI, 50, 1)           /* CUPTI refused: says why and what is used instead */         \
+    X(ERROR_COMMAND, 1, 1)         /* a command failed for a reason of its own */                  \
+    X(ERROR_UNKNOWN_COMMAND, 2, 1) /* no such command or setting, or an ambiguous prefix */        \
+    X(ERROR_SYNTAX, 3, 1)          /* quoting, missing or surplus arguments */                     \
+    X(ERROR_VALUE, 11, 1)          /* a setting or argument is out of its range */                 \
+    X(ERROR_NO_MODEL, 12, 1)       /* the command needs a loaded model */                          \
+    X(ERROR_FILE, 13, 1)           /* a file other than the model cannot be read or written */     \
+    X(ERROR_INPUT, 14, 1)          /* the input data do not fit the model */                       \
+    X(ERROR_UNSUPPORTED, 15, 1)    /* a feature this build or this machine does not have */        \
+    X(ERROR_OPTION, 16, 2)         /* the program's own options */                                 \
+    X(ERROR_MODEL_FILE, 20, 3)     /* the model file cannot be opened or is no Keras model */      \
+    X(ERROR_MODEL_BROKEN, 21, 3)   /* truncated, corrupt or contradictory file */                  \
+    X(ERROR_MODEL_LAYERS, 22, 3)   /* layers that cannot run here, all of them named at once */    \
+    X(ERROR_MODEL_WEIGHTS, 23, 3)  /* count, shape or name of weights differ from the config */    \
+    X(ERROR_MODEL_REFUSED, 24, 3)  /* the file asks for something no model file may ask for */     \
+    X(ERROR_MODEL_SHAPE, 25, 3)    /* shapes that do not work out */                               \
+    X(ERROR_GPU, 30, 4)            /* no GPU, driver or library: says which and where it looked */ \
+    X(ERROR_DEVICE, 31, 4)         /* no such device, or it is hidden or busy */                   \
+    X(ERROR_CUDA, 32, 4)           /* a CUDA, cuDNN or cuBLAS call failed */                       \
+    X(ERROR_BACKEND_OP, 33, 4)     /* the backend lacks an op: names the layer */                  \
+    X(ERROR_MEMORY, 40, 5)         /* out of memory (host or device) */                            \
+    X(ERROR_MEMORY_LIMIT, 41, 5)   /* past the limit the user set, or past the forecast */         \
+    X(ERROR_CUPTI, 50, 1)          /* CUPTI refused: says why and what is used instead */          \
     X(ERROR_ASSERT, 60, 6)                                                                         \
     X(ERROR_REQUIRE, 70, 7)                                                                        \
     X(ERROR_UNSTEADY, 71, 8)                                                                       \
-    X(ERROR_WORKER, 80, 1)          /* the worker ended; its last words */                         \
-    X(ERROR_STREAM, 81, 1)          /* the stream is broken or of another version */               \
+    X(ERROR_WORKER, 80, 1) /* the worker ended; its last words */                                  \
+    X(ERROR_STREAM, 81, 1) /* the stream is broken or of another version */                        \
     X(ERROR_INTERRUPTED, 90, 130)
 
 enum error_code {

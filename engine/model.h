@@ -47,11 +47,11 @@ struct model_weight {
 };
 
 struct model_layer {
-    char *name;           /* Keras name, unique within its (nested) model */
-    char *path;           /* unique in this model: nested names joined by '/' */
-    char *class_name;     /* canonical Keras 3 spelling: "Conv2D", "ReLU"; op nodes: "ops.Add" */
-    json_t *config;       /* the layer's config, Keras 3 spelling, defaults not filled in */
-    bool is_op;           /* an op node (keras.ops.*), not a layer */
+    char *name;       /* Keras name, unique within its (nested) model */
+    char *path;       /* unique in this model: nested names joined by '/' */
+    char *class_name; /* canonical Keras 3 spelling: "Conv2D", "ReLU"; op nodes: "ops.Add" */
+    json_t *config;   /* the layer's config, Keras 3 spelling, defaults not filled in */
+    bool is_op;       /* an op node (keras.ops.*), not a layer */
     struct model_weight *weights; /* in the order of Keras's own layer.weights */
     size_t weight_count;
     uint64_t parameters; /* elements over all weights */
@@ -67,7 +67,7 @@ struct model_ref {
  * layer has several nodes. */
 struct model_node {
     int layer;
-    int call; /* 0 for the first call of this layer */
+    int call;                 /* 0 for the first call of this layer */
     struct model_ref *inputs; /* every tensor of args, then kwargs, in order of appearance */
     size_t input_count;
     json_t *args;   /* array; a tensor is {"tensor": index into inputs} */
@@ -101,7 +101,8 @@ struct model {
     size_t output_count;
     uint64_t parameters;
     uint64_t weight_bytes;
-    struct model_storage *storage; /* what the weight data lie in; NULL if there is nothing to free */
+    struct model_storage
+        *storage; /* what the weight data lie in; NULL if there is nothing to free */
 };
 
 /* Whoever makes a model puts this first in a struct of its own. */

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define TENSOR_RANK_MAX 8
-#define DIM_UNKNOWN (-1) /* a dimension the file leaves open (None in Keras) */
+#define DIM_UNKNOWN     (-1) /* a dimension the file leaves open (None in Keras) */
 
 enum dtype {
     DTYPE_F32,

@@ -157,16 +157,16 @@ static double *reference(const struct context *context, const char *dataset, siz
 }
 
 /* max|y - y64| / max|y64| of `predict` on the reference inputs with `settings` before it. */
-static void check_answers(const struct context *context, struct outcome *outcome,
-                          const char *model, const char *settings, double tolerance)
+static void check_answers(const struct context *context, struct outcome *outcome, const char *model,
+                          const char *settings, double tolerance)
 {
     char output[512];
     snprintf(output, sizeof output, "%s/answer.npy", context->work);
     unlink(output);
     int code;
-    json_t *objects = layertop(context, &code,
-                               "%s -c 'devices 0; %s' -c 'predict %s/digits/reference.h5:x %s'",
-                               model, settings, context->data, output);
+    json_t *objects =
+        layertop(context, &code, "%s -c 'devices 0; %s' -c 'predict %s/digits/reference.h5:x %s'",
+                 model, settings, context->data, output);
     data_of(objects, "predict", outcome);
     json_decref(objects);
     size_t count = 0;
@@ -258,8 +258,7 @@ static void check_layers(const struct context *context, struct outcome *outcome,
         json_array_foreach(json_object_get(run, "layers"), index, layer)
         {
             const char *name = json_string_value(json_object_get(layer, "name"));
-            if (json_is_string(json_object_get(layer, "fused_into")) ||
-                number(layer, "flops") <= 0)
+            if (json_is_string(json_object_get(layer, "fused_into")) || number(layer, "flops") <= 0)
                 continue;
             double time = number(layer, "time_ms"), kernels = number(layer, "kernels");
             if (!(time > 0))
@@ -365,8 +364,9 @@ static void test_growth_off(const struct context *context, struct outcome *outco
 static void test_limit(const struct context *context, struct outcome *outcome)
 {
     int code;
-    json_t *objects = layertop(
-        context, &code, "demo:digits -k -c 'devices 0; limit 256MiB; batch 8; run 5; batch 65536; run 5'");
+    json_t *objects =
+        layertop(context, &code,
+                 "demo:digits -k -c 'devices 0; limit 256MiB; batch 8; run 5; batch 65536; run 5'");
     size_t runs = 0, index;
     json_t *object;
     json_array_foreach(objects, index, object)
@@ -639,9 +639,9 @@ int main(int argc, char **argv)
     gmtime_r(&now, &utc);
     char date[32], path[700];
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%SZ", &utc);
-    json_t *result = json_pack("{s:s, s:s, s:s, s:s, s:[]}", "date", date, "command",
-                               "make test-gpu", "commit", context.commit, "content",
-                               context.content, "tests");
+    json_t *result =
+        json_pack("{s:s, s:s, s:s, s:s, s:[]}", "date", date, "command", "make test-gpu", "commit",
+                  context.commit, "content", context.content, "tests");
     int code;
     struct outcome listing = {.passed = true, .figures = json_object()};
     json_t *objects = layertop(&context, &code, "-c devices -c version");
@@ -660,7 +660,8 @@ int main(int argc, char **argv)
         clock_gettime(CLOCK_MONOTONIC, &begin);
         tests[i].run(&context, &outcome);
         clock_gettime(CLOCK_MONOTONIC, &end);
-        double seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+        double seconds =
+            (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
         char *figures = json_dumps(outcome.figures, JSON_COMPACT);
         printf("%sok %d - %s # %.1f s %s%s%s\n", outcome.passed ? "" : "not ", ++number_of,
                tests[i].name, seconds, outcome.why, outcome.why[0] ? " " : "", figures);
