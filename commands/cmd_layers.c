@@ -12,7 +12,7 @@
 
 #define BAR_WIDTH 12
 
-static const char *const sort_keys[] = {"time", "model", "name", "flops", "bytes"};
+static const char *const sort_keys[] = {"time", "order", "name", "flops", "bytes"};
 
 static void print_table(struct execution *execution, const struct layer_row *rows,
                         const size_t *order, size_t shown)
@@ -69,7 +69,7 @@ static bool parse_arguments(int argc, char *const *argv, const char **sort, int6
                     *sort = sort_keys[k];
             if (!*sort) {
                 error_set(error, ERROR_VALUE, "layers --sort",
-                          "'%s' is none of time, model, name, flops, bytes", argv[i]);
+                          "'%s' is none of time, order, name, flops, bytes", argv[i]);
                 return error_hint(error, "layers --sort time");
             }
         } else {
@@ -144,12 +144,13 @@ static void complete_layers(struct command_completion *completion, int argc, cha
 
 const struct command command_layers = {
     .name = "layers",
-    .usage = "layers [--sort time|model|name|flops|bytes] [--top N]",
+    .usage = "layers [--sort time|order|name|flops|bytes] [--top N]",
     .summary = "the layer table: where the time of a step goes",
     .help =
         "Means per step: of the last `run`, or of the last second while it is live. A layer that\n"
         "is fused into another is shown in its head's row (conv1+bn1+relu1); one that costs\n"
-        "nothing has no time. Shares are of the wall time, so they add up to less than all.",
+        "nothing has no time. `order` is the model's. Shares are of the wall time, so they add up "
+        "to less than all.",
     .examples = WORDS("layers", "layers --top 10", "layers --sort flops"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_max = 4,

@@ -71,9 +71,10 @@ static void run_show(struct execution *execution, int argc, char *const *argv)
     for (size_t i = 0; i < setting_count(); i++) {
         const struct setting *setting = setting_at(i);
         const json_t *now = workbench_setting(execution->workbench, setting->name);
-        json_array_append_new(list, describe(setting, now));
+        json_t *description = describe(setting, now);
+        bool is_default = json_equal(now, json_object_get(description, "default"));
+        json_array_append_new(list, description);
         setting_format(setting, now, value, sizeof value);
-        bool is_default = strcmp(value, setting->value) == 0;
         execution_print(execution, "%c %-10s %-14s %s", is_default ? ' ' : '*', setting->name,
                         value, setting->summary);
     }

@@ -25,7 +25,7 @@ size_t layer_rows_read(const struct store *store, uint32_t segment, double wall_
  * `rows` is the whole table, for the names of heads. */
 json_t *layer_row_json(const struct layer_row *rows, size_t index);
 
-/* Row numbers of heads, sorted by "time", "name", "flops", "bytes" or "model" (order). Fused rows
+/* Row numbers of heads, sorted by "time", "name", "flops", "bytes" or "order" (the model's). Fused rows
  * are left out. Returns how many; order[] has room for count. */
 size_t layer_rows_sort(const struct layer_row *rows, size_t count, const char *by, size_t *order);
 

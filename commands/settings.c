@@ -464,7 +464,10 @@ char *setting_format(const struct setting *setting, const json_t *value, char *o
             bytes /= 1024;
         snprintf(out, size, "%lld%s", (long long)bytes, units[unit]);
     } else if (setting->type == SETTING_TIME) {
-        snprintf(out, size, "%gms", json_number_value(value));
+        double milliseconds = json_number_value(value);
+        bool seconds = milliseconds >= 1000 && fmod(milliseconds, 100) == 0;
+        snprintf(out, size, "%g%s", seconds ? milliseconds / 1000 : milliseconds,
+                 seconds ? "s" : "ms");
     } else {
         snprintf(out, size, "%lld", (long long)json_integer_value(value));
     }

@@ -158,9 +158,15 @@ static void on_configured(struct workbench *workbench, void *context, const json
                           const struct error *error)
 {
     (void)context;
-    if (!data)
-        connect_failed(workbench, error);
-    else if (workbench->change.restarting && !workbench->load_arguments)
+    struct error cause;
+    if (!data) {
+        cause = *error;
+        if (cause.code == ERROR_WORKER) /* "configure" is no word of the user's */
+            snprintf(cause.what, sizeof cause.what, "worker");
+        connect_failed(workbench, &cause);
+        return;
+    }
+    if (workbench->change.restarting && !workbench->load_arguments)
         finish_change(workbench, NULL);
 }
 
