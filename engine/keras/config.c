@@ -156,6 +156,10 @@ static json_t *normalise_special(struct reader *reader, json_t *value, int depth
     if (strcmp(class_name, "__tuple__") == 0 || strcmp(class_name, "TensorShape") == 0 ||
         strcmp(class_name, "ListWrapper") == 0)
         return normalise_value(reader, json_object_get(value, "items"), depth + 1);
+    /* tf.keras 2.12 to 2.14 wrapped ReLU's numbers */
+    if (strcmp(class_name, "__numpy__") == 0 || strcmp(class_name, "__tensor__") == 0)
+        return normalise_value(reader, json_object_get(json_object_get(value, "config"), "value"),
+                               depth + 1);
     if (strcmp(json_text(value, "type", ""), "ndarray") == 0)
         return normalise_value(reader, json_object_get(value, "value"), depth + 1);
     return NULL;

@@ -250,7 +250,15 @@ static void rewrite(const struct tfop *op, struct call *call, json_t *config)
     json_decref(call->args);
     json_decref(call->kwargs);
     call->args = args;
-    call->kwargs = given; /* what is left is not understood and stays visible */
+    /* what is left and says something is not understood, and stays visible */
+    void *next;
+    json_object_foreach_safe(given, next, key, value)
+    {
+        if (json_is_null(value) || json_is_false(value) ||
+            (json_is_integer(value) && json_integer_value(value) == 0))
+            json_object_del(given, key);
+    }
+    call->kwargs = given;
 }
 
 /* x[...]: slice_spec is a list of {"start", "stop", "step"}, numbers, null and ellipsis. */
