@@ -39,6 +39,10 @@ static void planned(struct execution *execution, const json_t *data, const struc
         execution_print(
             execution, "  most is live at %s: %s", text(memory, "peak_layer"),
             format_bytes(number, sizeof number, json_get_double(memory, "peak_live_bytes")));
+    if (json_is_boolean(json_object_get(data, "fits")))
+        execution_print(execution, "  %s",
+                        json_is_true(json_object_get(data, "fits")) ? "it fits"
+                                                                    : "it does not fit");
     execution_done(execution);
 }
 

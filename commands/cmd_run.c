@@ -78,8 +78,6 @@ static void fill_data(json_t *data, const json_t *reply, const struct store_segm
     for (size_t i = 0; i < count; i++)
         json_array_append_new(layers, layer_row_json(rows, i));
     json_object_set_new(data, "layers", layers);
-    if (json_object_get(reply, "per_device"))
-        copy_key(data, reply, "per_device");
 }
 
 static void print_ledger(struct execution *execution, const struct ledger *ledger)
@@ -117,11 +115,15 @@ static void print_device(struct execution *execution, const json_t *reply)
                     context > 0 ? format_bytes(d, sizeof d, context) : "");
 }
 
-static void print_top(struct execution *execution, const struct layer_row *rows, size_t count)
+static void print_top(struct execution *execution, uint32_t segment, double mean_ms)
 {
+    struct layer_row *rows;
+    double wall_ms;
+    char time[FORMAT_SIZE], share[FORMAT_SIZE];
+    size_t count =
+        layer_rows_read(workbench_store(execution->workbench), segment, mean_ms, &rows, &wall_ms);
     size_t *order = xcalloc(count + 1, sizeof *order);
     size_t heads = layer_rows_sort(rows, count, "time", order);
-    char time[FORMAT_SIZE], share[FORMAT_SIZE];
     for (size_t i = 0; i < heads && i < TOP_LAYERS; i++) {
         const struct layer_row *row = &rows[order[i]];
         if (!isfinite(row->time_ms))
@@ -132,11 +134,11 @@ static void print_top(struct execution *execution, const struct layer_row *rows,
                         row->class_name, *row->impl ? ", " : "", row->impl);
     }
     free(order);
+    free(rows);
 }
 
 static void print_text(struct execution *execution, const json_t *reply,
-                       const struct store_segment *segment, const char *source,
-                       const struct layer_row *rows, size_t count)
+                       const struct store_segment *segment, const char *source)
 {
     const json_t *devices = json_object_get(reply, "per_device");
     json_t *steady = json_object_get(reply, "steady");
@@ -158,7 +160,8 @@ static void print_text(struct execution *execution, const json_t *reply,
     }
     if (segment && segment->ledger.steps > 0)
         print_ledger(execution, &segment->ledger);
-    print_top(execution, rows, count);
+    print_top(execution, execution->workbench->last_segment,
+              json_get_double(json_object_get(reply, "wall_ms"), "mean"));
     if (json_is_false(steady))
         execution_warn(execution,
                        "not steady: the steps' times drift or scatter; run more of them");
@@ -188,6 +191,18 @@ static bool check_required(unsigned require, const json_t *reply, const char *so
     return true;
 }
 
+/* One device's numbers, of its own segment, into `data`. */
+static void fill_device(const struct store *store, json_t *data, const json_t *reply)
+{
+    uint32_t number = (uint32_t)json_integer_value(json_object_get(reply, "segment"));
+    const struct store_segment *segment = store_segment_get(store, number);
+    double wall_ms, mean_ms = json_get_double(json_object_get(reply, "wall_ms"), "mean");
+    struct layer_row *rows;
+    size_t count = layer_rows_read(store, number, mean_ms, &rows, &wall_ms);
+    fill_data(data, reply, segment, timing_source(store, segment), rows, count);
+    free(rows);
+}
+
 static void ran(struct execution *execution, const json_t *reply, const struct error *why)
 {
     struct workbench *workbench = execution->workbench;
@@ -196,15 +211,23 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
         return;
     }
     workbench_ran(workbench, reply);
-    struct layer_row *rows;
-    double wall_ms, mean_ms = json_get_double(json_object_get(reply, "wall_ms"), "mean");
     const struct store *store = workbench_store(workbench);
+    json_t *device, *devices = json_object_get(reply, "per_device");
+    size_t index;
+    fill_device(store, execution->data, reply);
+    if (json_array_size(devices) > 1) {
+        json_t *list = json_array();
+        json_array_foreach(devices, index, device)
+        {
+            json_t *data = json_object();
+            fill_device(store, data, device);
+            json_array_append_new(list, data);
+        }
+        json_object_set_new(execution->data, "per_device", list);
+    }
     const struct store_segment *segment = store_segment_get(store, workbench->last_segment);
     const char *source = timing_source(store, segment);
-    size_t count = layer_rows_read(store, workbench->last_segment, mean_ms, &rows, &wall_ms);
-    fill_data(execution->data, reply, segment, source, rows, count);
-    print_text(execution, reply, segment, source, rows, count);
-    free(rows);
+    print_text(execution, reply, segment, source);
     struct error error = {0};
     if (check_required(workbench->require, reply, source, &error))
         execution_done(execution);

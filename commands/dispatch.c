@@ -70,8 +70,11 @@ static void on_reply(struct workbench *workbench, void *context, const json_t *d
                      const struct error *error)
 {
     struct execution *execution = context;
+    const char *note = json_string_value(json_object_get(data, "note"));
     (void)workbench;
     execution->request = 0;
+    if (note)
+        execution_warn(execution, "%s", note);
     execution->reply(execution, data, error);
 }
 

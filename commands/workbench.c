@@ -154,6 +154,16 @@ static void connect_failed(struct workbench *workbench, const struct error *erro
         workbench->connect_error = *error;
 }
 
+/* What a worker has to say about the devices it found; each worker says it again. */
+static void tell_note(struct workbench *workbench, const char *note)
+{
+    if (!note || strncmp(note, workbench->note, sizeof workbench->note - 1) == 0)
+        return;
+    snprintf(workbench->note, sizeof workbench->note, "%s", note);
+    if (workbench->current)
+        execution_warn(workbench->current, "%s", note);
+}
+
 static void on_configured(struct workbench *workbench, void *context, const json_t *data,
                           const struct error *error)
 {
@@ -166,6 +176,7 @@ static void on_configured(struct workbench *workbench, void *context, const json
         connect_failed(workbench, &cause);
         return;
     }
+    tell_note(workbench, json_string_value(json_object_get(data, "note")));
     if (workbench->change.restarting && !workbench->load_arguments)
         finish_change(workbench, NULL);
 }
@@ -310,14 +321,18 @@ static void on_event(void *context, const struct engine_event *event)
             snprintf(workbench->notice, sizeof workbench->notice,
                      "a record of the worker could not be read");
         break;
-    case ENGINE_EVENT_LOG:
+    case ENGINE_EVENT_LOG: {
+        const char *line = json_string_value(json_object_get(event->json, "text"));
+        /* how the worker says that a live step failed and that it has stopped */
+        if (line && strncmp(line, "the live run ended:", 19) == 0)
+            workbench->live = false;
         if (sink) {
-            const char *line = json_string_value(json_object_get(event->json, "text"));
             char *whole = xasprintf("worker: %s", line ? line : "");
             sink->line(sink->context, SINK_NOTE, text_clean(text, sizeof text, whole));
             free(whole);
         }
         break;
+    }
     case ENGINE_EVENT_ENDED:
         on_ended(workbench, event);
         break;

@@ -54,6 +54,7 @@ struct workbench {
     struct error connect_error; /* configure or reload failed: give up this worker */
     bool restart_wanted;
     char notice[160];
+    char note[512]; /* the last one of `configure`, to say it once */
     char hello[160]; /* "layertop VERSION on HOST, process PID" */
 
     json_t *model, *plan;
