@@ -30,6 +30,7 @@ struct gpu_join {
     struct node *nodes;
     uint32_t node_count, node_capacity, free_node;
     uint64_t late;
+    int64_t count_error; /* kernels seen minus kernels the engine counted, per step */
     struct ledger_interval *scratch;
     size_t scratch_capacity;
 };
@@ -175,7 +176,7 @@ void gpu_join_drain(struct gpu_join *join)
                                               : find_by_time(join, event->start_ns);
             uint32_t node = step ? node_take(join) : NODE_NONE;
             if (node == NODE_NONE) {
-                join->late++;
+                join->late += event->kind != GPU_EVENT_OVERHEAD;
                 continue;
             }
             join->nodes[node] = (struct node){*event, step->first_event};
@@ -186,13 +187,26 @@ void gpu_join_drain(struct gpu_join *join)
     }
 }
 
-static bool complete(const struct gpu_join *join, const struct waiting *step)
+/* How many kernels the step is waited for: the engine's count, mended by what the last step that
+ * had to be given up on showed (a library's launch that the engine does not count). */
+static uint64_t expected(const struct gpu_join *join, const struct waiting *step)
+{
+    int64_t count = (int64_t)step->expected_kernels + join->count_error;
+    return count > 0 ? (uint64_t)count : 0;
+}
+
+static bool complete(struct gpu_join *join, const struct waiting *step)
 {
     uint64_t flushes = join->trace->flushes(join->trace->context);
     /* one is added because a flush may have been under way when the step ended */
     if (flushes < step->flushes_at_end + 2)
         return false;
-    return step->kernels >= step->expected_kernels || flushes >= step->flushes_at_end + 4;
+    if (step->kernels >= expected(join, step) && step->kernels > 0)
+        return true;
+    if (flushes < step->flushes_at_end + GPU_JOIN_PATIENCE)
+        return false;
+    join->count_error = (int64_t)step->kernels - (int64_t)step->expected_kernels;
+    return true;
 }
 
 bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
@@ -219,7 +233,6 @@ bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
         out->kernels += kernel;
         out->copies += !kernel;
         int op = event->tag ? gpu_tag_op(event->tag) : GPU_OP_NONE;
-        out->untagged += event->tag == 0;
         if (kernel && op >= 0)
             add(context, op, event->end_ns - event->start_ns);
     }

@@ -2,7 +2,8 @@
  * of the same step have come, then both make one ledger. Private to the collector; engine thread.
  *
  * A step is complete when a flush that began after its end has ended and as many kernels came as
- * the engine launched; or, where counts differ, after two more flushes.
+ * the engine launched. CUPTI holds a buffer back while one record in it is incomplete, so a step
+ * that lacks kernels waits for GPU_JOIN_PATIENCE flushes before it is taken as it is.
  */
 #ifndef LAYERTOP_PROFILER_GPU_JOIN_H
 #define LAYERTOP_PROFILER_GPU_JOIN_H
@@ -10,7 +11,8 @@
 #include "profiler/gpu_trace.h"
 #include "profiler/ledger.h"
 
-#define GPU_JOIN_STEPS 4096 /* more steps than that in flight are not traced, and counted */
+#define GPU_JOIN_STEPS    4096 /* more steps than that in flight are not traced, and counted */
+#define GPU_JOIN_PATIENCE 40
 
 struct gpu_join;
 struct gpu_join *gpu_join_new(const struct gpu_trace *trace);
@@ -28,7 +30,7 @@ void gpu_join_drain(struct gpu_join *join);
 struct gpu_joined {
     int64_t wall_ns;
     struct ledger_split split;
-    uint64_t kernels, copies, untagged;
+    uint64_t kernels, copies;
 };
 /* The oldest step if it is complete (or anyhow, if `force`): calls `add` for each kernel of it that
  * has an op, fills *out and removes it. false if there is none. */

@@ -28,11 +28,13 @@ static inline int gpu_tag_op(uint64_t tag)
     return (int)(uint32_t)tag - 2;
 }
 
-enum gpu_event_kind { GPU_EVENT_KERNEL, GPU_EVENT_COPY };
+enum gpu_event_kind { GPU_EVENT_KERNEL, GPU_EVENT_COPY, GPU_EVENT_OVERHEAD };
 
-/* A kernel or a copy (memset counts as a copy: it moves bytes and computes nothing). */
+/* A kernel or a copy (memset counts as a copy: it moves bytes and computes nothing), or time the
+ * source itself took on the engine thread. */
 struct gpu_event {
     uint64_t tag; /* 0: could not be joined; then only its time says which step it is of */
+    int op;       /* GPU_OP_NONE if not known; of a graph's kernels the op that was captured */
     int64_t start_ns, end_ns;
     enum gpu_event_kind kind;
     uint64_t bytes;

@@ -1,0 +1,62 @@
+/* CUPTI's state, shared by cupti.c (buffers, decoder thread) and cupti_start.c (opening, graph
+ * nodes). */
+#ifndef LAYERTOP_PROFILER_CUPTI_PRIVATE_H
+#define LAYERTOP_PROFILER_CUPTI_PRIVATE_H
+
+#include "profiler/cupti_decode.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+struct buffer {
+    struct buffer *next;
+    size_t valid;
+    /* CUPTI wants 8-byte alignment; the data begins at its own page */
+    uint8_t *data;
+};
+
+struct cupti {
+    struct gpu_trace trace;
+    struct cupti_api api;
+    CUpti_SubscriberHandle subscriber;
+    struct cupti_decoder *decoder;
+    FILE *raw;
+
+    pthread_mutex_t buffer_lock; /* pool and full */
+    struct buffer *pool;
+    size_t pool_count, buffer_count;
+    struct buffer *full, **full_end;
+    struct buffer *out; /* held by CUPTI */
+    atomic_uint_fast64_t refused;
+
+    pthread_mutex_t lock; /* everything below */
+    pthread_cond_t wake, done;
+    pthread_t thread;
+    bool stop, hurry, asleep;
+    uint64_t started, finished; /* flushes */
+    struct gpu_event *events;
+    size_t event_count, event_capacity, event_taken;
+    struct gpu_losses losses;
+
+    atomic_uint_fast64_t steps; /* pushed: tells the decoder that something runs */
+    atomic_bool drowsy;         /* the decoder sleeps until a step comes */
+    atomic_bool failed;
+    atomic_int current_op; /* that the engine thread launches or captures */
+    int flush_failures;    /* in a row; decoder only */
+};
+
+/* Subscribe, set attributes, register callbacks, enable kinds and calls. *refused is CUPTI's answer
+ * where it said no. */
+bool cupti_start(struct cupti *cupti, CUpti_BuffersCallbackRequestFunc request,
+                 CUpti_BuffersCallbackCompleteFunc complete, CUptiResult *refused,
+                 struct error *error);
+/* Disable every kind that was enabled. */
+void cupti_disable(struct cupti *cupti);
+/* Append to a file of raw buffers:
+ *   "LTCUPTI1" · u32 CUPTI's version · u32 n · n times (u32 kind · u32 bytes of its record)
+ *   then for each buffer: u64 bytes · u64 time (clock_now_ns) · the bytes
+ * Pointers inside the records are dead. */
+bool cupti_raw_open(struct cupti *cupti, const char *path, uint32_t version, struct error *error);
+
+#endif
