@@ -121,9 +121,10 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
     if (shown < heads)
         execution_print(execution, "  and %zu more", heads - shown);
     if (measured)
-        execution_print(execution, "%s in layers of %s wall per step, timed by %s",
+        execution_print(execution, "%s in layers of %s wall per step, %s%s",
                         format_time_ms(sum, sizeof sum, sum_ms),
-                        format_time_ms(wall, sizeof wall, wall_ms), timed ? source : "nobody");
+                        format_time_ms(wall, sizeof wall, wall_ms),
+                        timed ? "timed by " : "not timed", timed ? source : "");
     else
         execution_warn(execution, "nothing is measured yet: `run` or `start`");
     free(order);

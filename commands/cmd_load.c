@@ -3,9 +3,14 @@
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
+#include "engine/clock.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+#define PLAN_WAIT_NS INT64_C(200000000)
 
 static const char *text(const json_t *object, const char *key)
 {
@@ -13,15 +18,22 @@ static const char *text(const json_t *object, const char *key)
     return value ? value : "";
 }
 
-static void loaded(struct execution *execution, const json_t *data, const struct error *error)
+struct loading {
+    json_t *arguments;
+    int64_t loaded_ns; /* when the reply came; 0 before */
+};
+
+/* A model is told before its plan, and the next command may want the plan: wait for it a little. */
+static void wait_for_plan(struct execution *execution)
 {
-    if (!data) {
-        execution_fail(execution, error);
-        return;
-    }
-    struct workbench *workbench = execution->workbench;
-    workbench_loaded(workbench, data, json_incref((json_t *)execution->state));
-    json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    const struct loading *loading = execution->state;
+    if (loading->loaded_ns &&
+        (execution->workbench->plan || clock_now_ns() - loading->loaded_ns > PLAN_WAIT_NS))
+        execution_done(execution);
+}
+
+static void print_loaded(struct execution *execution, const json_t *data)
+{
     char parameters[FORMAT_SIZE], bytes[FORMAT_SIZE], took[FORMAT_SIZE], origin[256] = "";
     const char *writer = text(data, "writer"), *format = text(data, "format");
     if (strcmp(format, "demo") != 0)
@@ -33,15 +45,51 @@ static void loaded(struct execution *execution, const json_t *data, const struct
         format_bytes(bytes, sizeof bytes, json_get_double(data, "weight_bytes")), origin,
         format_time_ms(took, sizeof took, json_get_double(data, "load_ms")));
     size_t index;
-    json_t *item, *ignored = json_object_get(data, "ignored");
-    json_array_foreach(ignored, index, item) if (json_is_string(item))
+    json_t *item;
+    json_array_foreach(json_object_get(data, "ignored"), index, item) if (json_is_string(item))
         execution_print(execution, "  not used: %s", json_string_value(item));
-    execution_done(execution);
 }
 
-static void free_arguments(void *state)
+/* `load demo:` asks for the names. The engine, whose folder it is, refuses with a list of them. */
+static bool list_demos(struct execution *execution, const struct error *error)
 {
-    json_decref(state);
+    static const char opening[] = "the demo models are: ";
+    const struct loading *loading = execution->state;
+    if (strcasecmp(text(loading->arguments, "path"), "demo:") != 0 ||
+        strncmp(error->why, opening, strlen(opening)) != 0)
+        return false;
+    char *names = xstrdup(error->why + strlen(opening)), *rest = names, *name;
+    json_t *list = json_array();
+    while ((name = strsep(&rest, " ")) != NULL) {
+        execution_print(execution, "demo:%s", name);
+        json_array_append_new(list, json_sprintf("demo:%s", name));
+    }
+    free(names);
+    json_object_set_new(execution->data, "models", list);
+    execution_done(execution);
+    return true;
+}
+
+static void loaded(struct execution *execution, const json_t *data, const struct error *error)
+{
+    struct loading *loading = execution->state;
+    if (!data) {
+        if (!list_demos(execution, error))
+            execution_fail(execution, error);
+        return;
+    }
+    workbench_loaded(execution->workbench, data, json_incref(loading->arguments));
+    json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    print_loaded(execution, data);
+    loading->loaded_ns = clock_now_ns();
+    execution->tick = wait_for_plan;
+}
+
+static void free_loading(void *state)
+{
+    struct loading *loading = state;
+    json_decref(loading->arguments);
+    free(loading);
 }
 
 /* "224,224,3" or "none,224,3": -1 stands for an open dimension. */
@@ -90,8 +138,10 @@ static void run_load(struct execution *execution, int argc, char *const *argv)
         error_set(&error, ERROR_SYNTAX, "load", "it needs a file: %s", command_load.usage);
         error_hint(&error, "load demo:digits");
     }
-    execution->state = arguments;
-    execution->free_state = free_arguments;
+    struct loading *loading = xcalloc(1, sizeof *loading);
+    loading->arguments = arguments;
+    execution->state = loading;
+    execution->free_state = free_loading;
     if (error.code != ERROR_NONE)
         execution_fail(execution, &error);
     else

@@ -18,6 +18,17 @@ static const json_t *planned_layer(const struct workbench *workbench, size_t ind
     return json_array_get(json_object_get(workbench->plan, "layers"), index);
 }
 
+/* Shape of the layer `name` at the present batch, "" if there is no plan. */
+static const char *planned_shape(const struct workbench *workbench, const char *name)
+{
+    size_t index;
+    json_t *layer;
+    json_array_foreach(json_object_get(workbench->plan, "layers"), index,
+                       layer) if (strcmp(text(layer, "name"), name) ==
+                                  0) return text(layer, "output_shape");
+    return "";
+}
+
 static void print_ports(struct execution *execution, const char *label, const json_t *ports)
 {
     size_t index, dimension;
@@ -39,6 +50,9 @@ static void print_ports(struct execution *execution, const char *label, const js
         }
         if (json_is_array(shape))
             snprintf(list + strlen(list), sizeof list - strlen(list), ")");
+        if (strcmp(list, "()") == 0) /* the file need not say what comes out */
+            snprintf(list, sizeof list, "%s",
+                     planned_shape(execution->workbench, text(port, "name")));
         execution_print(execution, "%-8s %s %s %s", label, text(port, "name"), list,
                         text(port, "dtype"));
     }

@@ -104,7 +104,7 @@ static void print_device(struct execution *execution, const json_t *reply)
                     format_time_ms(b, sizeof b, json_get_double(wall, "p95")),
                     format_time_ms(c, sizeof c, json_get_double(wall, "min")));
     double rate = json_get_double(reply, "throughput_per_s");
-    execution_print(execution, "  throughput  %s", format_rate(a, sizeof a, rate));
+    execution_print(execution, "  throughput  %s samples/s", format_count(a, sizeof a, rate));
     double planned = json_get_double(memory, "planned_bytes");
     double measured = json_get_double(memory, "measured_bytes");
     double context = json_get_double(memory, "context_bytes");
@@ -142,10 +142,11 @@ static void print_text(struct execution *execution, const json_t *reply,
 {
     const json_t *devices = json_object_get(reply, "per_device");
     json_t *steady = json_object_get(reply, "steady");
-    execution_print(execution, "%lld steps of %lld samples, %s on %s, layers timed by %s%s",
+    execution_print(execution, "%lld steps of %lld samples, %s on %s, layers %s%s%s",
                     (long long)json_integer_value(json_object_get(reply, "steps")),
                     (long long)json_integer_value(json_object_get(reply, "batch")),
-                    text(reply, "precision"), text(reply, "device"), source ? source : "nobody",
+                    text(reply, "precision"), text(reply, "device"),
+                    source ? "timed by " : "not timed", source ? source : "",
                     json_is_true(steady) ? ", steady" : "");
     if (json_array_size(devices) > 1) {
         size_t index;
@@ -180,8 +181,8 @@ static bool check_required(unsigned require, const json_t *reply, const char *so
         return error_hint(error, "devices");
     }
     if ((require & REQUIRE_CUPTI) && (!source || strcmp(source, "cupti") != 0)) {
-        error_set(error, ERROR_REQUIRE, "--require cupti", "layers were timed by %s",
-                  source ? source : "nobody");
+        error_set(error, ERROR_REQUIRE, "--require cupti", "layers were %s%s",
+                  source ? "timed by " : "not timed", source ? source : "");
         return error_hint(error, "help profile");
     }
     if ((require & REQUIRE_STEADY) && !json_is_true(json_object_get(reply, "steady"))) {

@@ -31,14 +31,17 @@ static void changed(struct workbench *workbench, void *context, const json_t *da
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
     const struct setting *setting =
         setting_find(json_string_value(json_object_get(data, "key")), NULL);
-    const char *note = json_string_value(json_object_get(data, "note"));
+    bool for_gpus = strcmp(setting->name, "growth") == 0 || strcmp(setting->name, "graph") == 0;
+    if (for_gpus && !json_object_get(execution->data, "note") && !workbench_has_gpu(workbench))
+        json_object_set_new(execution->data, "note",
+                            json_string("stored: it takes effect on a GPU"));
+    const char *note = json_string_value(json_object_get(execution->data, "note"));
     double cost_ms = json_get_double(data, "cost_ms");
     setting_format(setting, workbench_setting(workbench, setting->name), value, sizeof value);
-    execution_print(execution, "%s %s%s%s%s%s%s%s", setting->name, value, note ? ": " : "",
-                    note ? note : "", cost_ms >= 1 && setting->engine ? " (" : "",
-                    cost_ms >= 1 && setting->engine ? format_time_ms(cost, sizeof cost, cost_ms)
-                                                    : "",
-                    cost_ms >= 1 && setting->engine ? ")" : "", "");
+    bool costs = cost_ms >= 1 && setting->engine;
+    execution_print(execution, "%s %s%s%s%s%s%s", setting->name, value, note ? ": " : "",
+                    note ? note : "", costs ? " (" : "",
+                    costs ? format_time_ms(cost, sizeof cost, cost_ms) : "", costs ? ")" : "");
     execution_done(execution);
 }
 

@@ -67,7 +67,9 @@ json_t *layer_row_json(const struct layer_row *rows, size_t index)
                         row->impl && *row->impl ? json_string(row->impl) : json_null());
     json_object_set_new(object, "time_ms", json_number(row->time_ms));
     json_object_set_new(object, "share", json_number(row->share));
-    json_object_set_new(object, "kernels", json_number(row->kernels));
+    bool whole = row->kernels == floor(row->kernels) && row->kernels < 1e15;
+    json_object_set_new(object, "kernels",
+                        whole ? json_integer((json_int_t)row->kernels) : json_number(row->kernels));
     json_object_set_new(object, "flops", json_bytes(row->flops));
     json_object_set_new(object, "bytes", json_bytes(row->bytes));
     if (row->fused_into >= 0)

@@ -59,6 +59,7 @@ void workbench_free(struct workbench *workbench)
     json_decref(workbench->plan);
     json_decref(workbench->load_arguments);
     json_decref(workbench->last_run);
+    json_decref(workbench->devices);
     free(workbench->pending);
     free(workbench->program);
     free(workbench->worker_command);
@@ -176,6 +177,8 @@ static void on_configured(struct workbench *workbench, void *context, const json
         connect_failed(workbench, &cause);
         return;
     }
+    json_decref(workbench->devices);
+    workbench->devices = json_incref(json_object_get(data, "devices"));
     tell_note(workbench, json_string_value(json_object_get(data, "note")));
     if (workbench->change.restarting && !workbench->load_arguments)
         finish_change(workbench, NULL);
@@ -430,6 +433,9 @@ void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *
         json_decref(arguments);
         workbench->live = false;
     }
+    /* the plan of the model before; the new one is on its way */
+    json_decref(workbench->plan);
+    workbench->plan = NULL;
     workbench->last_segment = 0;
     store_model(workbench->store, workbench->model);
 }
@@ -511,6 +517,19 @@ const char *workbench_notice(const struct workbench *workbench)
 const json_t *workbench_setting(const struct workbench *workbench, const char *name)
 {
     return json_object_get(workbench->settings, name);
+}
+
+bool workbench_has_gpu(const struct workbench *workbench)
+{
+    size_t index;
+    json_t *device;
+    json_array_foreach(workbench->devices, index, device)
+    {
+        const char *id = json_string_value(device);
+        if (id && strcmp(id, "cpu") != 0)
+            return true;
+    }
+    return false;
 }
 
 bool workbench_utf8(const struct workbench *workbench)

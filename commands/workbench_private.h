@@ -54,9 +54,10 @@ struct workbench {
     struct error connect_error; /* configure or reload failed: give up this worker */
     bool restart_wanted;
     char notice[160];
-    char note[512]; /* the last one of `configure`, to say it once */
+    char note[512];  /* the last one of `configure`, to say it once */
     char hello[160]; /* "layertop VERSION on HOST, process PID" */
 
+    json_t *devices; /* ids of the devices in use, as `configure` said */
     json_t *model, *plan;
     json_t *load_arguments; /* to load the model again; NULL without a model */
     bool live;
@@ -96,6 +97,8 @@ void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *
 /* A `run` ended: remember its numbers for `layers`. */
 void workbench_ran(struct workbench *workbench, const json_t *reply);
 
+/* Is one of the devices in use a GPU, as far as a worker has said? */
+bool workbench_has_gpu(const struct workbench *workbench);
 /* Is the terminal able to show block characters, by the setting `symbols` and the locale? */
 bool workbench_utf8(const struct workbench *workbench);
 
