@@ -130,7 +130,10 @@ static struct posts make_posts(struct builder *b, const struct view *result,
         if (post->kind == POST_UNARY) {
             struct dnn_post unary[2];
             int count = dnn_unary(&post->unary, unary);
-            if (count < 0)
+            bool fits = count >= 0;
+            for (int j = 0; j < count; j++)
+                fits &= dnn_post_fits(posts.list, posts.count, &unary[j]);
+            if (!fits)
                 break;
             for (int j = 0; j < count; j++)
                 posts.list[posts.count++] = unary[j];

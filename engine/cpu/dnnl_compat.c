@@ -209,6 +209,16 @@ bool dnn_binary(enum binary_function function, dnnl_alg_kind_t *algorithm)
     return *algorithm != dnnl_alg_kind_undef;
 }
 
+bool dnn_post_fits(const struct dnn_post *posts, size_t count, const struct dnn_post *next)
+{
+    for (size_t i = 0; i < count && next->kind == DNN_ELTWISE; i++) {
+        if (posts[i].kind == DNN_ELTWISE && posts[i].algorithm == next->algorithm &&
+            (posts[i].alpha != next->alpha || posts[i].beta != next->beta))
+            return false;
+    }
+    return true;
+}
+
 static bool append(dnnl_post_ops_t posts, const struct dnn_post *post)
 {
 #if DNN_3

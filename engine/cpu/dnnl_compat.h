@@ -42,6 +42,10 @@ int dnn_unary(const struct op_unary *unary, struct dnn_post out[2]);
 /* False if oneDNN lacks the function. */
 bool dnn_binary(enum binary_function function, dnnl_alg_kind_t *algorithm);
 
+/* May `next` follow these post-ops? oneDNN 2.6 gives two elementwise post-ops of one algorithm the
+ * constants of only one of them: leaky relu, addition, relu comes out wrong. */
+bool dnn_post_fits(const struct dnn_post *posts, size_t count, const struct dnn_post *next);
+
 /* Attributes with post-ops and a scratchpad that we own. NULL on failure. */
 dnnl_primitive_attr_t dnn_attributes(const struct dnn_post *posts, size_t count);
 

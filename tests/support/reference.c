@@ -1,0 +1,460 @@
+#include "tests/support/reference.h"
+#include "engine/error.h"
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RANK TENSOR_RANK_MAX
+
+/* What the loops need of one op: shapes and data. */
+struct ref {
+    const struct graph *graph;
+    const struct op *op;
+    double **values;
+    const struct shape *x, *y; /* first input, output */
+    const double *in;
+    double *out;
+};
+
+/* Split a flat index into one per axis; join them again. */
+static void split(int64_t flat, const struct shape *shape, int64_t *index)
+{
+    for (int i = shape->rank - 1; i >= 0; i--) {
+        index[i] = flat % shape->dims[i];
+        flat /= shape->dims[i];
+    }
+}
+
+static int64_t join(const int64_t *index, const struct shape *shape)
+{
+    int64_t flat = 0;
+    for (int i = 0; i < shape->rank; i++)
+        flat = flat * shape->dims[i] + index[i];
+    return flat;
+}
+
+/* The element of a broadcast operand that belongs to an index of the result. */
+static int64_t broadcast_at(const int64_t *index, const struct shape *shape)
+{
+    int64_t flat = 0;
+    for (int i = 0; i < shape->rank; i++)
+        flat = flat * shape->dims[i] + (shape->dims[i] == 1 ? 0 : index[i]);
+    return flat;
+}
+
+double reference_unary(const struct op_unary *unary, double x)
+{
+    double a = (double)unary->alpha, b = (double)unary->beta;
+    double sigmoid = 1 / (1 + exp(-x)), softplus = x > 0 ? x + log1p(exp(-x)) : log1p(exp(x));
+    switch (unary->function) {
+    case UNARY_RELU:
+        x = x > 0 ? x : a * x;
+        return b > 0 ? fmin(x, b) : x;
+    case UNARY_SIGMOID:
+        return sigmoid;
+    case UNARY_TANH:
+        return tanh(x);
+    case UNARY_SILU:
+        return x * sigmoid;
+    case UNARY_GELU_ERF:
+        return 0.5 * x * (1 + erf(x / sqrt(2.0)));
+    case UNARY_GELU_TANH:
+        return 0.5 * x * (1 + tanh(sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    case UNARY_ELU:
+        return x > 0 ? x : a * expm1(x);
+    case UNARY_SELU:
+        return 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * expm1(x));
+    case UNARY_SOFTPLUS:
+        return softplus;
+    case UNARY_SOFTSIGN:
+        return x / (1 + fabs(x));
+    case UNARY_EXP:
+        return exp(x);
+    case UNARY_LOG:
+        return log(x);
+    case UNARY_SQRT:
+        return sqrt(x);
+    case UNARY_RSQRT:
+        return 1 / sqrt(x);
+    case UNARY_SQUARE:
+        return x * x;
+    case UNARY_ABS:
+        return fabs(x);
+    case UNARY_NEGATIVE:
+        return -x;
+    case UNARY_HARD_SIGMOID:
+        return fmin(fmax(a * x + b, 0), 1);
+    case UNARY_HARD_SILU:
+        return x * fmin(fmax(x / 6 + 0.5, 0), 1);
+    case UNARY_MISH:
+        return x * tanh(softplus);
+    case UNARY_CLIP:
+        return fmin(fmax(x, a), b);
+    case UNARY_LINEAR:
+        return a * x + b;
+    case UNARY_THRESHOLD:
+        return x > a ? x : b;
+    default:
+        return x;
+    }
+}
+
+static double binary(enum binary_function function, double a, double b)
+{
+    switch (function) {
+    case BINARY_ADD:
+        return a + b;
+    case BINARY_SUBTRACT:
+        return a - b;
+    case BINARY_MULTIPLY:
+        return a * b;
+    case BINARY_DIVIDE:
+        return a / b;
+    case BINARY_MAXIMUM:
+        return fmax(a, b);
+    case BINARY_MINIMUM:
+        return fmin(a, b);
+    default:
+        return pow(a, b);
+    }
+}
+
+/* y(n, o..., k) = bias(k) + sum over taps t and c of x(n, o s + t d - pad, c) w(t, c, k), where c
+ * runs over the channels of k's group. Always seen as three spatial axes. */
+static void conv(const struct ref *r)
+{
+    const struct op_conv *p = &r->op->conv;
+    int64_t in[3] = {1, 1, 1}, out[3] = {1, 1, 1}, kernel[3] = {1, 1, 1}, stride[3] = {1, 1, 1};
+    int64_t dilation[3] = {1, 1, 1}, pad[3] = {0, 0, 0};
+    for (int i = 0; i < p->spatial; i++) {
+        in[i] = r->x->dims[i + 1];
+        out[i] = r->y->dims[i + 1];
+        kernel[i] = p->kernel[i];
+        stride[i] = p->stride[i];
+        dilation[i] = p->dilation[i];
+        pad[i] = p->pad_before[i];
+    }
+    int64_t batch = r->x->dims[0], C = r->x->dims[r->x->rank - 1], K = r->y->dims[r->y->rank - 1];
+    int64_t inner = C / p->groups, per_group = K / p->groups;
+    const float *w = p->weights->data;
+    for (int64_t i = 0; i < shape_elements(r->y); i++)
+        r->out[i] = p->bias ? (double)p->bias->data[i % K] : 0;
+    int64_t taps = kernel[0] * kernel[1] * kernel[2];
+    int64_t cells = p->transposed ? in[0] * in[1] * in[2] : out[0] * out[1] * out[2];
+    for (int64_t n = 0; n < batch; n++)
+        for (int64_t cell = 0; cell < cells; cell++)
+            for (int64_t t = 0; t < taps; t++) {
+                const int64_t *grid = p->transposed ? in : out, *other = p->transposed ? out : in;
+                int64_t at[3] = {cell / (grid[1] * grid[2]), cell / grid[2] % grid[1],
+                                 cell % grid[2]};
+                int64_t tap[3] = {t / (kernel[1] * kernel[2]), t / kernel[2] % kernel[1],
+                                  t % kernel[2]};
+                int64_t to[3];
+                bool inside = true;
+                for (int i = 0; i < 3; i++) {
+                    to[i] = at[i] * stride[i] + tap[i] * dilation[i] - pad[i];
+                    inside &= to[i] >= 0 && to[i] < other[i];
+                }
+                if (!inside)
+                    continue;
+                int64_t far = (to[0] * other[1] + to[1]) * other[2] + to[2];
+                int64_t x_cell = p->transposed ? cell : far, y_cell = p->transposed ? far : cell;
+                const double *x = r->in + (n * in[0] * in[1] * in[2] + x_cell) * C;
+                double *y = r->out + (n * out[0] * out[1] * out[2] + y_cell) * K;
+                for (int64_t k = 0; k < K; k++)
+                    for (int64_t c = 0; c < inner; c++) {
+                        double weight = p->transposed ? (double)w[(t * K + k) * C + c]
+                                                      : (double)w[(t * inner + c) * K + k];
+                        y[k] += x[k / per_group * inner + c] * weight;
+                    }
+            }
+}
+
+/* y(m, k) = bias(k) + sum over c of x(m, c) w(c, k); batched if w is a value */
+static void matmul(const struct ref *r)
+{
+    const struct op_matmul *p = &r->op->matmul;
+    int64_t C = r->x->dims[r->x->rank - 1], K = r->y->dims[r->y->rank - 1];
+    int64_t rows = shape_elements(r->y) / K;
+    int64_t per_matrix = p->weights ? rows : r->y->dims[r->y->rank - 2];
+    for (int64_t m = 0; m < rows; m++)
+        for (int64_t k = 0; k < K; k++) {
+            double sum = p->bias ? (double)p->bias->data[k] : 0;
+            for (int64_t c = 0; c < C; c++) {
+                double w = p->weights
+                               ? (double)p->weights->data[c * K + k]
+                               : r->values[r->op->inputs[1]][m / per_matrix * C * K + c * K + k];
+                sum += r->in[m * C + c] * w;
+            }
+            r->out[m * K + k] = sum;
+        }
+}
+
+/* over the real cells of each window */
+static void pool(const struct ref *r)
+{
+    const struct op_pool *p = &r->op->pool;
+    int64_t index[RANK], window = 1;
+    for (int i = 0; i < p->spatial; i++)
+        window *= p->window[i];
+    for (int64_t o = 0; o < shape_elements(r->y); o++) {
+        double best = -INFINITY, sum = 0;
+        int count = 0;
+        for (int64_t t = 0; t < window; t++) {
+            int64_t rest = t;
+            bool inside = true;
+            split(o, r->y, index);
+            for (int i = p->spatial - 1; i >= 0; i--) {
+                index[i + 1] = index[i + 1] * p->stride[i] + rest % p->window[i] - p->pad_before[i];
+                rest /= p->window[i];
+                inside &= index[i + 1] >= 0 && index[i + 1] < r->x->dims[i + 1];
+            }
+            if (!inside)
+                continue;
+            double x = r->in[join(index, r->x)];
+            best = fmax(best, x);
+            sum += x;
+            count++;
+        }
+        r->out[o] = p->function == POOL_MAX ? best : sum / count;
+    }
+}
+
+static double channel(const struct constant *constant, int64_t c, double missing)
+{
+    if (!constant)
+        return missing;
+    return (double)constant->data[shape_elements(&constant->shape) == 1 ? 0 : c];
+}
+
+static void affine(const struct ref *r)
+{
+    int64_t C = r->y->dims[r->y->rank - 1];
+    for (int64_t i = 0; i < shape_elements(r->y); i++)
+        r->out[i] = r->in[i] * channel(r->op->affine.scale, i % C, 1) +
+                    channel(r->op->affine.shift, i % C, 0);
+}
+
+static void unary(const struct ref *r)
+{
+    for (int64_t i = 0; i < shape_elements(r->y); i++)
+        r->out[i] = reference_unary(&r->op->unary, r->in[i]);
+}
+
+static void binary_op(const struct ref *r)
+{
+    const struct op_binary *p = &r->op->binary;
+    const struct shape *b =
+        p->constant ? &p->constant->shape : &r->graph->values[r->op->inputs[1]].shape;
+    int64_t index[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        split(i, r->y, index);
+        double u = r->in[broadcast_at(index, r->x)];
+        double v = p->constant ? (double)p->constant->data[broadcast_at(index, b)]
+                               : r->values[r->op->inputs[1]][broadcast_at(index, b)];
+        r->out[i] = p->swapped ? binary(p->function, v, u) : binary(p->function, u, v);
+    }
+}
+
+/* exp(x - max) / sum, or its logarithm, along one axis */
+static void softmax(const struct ref *r)
+{
+    int axis = r->op->softmax.axis;
+    int64_t index[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        double most = -INFINITY, sum = 0;
+        split(i, r->y, index);
+        for (index[axis] = 0; index[axis] < r->x->dims[axis]; index[axis]++)
+            most = fmax(most, r->in[join(index, r->x)]);
+        for (index[axis] = 0; index[axis] < r->x->dims[axis]; index[axis]++)
+            sum += exp(r->in[join(index, r->x)] - most);
+        double y = r->in[i] - most - log(sum);
+        r->out[i] = r->op->softmax.log ? y : exp(y);
+    }
+}
+
+static void normalise(const struct ref *r)
+{
+    const struct op_normalise *p = &r->op->normalise;
+    int64_t width = 1;
+    for (int i = p->axis; i < r->y->rank; i++)
+        width *= r->y->dims[i];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        const double *row = r->in + i / width * width;
+        double mean = 0, square = 0;
+        for (int64_t j = 0; j < width && !p->rms; j++)
+            mean += row[j] / (double)width;
+        for (int64_t j = 0; j < width; j++)
+            square += (row[j] - mean) * (row[j] - mean) / (double)width;
+        double y = (r->in[i] - mean) / sqrt(square + (double)p->epsilon);
+        y *= p->gamma ? (double)p->gamma->data[i % width] : 1;
+        r->out[i] = y + (p->beta ? (double)p->beta->data[i % width] : 0);
+    }
+}
+
+/* visit every input element and throw it onto its output element */
+static void reduce(const struct ref *r)
+{
+    const struct op_reduce *p = &r->op->reduce;
+    int64_t outputs = shape_elements(r->y), inputs = shape_elements(r->x), index[RANK];
+    for (int64_t i = 0; i < outputs; i++)
+        r->out[i] = p->function == REDUCE_MAX   ? -INFINITY
+                    : p->function == REDUCE_MIN ? INFINITY
+                                                : 0;
+    for (int64_t i = 0; i < inputs; i++) {
+        int64_t to = 0;
+        split(i, r->x, index);
+        for (int d = 0; d < r->x->rank; d++)
+            to = p->axes[d] ? to : to * r->x->dims[d] + index[d];
+        double *y = &r->out[to], x = r->in[i];
+        *y = p->function == REDUCE_MAX   ? fmax(*y, x)
+             : p->function == REDUCE_MIN ? fmin(*y, x)
+                                         : *y + x;
+    }
+    for (int64_t i = 0; i < outputs && p->function == REDUCE_MEAN; i++)
+        r->out[i] *= (double)outputs / (double)inputs;
+}
+
+static void pad(const struct ref *r)
+{
+    int64_t index[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        bool inside = true;
+        split(i, r->y, index);
+        for (int d = 0; d < r->x->rank; d++) {
+            index[d] -= r->op->pad.before[d];
+            inside &= index[d] >= 0 && index[d] < r->x->dims[d];
+        }
+        r->out[i] = inside ? r->in[join(index, r->x)] : (double)r->op->pad.value;
+    }
+}
+
+static void slice(const struct ref *r)
+{
+    int64_t index[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        split(i, r->y, index);
+        for (int d = 0; d < r->x->rank; d++)
+            index[d] = r->op->slice.begin[d] + index[d] * r->op->slice.step[d];
+        r->out[i] = r->in[join(index, r->x)];
+    }
+}
+
+static void concat(const struct ref *r)
+{
+    int axis = r->op->concat.axis;
+    int64_t index[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        size_t input = 0;
+        split(i, r->y, index);
+        const struct shape *x = r->x;
+        while (index[axis] >= x->dims[axis]) {
+            index[axis] -= x->dims[axis];
+            x = &r->graph->values[r->op->inputs[++input]].shape;
+        }
+        r->out[i] = r->values[r->op->inputs[input]][join(index, x)];
+    }
+}
+
+static void transpose(const struct ref *r)
+{
+    int64_t index[RANK], from[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        split(i, r->y, index);
+        for (int d = 0; d < r->y->rank; d++)
+            from[r->op->transpose.permutation[d]] = index[d];
+        r->out[i] = r->in[join(from, r->x)];
+    }
+}
+
+/* half-pixel centres: output cell o looks at (o + 1/2) in / out - 1/2 */
+static void resize(const struct ref *r)
+{
+    int64_t index[RANK], at[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        split(i, r->y, index);
+        double sum = 0;
+        for (int corner = 0; corner < 4; corner++) {
+            double weight = 1;
+            memcpy(at, index, sizeof at);
+            for (int axis = 1; axis <= 2; axis++) {
+                int64_t n = r->x->dims[axis];
+                double centre = ((double)index[axis] + 0.5) * (double)n / (double)r->y->dims[axis];
+                if (r->op->resize.function == RESIZE_NEAREST) {
+                    at[axis] = (int64_t)floor(centre);
+                    weight *= 0.5;
+                    continue;
+                }
+                double place = fmin(fmax(centre - 0.5, 0), (double)(n - 1));
+                double share = place - floor(place);
+                bool second = corner >> (axis - 1) & 1;
+                at[axis] = (int64_t)floor(place) + (second && share > 0);
+                weight *= second ? share : 1 - share;
+            }
+            sum += weight * r->in[join(at, r->x)];
+        }
+        r->out[i] = sum;
+    }
+}
+
+static void copy(const struct ref *r)
+{
+    memcpy(r->out, r->in, (size_t)shape_elements(r->y) * sizeof *r->out);
+}
+
+static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
+    [OP_CONV] = conv,           [OP_MATMUL] = matmul,
+    [OP_POOL] = pool,           [OP_AFFINE] = affine,
+    [OP_UNARY] = unary,         [OP_BINARY] = binary_op,
+    [OP_SOFTMAX] = softmax,     [OP_NORMALISE] = normalise,
+    [OP_REDUCE] = reduce,       [OP_PAD] = pad,
+    [OP_SLICE] = slice,         [OP_CONCAT] = concat,
+    [OP_TRANSPOSE] = transpose, [OP_RESHAPE] = copy,
+    [OP_RESIZE] = resize,
+};
+
+double **reference_run(const struct graph *graph, const float *const *inputs)
+{
+    double **values = xcalloc(graph->value_count + 1, sizeof *values);
+    for (size_t i = 0; i < graph->value_count; i++) {
+        size_t count = (size_t)shape_elements(&graph->values[i].shape);
+        values[i] = xcalloc(count + 1, sizeof **values);
+    }
+    for (size_t i = 0; i < graph->input_count; i++) {
+        int value = graph->inputs[i];
+        for (int64_t j = 0; j < shape_elements(&graph->values[value].shape); j++)
+            values[value][j] = (double)inputs[i][j];
+    }
+    for (size_t i = 0; i < graph->op_count; i++) {
+        const struct op *op = &graph->ops[i];
+        struct ref r = {.graph = graph,
+                        .op = op,
+                        .values = values,
+                        .x = &graph->values[op->inputs[0]].shape,
+                        .y = &graph->values[op->outputs[0]].shape,
+                        .in = values[op->inputs[0]],
+                        .out = values[op->outputs[0]]};
+        REFERENCES[op->kind](&r);
+        int64_t index[RANK];
+        for (size_t j = 0; j < op->post_count; j++) {
+            const struct post *post = &op->posts[j];
+            for (int64_t k = 0; k < shape_elements(r.y); k++) {
+                split(k, r.y, index);
+                r.out[k] =
+                    post->kind == POST_UNARY
+                        ? reference_unary(&post->unary, r.out[k])
+                        : binary(post->binary, r.out[k],
+                                 values[post->value]
+                                       [broadcast_at(index, &graph->values[post->value].shape)]);
+            }
+        }
+    }
+    return values;
+}
+
+void reference_free(const struct graph *graph, double **values)
+{
+    for (size_t i = 0; i < graph->value_count; i++)
+        free(values[i]);
+    free(values);
+}

@@ -1,0 +1,548 @@
+/* The CPU backend against the plain reference, op by op, fused and unfused. */
+#include "engine/backend.h"
+#include "tests/support/reference.h"
+#include "tests/support/tiny.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TOLERANCE 1e-5
+
+static float *random_input(const struct shape *shape, uint64_t *state, double scale)
+{
+    int64_t count = shape_elements(shape);
+    float *data = xmalloc((size_t)(count + 1) * sizeof *data);
+    for (int64_t i = 0; i < count; i++)
+        data[i] = (float)(scale * (double)tiny_random(state));
+    return data;
+}
+
+static void fail_with(const char *text, const struct error *error)
+{
+    fail_msg("%s\nE%03d %s: %s", text, (int)error->code, error->what, error->why);
+}
+
+/* Run a model on the CPU and compare every output with the reference over the unfused graph.
+ * Returns the fused or unfused graph's impls joined, for tests that ask who ran. */
+static void check(const char *text, int64_t batch, bool fusion, double scale)
+{
+    struct error error = {0};
+    struct model *model = tiny_model(text);
+    struct constant_pool *pool = constant_pool_new();
+    const struct graph_options plain = {.batch = batch},
+                               wanted = {.batch = batch, .fusion = fusion};
+    struct graph *unfused = graph_lower(model, &plain, pool, &error);
+    struct graph *graph = unfused ? graph_lower(model, &wanted, pool, &error) : NULL;
+    if (!graph)
+        fail_with(text, &error);
+
+    float *inputs[8];
+    uint64_t state = 7;
+    for (size_t i = 0; i < graph->input_count; i++)
+        inputs[i] = random_input(&graph->values[graph->inputs[i]].shape, &state, scale);
+    double **expected = reference_run(unfused, (const float *const *)inputs);
+
+    const struct device_options options = {.threads = 2};
+    struct device *device = backend_cpu.device_open(&options, NULL, &error);
+    assert_non_null(device);
+    const struct plan_options plan_options = {.precision = PRECISION_FP32};
+    struct plan *plan = backend_cpu.plan_new(device, graph, &plan_options, &error);
+    if (!plan)
+        fail_with(text, &error);
+    for (size_t i = 0; i < graph->input_count; i++)
+        memcpy(backend_cpu.plan_input(plan, i), inputs[i],
+               (size_t)shape_elements(&graph->values[graph->inputs[i]].shape) * sizeof(float));
+    for (uint64_t step = 1; step <= 2; step++) { /* inputs survive */
+        const struct step_context context = {.step = step};
+        if (!backend_cpu.plan_run(plan, &context, &error))
+            fail_with(text, &error);
+    }
+    for (size_t i = 0; i < graph->output_count; i++) {
+        const float *got = backend_cpu.plan_output(plan, i);
+        const double *want = expected[unfused->outputs[i]];
+        int64_t count = shape_elements(&graph->values[graph->outputs[i]].shape);
+        double most = 1e-6, apart = 0;
+        for (int64_t j = 0; j < count; j++) {
+            most = fmax(most, fabs(want[j]));
+            apart = fmax(apart,
+                         isnan((double)got[j]) ? (double)INFINITY : fabs((double)got[j] - want[j]));
+        }
+        if (!(apart <= TOLERANCE * most)) {
+            char *graph_text = graph_to_text(graph);
+            fail_msg("%s\nbatch %d, fusion %d: %g away of %g\n%s", text, (int)batch, fusion, apart,
+                     most, graph_text);
+        }
+    }
+    backend_cpu.plan_free(plan);
+    backend_cpu.device_close(device);
+    reference_free(unfused, expected);
+    for (size_t i = 0; i < graph->input_count; i++)
+        free(inputs[i]);
+    graph_free(graph);
+    graph_free(unfused);
+    constant_pool_free(pool);
+    model_free(model);
+}
+
+static void check_all(const char *text)
+{
+    check(text, 1, true, 2);
+    check(text, 3, true, 2);
+    check(text, 3, false, 2);
+}
+
+/* ---- convolution ---- */
+
+/* A convolution of every sort behind an input of `size` cells a side and C channels. */
+static void check_conv(int spatial, int size, int channels, int filters, int kernel, int stride,
+                       int dilation, int groups, const char *padding)
+{
+    char text[512], dims[32] = "", cells[32] = "";
+    for (int i = 0; i < spatial; i++) {
+        snprintf(dims + strlen(dims), sizeof dims - strlen(dims), "%d,", kernel);
+        snprintf(cells + strlen(cells), sizeof cells - strlen(cells), "%d,", size + i);
+    }
+    snprintf(text, sizeof text,
+             "x = Input %s%d\n"
+             "y = Conv%dD(x) {'filters': %d, 'kernel_size': %d, 'strides': %d, "
+             "'dilation_rate': %d, 'groups': %d, 'padding': '%s', 'activation': 'relu'} "
+             "kernel %s%d,%d bias %d\nout y\n",
+             cells, channels, spatial, filters, kernel, stride, dilation, groups, padding, dims,
+             channels / groups, filters, filters);
+    check(text, 2, true, 1);
+}
+
+static void convolutions_of_every_sort(void **state)
+{
+    (void)state;
+    for (int spatial = 1; spatial <= 3; spatial++) {
+        for (int kernel = 1; kernel <= 4; kernel++) {
+            for (int stride = 1; stride <= 3; stride++) {
+                check_conv(spatial, 7, 4, 6, kernel, stride, 1, 1, "same");
+                check_conv(spatial, 7, 4, 6, kernel, stride, 1, 1, "valid");
+            }
+        }
+        check_conv(spatial, 9, 4, 6, 3, 1, 2, 1, "same");
+        check_conv(spatial, 9, 4, 6, 3, 1, 2, 1, "valid");
+        check_conv(spatial, 7, 4, 6, 3, 2, 1, 2, "same");
+        check_conv(spatial, 7, 16, 16, 3, 1, 1, 16, "same");
+    }
+    check_conv(2, 12, 16, 32, 3, 1, 1, 1, "same");
+    check_conv(2, 13, 32, 64, 1, 2, 1, 1, "valid");
+    check_conv(2, 11, 3, 17, 5, 2, 1, 1, "same");
+    check_conv(1, 11, 3, 5, 3, 1, 2, 1, "causal");
+}
+
+static void depthwise_and_separable(void **state)
+{
+    (void)state;
+    check_all("x = Input 8,9,16\n"
+              "y = DepthwiseConv2D(x) {'kernel_size': 3, 'strides': 2, 'padding': 'same'} "
+              "k 3,3,16,1 b 16\nout y\n");
+    check_all("x = Input 8,9,5\n"
+              "y = DepthwiseConv2D(x) {'kernel_size': 3, 'depth_multiplier': 3} "
+              "k 3,3,5,3 b 15\nout y\n");
+    check_all("x = Input 11,6\n"
+              "y = DepthwiseConv1D(x) {'kernel_size': 4, 'padding': 'same', 'use_bias': false} "
+              "k 4,6,1\nout y\n");
+    check_all("x = Input 8,9,6\n"
+              "y = SeparableConv2D(x) {'filters': 10, 'depth_multiplier': 2, 'kernel_size': 3, 'padding': 'same', "
+              "'activation': 'swish'} d 3,3,6,2 p 1,1,12,10 b 10\nout y\n");
+}
+
+static void transposed_convolutions(void **state)
+{
+    (void)state;
+    for (int kernel = 1; kernel <= 4; kernel++) {
+        for (int stride = 1; stride <= 3; stride++) {
+            for (int same = 0; same <= 1; same++) {
+                char text[400];
+                snprintf(text, sizeof text,
+                         "x = Input 5,6,4\n"
+                         "y = Conv2DTranspose(x) {'filters': 7, 'kernel_size': %d, 'strides': %d, "
+                         "'padding': '%s'} k %d,%d,7,4 b 7\n"
+                         "n = BatchNormalization(y) {} g 7 b 7 m 7 variance 7\n"
+                         "out n\n",
+                         kernel, stride, same ? "same" : "valid", kernel, kernel);
+                check_all(text);
+            }
+        }
+    }
+    check_all("x = Input 5,4\n"
+              "y = Conv1DTranspose(x) {'filters': 3, 'kernel_size': 3, 'strides': 2, 'padding': "
+              "'same', 'output_padding': 1} k 3,3,4 b 3\nout y\n");
+}
+
+static void channels_first(void **state)
+{
+    (void)state;
+    check_all("x = Input 3,9,8\n"
+              "c = Conv2D(x) {'filters': 8, 'kernel_size': 3, 'padding': 'same', 'data_format': "
+              "'channels_first'} k 3,3,3,8 b 8\n"
+              "n = BatchNormalization(c) {'axis': 1} g 8 b 8 m 8 variance 8\n"
+              "r = ReLU(n)\n"
+              "d = Conv2D(r) {'filters': 8, 'kernel_size': 3, 'padding': 'same', 'data_format': "
+              "'channels_first'} k 3,3,8,8 b 8\n"
+              "a = Add(d, r)\n"
+              "p = MaxPooling2D(a) {'data_format': 'channels_first'}\n"
+              "f = Flatten(p) {'data_format': 'channels_first'}\n"
+              "out f\n");
+}
+
+/* ---- dense, pools, norms ---- */
+
+static void dense_layers(void **state)
+{
+    (void)state;
+    check_all("x = Input 33\ny = Dense(x) {'units': 17, 'activation': 'tanh'} k 33,17 b 17\nout y");
+    check_all("x = Input 3,5,8\ny = Dense(x) {'units': 4, 'use_bias': false} k 8,4\nout y");
+    check_all("x = Input 300\nd = Dense(x) {'units': 200} k 300,200 b 200\n"
+              "n = BatchNormalization(d) {'scale': false} b 200 m 200 variance 200\n"
+              "y = Softmax(n)\nout y");
+    check_all("x = Input 4,6\ny = Input 6,5\nm = ops.Matmul(x, y)\nout m");
+}
+
+static void pools(void **state)
+{
+    (void)state;
+    static const char *const KINDS[] = {"MaxPooling", "AveragePooling"};
+    for (int kind = 0; kind < 2; kind++) {
+        for (int window = 2; window <= 3; window++) {
+            for (int same = 0; same <= 1; same++) {
+                char text[300];
+                snprintf(text, sizeof text,
+                         "x = Input 9,7,5\ny = %s2D(x) {'pool_size': %d, 'strides': 2, "
+                         "'padding': '%s'}\nout y",
+                         KINDS[kind], window, same ? "same" : "valid");
+                check_all(text);
+                snprintf(text, sizeof text,
+                         "x = Input 9,5\ny = %s1D(x) {'pool_size': %d, 'padding': '%s'}\nout y",
+                         KINDS[kind], window, same ? "same" : "valid");
+                check_all(text);
+            }
+        }
+    }
+    check_all("x = Input 4,5,6,3\ny = MaxPooling3D(x) {}\nout y");
+    check_all("x = Input 4,5,6,3\ny = AveragePooling3D(x) {'padding': 'same'}\nout y");
+    check_all("x = Input 7,5,6\ny = GlobalAveragePooling2D(x)\nz = GlobalMaxPooling2D(x) "
+              "{'keepdims': true}\nout y\nout z");
+    check_all("x = Input 7,6\ny = GlobalAveragePooling1D(x)\nout y");
+    check_all("x = Input 3,7,4,6\ny = GlobalMaxPooling3D(x)\nout y");
+    check_all("x = Input 6,7,5\ny = GlobalAveragePooling2D(x) {'data_format': "
+              "'channels_first'}\nout y");
+}
+
+static void norms(void **state)
+{
+    (void)state;
+    check_all("x = Input 6,5,7\ny = BatchNormalization(x) {} g 7 b 7 m 7 variance 7\nout y");
+    check_all("x = Input 6,5,7\ny = BatchNormalization(x) {'axis': 2, 'center': false} g 5 m 5 "
+              "variance 5\nout y");
+    check_all("x = Input 6,32\ny = LayerNormalization(x) {'epsilon': 0.001} g 32 b 32\nout y");
+    check_all("x = Input 6,8,5\ny = LayerNormalization(x) {'axis': [1, 2]} g 6,8 b 6,8\nout y");
+    check_all("x = Input 6,32\ny = RMSNormalization(x) s 32\nout y");
+    check_all("x = Input 6,5,12\ny = GroupNormalization(x) {'groups': 3} g 12 b 12\nout y");
+    check_all("x = Input 6,12\ny = UnitNormalization(x)\nout y");
+    check_all("x = Input 6,5,3\ny = Normalization(x) {'mean': [1, 2, 3], 'variance': [4, 0.25, "
+              "9]}\nz = Normalization(x) {'axis': null} m scalar variance scalar c scalar\n"
+              "out y\nout z");
+    check_all("x = Input 6,5,3\ny = Rescaling(x) {'scale': [1, 2, 3], 'offset': 1}\n"
+              "z = LayerScale(y) g 3\nout z");
+}
+
+/* ---- elementwise ---- */
+
+static void activations(void **state)
+{
+    (void)state;
+    static const char *const NAMES[] = {
+        "celu",           "elu",         "exponential", "gelu",       "glu",      "hard_shrink",
+        "hard_sigmoid",   "hard_silu",   "hard_tanh",   "leaky_relu", "linear",   "log_sigmoid",
+        "log_softmax",    "mish",        "relu",        "relu6",      "selu",     "sigmoid",
+        "silu",           "soft_shrink", "softmax",     "softplus",   "softsign", "sparse_plus",
+        "sparse_sigmoid", "squareplus",  "tanh",        "tanh_shrink"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        char text[400];
+        snprintf(text, sizeof text, "x = Input 5,16\ny = Activation(x) {'activation': '%s'}\nout y",
+                 NAMES[i]);
+        check(text, 3, true, 4);
+        check(text, 3, false, 4);
+        /* behind a convolution and before a residual addition */
+        snprintf(text, sizeof text,
+                 "x = Input 6,6,8\n"
+                 "c = Conv2D(x) {'filters': 8, 'kernel_size': 3, 'padding': 'same', 'activation': "
+                 "'%s'} k 3,3,8,8 b 8\na = Add(x, %s)\nr = ReLU(a)\nout r",
+                 NAMES[i], strcmp(NAMES[i], "glu") == 0 ? "x" : "c");
+        check(text, 2, true, 1);
+    }
+    check_all("x = Input 5,16\ny = ReLU(x) {'max_value': 1.5, 'negative_slope': 0.25, "
+              "'threshold': 0.5}\nout y");
+    check_all("x = Input 5,16\ny = ReLU(x) {'max_value': 1, 'negative_slope': 0.1}\n"
+              "z = LeakyReLU(x)\nw = ELU(x) {'alpha': 0.5}\nout y\nout z\nout w");
+    check_all("x = Input 5,4,6\ny = PReLU(x) {'shared_axes': [1]} a 1,4,6\nout y");
+    check_all("x = Input 5,4,6\ny = Softmax(x) {'axis': 1}\nz = Softmax(x) {'axis': [1, 2]}\n"
+              "out y\nout z");
+}
+
+static void merges(void **state)
+{
+    (void)state;
+    static const char *const NAMES[] = {"Add",     "Subtract", "Multiply",
+                                        "Average", "Maximum",  "Minimum"};
+    for (size_t i = 0; i < sizeof NAMES / sizeof *NAMES; i++) {
+        char text[300];
+        snprintf(text, sizeof text, "x = Input 6,5,8\ny = Input 6,5,8\nz = %s(x, y)\nout z",
+                 NAMES[i]);
+        check_all(text);
+        snprintf(text, sizeof text, "x = Input 6,5,8\ny = Input 1,1,8\nz = %s(x, y)\nout z",
+                 NAMES[i]);
+        check_all(text);
+        snprintf(text, sizeof text, "x = Input 6,5,8\ny = Input 8\nz = %s(y, x)\nout z", NAMES[i]);
+        check_all(text);
+    }
+    check_all("x = Input 6,1,8\ny = Input 1,5,1\nz = Multiply(x, y)\nout z");
+    check_all("x = Input 6,5,8\ny = Input 6,5,3\nz = Concatenate(x, y, x)\nout z");
+    check_all("x = Input 6,5,8\ny = Input 2,5,8\nz = Concatenate(x, y) {'axis': 1}\nout z");
+    check_all("x = Input 6,8\ny = Input 5,8\nz = Dot(x, y) {'axes': [2, 2], 'normalize': true}\n"
+              "out z");
+    check_all("x = Input 6,8\ny = ops.Power(x, 2)\nz = ops.Subtract(1, y)\nw = ops.Divide(2, z)\n"
+              "v = ops.Maximum(w, -0.5)\nout v");
+    check_all("x = Input 4,3\ny = ops.Multiply(x, [1, 2, 3])\nz = ops.Subtract([[1], [2], [3], "
+              "[4]], y)\nout z");
+}
+
+/* ---- moving ---- */
+
+static void moves(void **state)
+{
+    (void)state;
+    check_all("x = Input 5,6,3\ny = ZeroPadding2D(x) {'padding': [[1, 2], [0, 3]]}\nz = "
+              "Cropping2D(y) {'cropping': [[1, 1], [0, 2]]}\nout y\nout z");
+    check_all("x = Input 5,6\ny = ZeroPadding1D(x) {'padding': [1, 2]}\nz = Cropping1D(y)\nout z");
+    check_all("x = Input 5,6,3\ny = UpSampling2D(x) {'size': [2, 3]}\nz = UpSampling2D(x) "
+              "{'interpolation': 'bilinear'}\nout y\nout z");
+    check_all("x = Input 8,7,3\ny = Resizing(x) {'height': 5, 'width': 11}\nz = Resizing(x) "
+              "{'height': 3, 'width': 20, 'interpolation': 'nearest'}\nout y\nout z");
+    check_all("x = Input 5,3\ny = UpSampling1D(x) {'size': 3}\nout y");
+    check_all("x = Input 2,3,4,3\ny = UpSampling3D(x) {'size': [1, 2, 3]}\nout y");
+    check_all("x = Input 5\ny = RepeatVector(x) {'n': 4}\nout y");
+    check_all("x = Input 4,5,6\ny = Permute(x) {'dims': [3, 1, 2]}\nz = Reshape(y) "
+              "{'target_shape': [-1, 10]}\nf = Flatten(z)\nout y\nout z\nout f");
+    check_all("x = Input 6,8\ny = ops.GetItem(x, [{'class_name': '__slice__', 'config': {}}, "
+              "{'class_name': '__slice__', 'config': {'start': -1, 'stop': null, 'step': -2}}, "
+              "{'class_name': '__slice__', 'config': {'start': 1, 'stop': 7, 'step': 3}}])\nout y");
+    check_all("x = Input 6,8\ny = ops.Mean(x, 1)\nz = ops.Max(x, [1, 2])\nw = ops.Std(x, -1)\n"
+              "out y\nout z\nout w");
+}
+
+/* ---- whole blocks ---- */
+
+static const char RESIDUAL[] =
+    "x = Input 12,12,8\n"
+    "p = ZeroPadding2D(x) {'padding': 1}\n"
+    "c1 = Conv2D(p) {'filters': 8, 'kernel_size': 3} k 3,3,8,8 b 8\n"
+    "n1 = BatchNormalization(c1) {} g 8 b 8 m 8 variance 8\n"
+    "r1 = Activation(n1) {'activation': 'relu'}\n"
+    "c2 = Conv2D(r1) {'filters': 8, 'kernel_size': 3, 'padding': 'same'} k 3,3,8,8 b 8\n"
+    "n2 = BatchNormalization(c2) {} g 8 b 8 m 8 variance 8\n"
+    "s = Conv2D(x) {'filters': 8, 'kernel_size': 1} k 1,1,8,8 b 8\n"
+    "a = Add(s, n2)\n"
+    "r2 = Activation(a) {'activation': 'relu'}\n"
+    "q = ZeroPadding2D(r2) {'padding': [[1, 1], [1, 1]]}\n"
+    "m = MaxPooling2D(q) {'pool_size': 3, 'strides': 2}\n"
+    "g = GlobalAveragePooling2D(m)\n"
+    "d = Dense(g) {'units': 10, 'activation': 'softmax'} k 8,10 b 10\n"
+    "out d\n";
+
+static void whole_blocks(void **state)
+{
+    (void)state;
+    check_all(RESIDUAL);
+    /* squeeze and excite with MobileNetV3's spelled-out hard swish */
+    check_all("x = Input 8,8,8\n"
+              "c = Conv2D(x) {'filters': 16, 'kernel_size': 1} k 1,1,8,16 b 16\n"
+              "h1 = ops.Add(c, 3.0)\nh2 = ReLU(h1) {'max_value': 6}\n"
+              "h3 = ops.Multiply(h2, 0.16666666666666666)\nh = Multiply(c, h3)\n"
+              "g = GlobalAveragePooling2D(h) {'keepdims': true}\n"
+              "s = Conv2D(g) {'filters': 16, 'kernel_size': 1} k 1,1,16,16 b 16\n"
+              "s1 = ops.Add(s, 3.0)\ns2 = ReLU(s1) {'max_value': 6}\n"
+              "s3 = ops.Multiply(s2, 0.16666666666666666)\n"
+              "y = Multiply(h, s3)\nout y");
+    /* dense block: concat, then batch norm and relu before the convolution */
+    check_all("x = Input 6,6,8\n"
+              "n = BatchNormalization(x) {} g 8 b 8 m 8 variance 8\nr = ReLU(n)\n"
+              "c = Conv2D(r) {'filters': 4, 'kernel_size': 3, 'padding': 'same'} k 3,3,8,4 b 4\n"
+              "j = Concatenate(x, c)\n"
+              "n2 = BatchNormalization(j) {} g 12 b 12 m 12 variance 12\nr2 = ReLU(n2)\nout r2");
+    /* an Inception-ResNet sum, scaled */
+    check_all("x = Input 6,6,8\n"
+              "c = Conv2D(x) {'filters': 8, 'kernel_size': 1} k 1,1,8,8 b 8\n"
+              "s = CustomScaleLayer(x, c) {'scale': 0.17}\nr = ReLU(s)\nout r");
+}
+
+static void no_op_models(void **state)
+{
+    (void)state;
+    check_all("x = Input 6\ny = Dropout(x) {'rate': 0.5}\nout y");
+    check_all("x = Input 6\ny = Dropout(x)\nz = ReLU(y)\nout y\nout z");
+}
+
+static void batch_statistics_and_mixing(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model *model = tiny_model("x = Input 6\ny = BatchNormalization(x) {} g 6 b 6 m 6 "
+                                     "variance 6\nout y");
+    json_object_set_new(model->nodes[1].kwargs, "training", json_true());
+    struct constant_pool *pool = constant_pool_new();
+    const struct graph_options options = {.batch = 4, .fusion = true};
+    struct graph *graph = graph_lower(model, &options, pool, &error);
+    assert_non_null(graph);
+    assert_true(graph->mixes_samples);
+    graph_free(graph);
+    constant_pool_free(pool);
+    model_free(model);
+}
+
+/* ---- the observer, cancelling, memory ---- */
+
+struct heard {
+    int begins, ends, last;
+    int64_t until_ns, total_ns;
+    bool overlap;
+    uint64_t bytes[MEMORY_CATEGORY_COUNT];
+};
+
+static void hear_begin(void *context, int op)
+{
+    struct heard *heard = context;
+    heard->begins++;
+    heard->last = op;
+}
+
+static void hear_end(void *context, int op, enum interval_class class, int64_t start_ns,
+                     int64_t end_ns)
+{
+    struct heard *heard = context;
+    heard->ends += op == heard->last && class == INTERVAL_KERNEL;
+    heard->overlap |= start_ns < heard->until_ns || end_ns < start_ns;
+    heard->until_ns = end_ns;
+    heard->total_ns += end_ns - start_ns;
+}
+
+static void hear_memory(void *context, const char *device, enum memory_category category,
+                        uint64_t bytes_now)
+{
+    struct heard *heard = context;
+    assert_string_equal(device, "cpu");
+    heard->bytes[category] = bytes_now;
+}
+
+static void the_observer_hears_each_op(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct heard heard = {0};
+    const struct observer observer = {
+        .context = &heard, .op_begin = hear_begin, .op_end = hear_end, .memory = hear_memory};
+    struct model *model = tiny_model(RESIDUAL);
+    struct constant_pool *pool = constant_pool_new();
+    const struct graph_options options = {.batch = 2, .fusion = true};
+    struct graph *graph = graph_lower(model, &options, pool, &error);
+    const struct device_options device_options = {.threads = 1};
+    setenv("LAYERTOP_TEST_SLOW_LAYER", "c2:20", 1);
+    struct device *device = backend_cpu.device_open(&device_options, &observer, &error);
+    unsetenv("LAYERTOP_TEST_SLOW_LAYER");
+    const struct plan_options plan_options = {.precision = PRECISION_FP32};
+    struct plan *plan = backend_cpu.plan_new(device, graph, &plan_options, &error);
+    assert_non_null(plan);
+    int active = 0;
+    for (size_t i = 0; i < graph->op_count; i++)
+        active += backend_cpu.plan_impls(plan)[i] != NULL;
+    const struct step_context step = {.observer = &observer, .step = 1};
+    assert_true(backend_cpu.plan_run(plan, &step, &error));
+    assert_int_equal(heard.begins, active);
+    assert_int_equal(heard.ends, active);
+    assert_false(heard.overlap);
+    assert_true(heard.total_ns >= 20 * 1000 * 1000); /* the slow layer's own interval */
+
+    struct plan_memory memory;
+    backend_cpu.plan_memory(plan, &memory);
+    assert_true(memory.arena_bytes >= memory.peak_live_bytes);
+    assert_int_equal(heard.bytes[MEMORY_ACTIVATIONS], memory.arena_bytes);
+    assert_int_equal(heard.bytes[MEMORY_WEIGHTS], memory.weights_bytes);
+
+    /* a second plan shares the weights */
+    struct plan *again = backend_cpu.plan_new(device, graph, &plan_options, &error);
+    assert_non_null(again);
+    assert_int_equal(heard.bytes[MEMORY_WEIGHTS], memory.weights_bytes);
+    backend_cpu.plan_free(again);
+
+    const atomic_bool cancel = true;
+    const struct step_context cancelled = {.step = 2, .cancel = &cancel};
+    assert_false(backend_cpu.plan_run(plan, &cancelled, &error));
+    assert_int_equal(error.code, ERROR_INTERRUPTED);
+    backend_cpu.plan_free(plan);
+    assert_int_equal(heard.bytes[MEMORY_ACTIVATIONS], 0);
+    backend_cpu.device_forget(device);
+    assert_int_equal(heard.bytes[MEMORY_WEIGHTS], 0);
+    backend_cpu.device_close(device);
+    graph_free(graph);
+    constant_pool_free(pool);
+    model_free(model);
+}
+
+static void too_large_is_an_error(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model *model = tiny_model(RESIDUAL);
+    struct constant_pool *pool = constant_pool_new();
+    const struct graph_options options = {.batch = 1000000000, .fusion = true};
+    struct graph *graph = graph_lower(model, &options, pool, &error);
+    assert_non_null(graph);
+    const struct device_options device_options = {.threads = 1};
+    struct device *device = backend_cpu.device_open(&device_options, NULL, &error);
+    const struct plan_options plan_options = {.precision = PRECISION_FP32};
+    assert_null(backend_cpu.plan_new(device, graph, &plan_options, &error));
+    assert_int_equal(error.code, ERROR_MEMORY);
+    backend_cpu.device_close(device);
+
+    const struct device_options fenced = {.threads = 1, .limit_bytes = 1 << 20};
+    device = backend_cpu.device_open(&fenced, NULL, &error);
+    assert_null(backend_cpu.plan_new(device, graph, &plan_options, &error));
+    assert_int_equal(error.code, ERROR_MEMORY_LIMIT);
+    backend_cpu.device_close(device);
+    graph_free(graph);
+    constant_pool_free(pool);
+    model_free(model);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolutions_of_every_sort),
+        cmocka_unit_test(depthwise_and_separable),
+        cmocka_unit_test(transposed_convolutions),
+        cmocka_unit_test(channels_first),
+        cmocka_unit_test(dense_layers),
+        cmocka_unit_test(pools),
+        cmocka_unit_test(norms),
+        cmocka_unit_test(activations),
+        cmocka_unit_test(merges),
+        cmocka_unit_test(moves),
+        cmocka_unit_test(whole_blocks),
+        cmocka_unit_test(no_op_models),
+        cmocka_unit_test(batch_statistics_and_mixing),
+        cmocka_unit_test(the_observer_hears_each_op),
+        cmocka_unit_test(too_large_is_an_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
