@@ -72,6 +72,9 @@ include mk/lint.mk
 include mk/install.mk
 include mk/gpu.mk
 -include mk/bundle.mk
+include mk/trixie.mk
+include mk/conformance.mk
+-include mk/mutants.mk
 
 -include $(OBJECTS:.o=.d) $(B)/main.d
 

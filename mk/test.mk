@@ -4,6 +4,7 @@
 TEST_PROGRAMS := $(patsubst tests/unit/%.c,$(B)/tests/%,$(sort $(wildcard tests/unit/test_*.c)))
 TEST_SUPPORT  := $(sort $(wildcard tests/support/*.c))
 TEST_SUPPORT_OBJECTS := $(TEST_SUPPORT:%.c=$(B)/%.o)
+$(TEST_SUPPORT_OBJECTS): ALL_CFLAGS += -Itests
 
 $(B)/tests/%: tests/unit/%.c $(TEST_SUPPORT_OBJECTS) $(LIBRARY)
 	@mkdir -p $(@D)

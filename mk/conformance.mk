@@ -1,0 +1,17 @@
+# layertop against real Keras. The table that is kept, tests/results/conformance.json, is that of a
+# full run with the newest Keras; part runs and other versions write beside it or into build/.
+
+## conformance     predictions against real Keras in float64 (PyPI); ONLY='app/*' KERAS=3.3.3 TF=1 DEVICE=cpu
+CONFORMANCE := build/conformance
+KERAS       ?=
+# one folder of Python packages for each Keras that was asked for
+CONFORMANCE_VENV  := $(CONFORMANCE)/$(if $(TF),tf-keras,keras$(if $(KERAS),-$(KERAS)))
+CONFORMANCE_NAME  := conformance$(if $(TF),-tf-keras,$(if $(KERAS),-keras-$(KERAS)))
+CONFORMANCE_TABLE := $(if $(ONLY),$(CONFORMANCE)/$(CONFORMANCE_NAME)-part.json,tests/results/$(CONFORMANCE_NAME).json)
+
+.PHONY: conformance
+conformance: all
+	$(Q)tests/conformance/setup.sh $(CONFORMANCE_VENV) "$(if $(TF),tf-keras,keras$(addprefix ==,$(KERAS)))"
+	$(Q)mkdir -p tests/results
+	$(Q)CONFORMANCE_TF=$(TF) CONFORMANCE_DEVICE=$(or $(DEVICE),cpu) nice $(CONFORMANCE_VENV)/bin/python \
+	    tests/conformance/run.py $(PROGRAM) $(CONFORMANCE) $(CONFORMANCE_TABLE) $(if $(ONLY),'$(ONLY)')

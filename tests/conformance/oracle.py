@@ -1,0 +1,163 @@
+"""Real Keras as the judge: random weights, a float64 run of the same model, and the two file formats.
+
+`keras` is Keras 3 or tf-keras 2.x, whichever CONFORMANCE_TF asks for. Everything is drawn from a seed
+made of the case's name, so that a run can be repeated on any machine.
+"""
+import logging
+import os
+import warnings
+import zlib
+
+os.environ.setdefault('KERAS_BACKEND', 'jax')
+os.environ.setdefault('JAX_ENABLE_X64', '1')
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+os.environ.setdefault('CUDA_VISIBLE_DEVICES', '-1')
+warnings.filterwarnings('ignore')
+logging.disable(logging.WARNING)  # Keras calls .h5 legacy at every save
+
+import numpy as np
+
+TF_KERAS = bool(os.environ.get('CONFORMANCE_TF'))
+if TF_KERAS:
+    import tf_keras as keras
+else:
+    import keras
+
+CLASSES = 50
+
+
+class Case:
+    """A model of the matrix.
+
+    build     () -> an unbuilt-weights model; called once in float32 and once in float64
+    inputs    list of ('normal'|'index'|'image', shape with batch, bound): drawn by draw()
+    tolerance of max|y-y64| / max(max|y64|, 1e-6), per output
+    prepare   what to do to the float32 model instead of drawing its weights
+    calm      draws weights that keep a deep network's activations of order 1
+    """
+
+    def __init__(self, name, build, inputs, tolerance=1e-5, prepare=None, calm=False):
+        self.name, self.build, self.inputs = name, build, inputs
+        self.tolerance, self.prepare, self.calm = tolerance, prepare, calm
+
+    def rng(self, what):
+        return np.random.default_rng(zlib.crc32(('%s/%s' % (self.name, what)).encode()))
+
+    def draw(self):
+        rng = self.rng('inputs')
+        return [draw(rng, *spec) for spec in self.inputs]
+
+
+def draw(rng, kind, shape, bound=None):
+    """One input. 'index' draws integers below bound, 'positive' what a logarithm bears."""
+    if kind == 'index':
+        return rng.integers(0, bound, shape).astype('int32')
+    if kind == 'image':
+        return rng.uniform(0, 255, shape).astype('float32')
+    if kind == 'padded':  # time steps of zero at the end (of the second half of the batch), as for Masking
+        x = rng.normal(size=shape).astype('float32')
+        x[shape[0] // 2:, shape[1] // 2:] = 0
+        return x
+    return rng.normal(size=shape).astype('float32')
+
+
+def set_float(name):
+    """The dtype of everything that is made after this."""
+    keras.backend.clear_session()
+    keras.backend.set_floatx(name)
+    if not TF_KERAS:
+        setter = getattr(keras.config, 'set_dtype_policy', None)
+        (setter or keras.mixed_precision.set_dtype_policy)(name)
+
+
+def weight_name(weight):
+    name = getattr(weight, 'path', None) or weight.name
+    return name.split(':')[0].split('/')[-1]
+
+
+def random_weight(rng, name, shape, old, calm):
+    """Every weight random, also those that start as zeros or ones, within what its role bears."""
+    if old.dtype.kind not in 'f':
+        return old
+    if 'variance' in name:
+        return rng.uniform(0.5, 1.5, shape)
+    if name in ('gamma', 'scale'):
+        # with residual branches above 1 the values of a network of 200 layers leave float32
+        return rng.uniform(0.3, 0.9, shape) if calm else rng.uniform(0.5, 1.5, shape)
+    if name.endswith(('kernel', 'embeddings')) and len(shape) > 1:
+        fan_in = shape[-2] * int(np.prod(shape[:-2])) if len(shape) > 2 else shape[0]
+        if 'depthwise' in name:
+            fan_in = int(np.prod(shape[:-2]))
+        return rng.normal(size=shape) * (1.4 if calm else 1) / max(fan_in, 1) ** 0.5
+    return rng.normal(size=shape) * (0.1 if calm else 0.5)
+
+
+def randomise(model, case):
+    rng = case.rng('weights')
+    values = [random_weight(rng, weight_name(w), tuple(w.shape), old, case.calm).astype(old.dtype)
+              for w, old in zip(model.weights, model.get_weights())]
+    model.set_weights(values)
+    return values
+
+
+def call(model, inputs):
+    """The outputs as a list, in Keras's flatten order (a dict by sorted keys)."""
+    out = model(inputs[0] if len(inputs) == 1 else inputs, training=False)
+    if isinstance(out, dict):
+        out = [out[key] for key in sorted(out)]
+    if not isinstance(out, (list, tuple)):
+        out = [out]
+    to_numpy = (lambda y: y.numpy()) if TF_KERAS else keras.ops.convert_to_numpy
+    return [np.asarray(to_numpy(y)) for y in out]
+
+
+def error_of(y, y64):
+    """max|y-y64| / max(max|y64|, 1e-6); a hole in one must be a hole in the other."""
+    if y.shape != y64.shape:
+        return float('inf')
+    y = y.astype('float64')
+    finite = np.isfinite(y64)
+    if not np.array_equal(finite, np.isfinite(y)):
+        return float('inf')
+    if not finite.any():
+        return 0.0
+    return float(np.abs(y[finite] - y64[finite]).max() / max(np.abs(y64[finite]).max(), 1e-6))
+
+
+def make(case, folder):
+    """Write the files of a case: {'files': {format: path or the message of Keras's refusal},
+    'inputs': [...], 'answers': [...float64], 'keras_error': Keras's own float32 against float64}."""
+    inputs = case.draw()
+    set_float('float32')
+    model = case.build()
+    if case.prepare:
+        case.prepare(model)
+        values = model.get_weights()
+    else:
+        values = randomise(model, case)
+    y32 = call(model, inputs)
+    files = {}
+    for suffix in ('keras', 'h5'):
+        path = os.path.join(folder, 'model.' + suffix)
+        try:
+            model.save(path)
+            files[suffix] = path
+        except Exception as why:  # Keras cannot write every model in every format
+            files[suffix] = why
+    del model
+    set_float('float64')
+    twin = case.build()
+    if case.prepare:
+        case.prepare(twin)
+    twin.set_weights([v.astype('float64') if v.dtype.kind == 'f' else v for v in values])
+    y64 = call(twin, [x.astype('float64') if x.dtype.kind == 'f' else x for x in inputs])
+    set_float('float32')
+    for y in y64:
+        spread = np.abs(y[0].astype('float64') - y[-1]).max() / max(np.abs(y).max(), 1e-6)
+        if not np.isfinite(y).all():
+            raise ValueError('the float64 answer of %s is not finite' % case.name)
+        if case.calm and spread < 1e-3:
+            raise ValueError('%s answers the same whatever comes in: nothing is tested' % case.name)
+    return {'files': files, 'inputs': inputs, 'answers': y64,
+            'keras_error': max(error_of(a, b) for a, b in zip(y32, y64))}

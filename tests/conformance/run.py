@@ -1,0 +1,162 @@
+#!/usr/bin/env python3
+"""Ask layertop for the predictions of models written by real Keras and hold them against float64.
+
+usage: run.py LAYERTOP WORKDIR TABLE [PATTERN]
+
+One line a model and format; the table (JSON) goes to TABLE. PATTERN is a shell pattern over the names
+(app/*, conv2d/*, *mask*). A model whose layers layertop names as unsupported counts as unsupported, not as
+passed. Fails if any answer is wrong or any file that Keras wrote cannot be loaded for another reason.
+"""
+import datetime
+import fnmatch
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import numpy as np
+
+import oracle
+
+# E015, E022 and E033 say that a layer, or what it is asked to do, is not there; all else is a failure
+UNSUPPORTED = ('E015', 'E022', 'E033')
+DEVICE = os.environ.get('CONFORMANCE_DEVICE', 'cpu')
+
+
+def command(layertop, model, x, y):
+    return [layertop, '--json', model, '-c', 'devices ' + DEVICE, '-c', 'predict %s %s' % (x, y)]
+
+
+def save_arrays(folder, stem, arrays):
+    """One array as .npy, several as .npz; returns the path."""
+    if len(arrays) == 1:
+        path = os.path.join(folder, stem + '.npy')
+        np.save(path, arrays[0])
+    else:
+        path = os.path.join(folder, stem + '.npz')
+        np.savez(path, *arrays)
+    return path
+
+
+def load_arrays(path):
+    data = np.load(path)
+    return [data] if isinstance(data, np.ndarray) else [data['arr_%d' % i] for i in range(len(data.files))]
+
+
+def ask(layertop, model, made, folder):
+    """layertop's answers, or the (code, message) of its refusal."""
+    x = save_arrays(folder, 'x', made['inputs'])
+    y = os.path.join(folder, 'y.npy' if len(made['answers']) == 1 else 'y.npz')
+    if os.path.exists(y):
+        os.remove(y)
+    try:
+        done = subprocess.run(command(layertop, model, x, y), capture_output=True, text=True, timeout=600,
+                              stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired:
+        return None, ('timeout', 'no answer within 600 s')
+    for line in done.stdout.splitlines():
+        reply = json.loads(line)
+        if not reply['ok']:
+            return None, (reply['error']['code'], reply['error']['message'])
+    if done.returncode:
+        return None, ('exit %d' % done.returncode, (done.stderr.strip().splitlines() or [''])[-1])
+    return load_arrays(y), None
+
+
+def judge(layertop, case, suffix, made, folder):
+    """One row of the table."""
+    row = {'name': case.name, 'format': suffix}
+    model = made['files'][suffix]
+    if isinstance(model, Exception):
+        return dict(row, result='not written', message='Keras: ' + str(model).split('\n')[0][:200])
+    answers, refusal = ask(layertop, model, made, folder)
+    if refusal:
+        unsupported = refusal[0] in UNSUPPORTED
+        return dict(row, result='unsupported' if unsupported else 'failed',
+                    message='%s: %s' % (refusal[0], refusal[1].replace(folder + '/', '')[:400]))
+    if len(answers) != len(made['answers']):
+        return dict(row, result='failed', message='%d outputs of %d' % (len(answers), len(made['answers'])))
+    error = max(oracle.error_of(a, b) for a, b in zip(answers, made['answers']))
+    passed = error <= case.tolerance
+    row.update(result='passed' if passed else 'failed', error=float('%.2g' % error) if error < 1e30 else None,
+               tolerance=case.tolerance, keras_error=float('%.2g' % made['keras_error']))
+    if not passed:
+        row['message'] = 'shapes %s, expected %s' % ([a.shape for a in answers],
+                                                     [a.shape for a in made['answers']])
+    return row
+
+
+def versions():
+    names = ['numpy', 'h5py'] + (['tensorflow', 'tf_keras'] if oracle.TF_KERAS else ['keras', 'jax'])
+    return {name: __import__(name).__version__ for name in names}
+
+
+def text_of(argv):
+    run = subprocess.run(argv, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    return run.stdout.strip()
+
+
+def write_table(path, layertop, rows, skipped, seconds):
+    counts = {what: sum(row['result'] == what for row in rows)
+              for what in ('passed', 'failed', 'unsupported', 'not written')}
+    head = {
+        'date': datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ'),
+        'commit': text_of(['git', 'describe', '--always', '--dirty']),
+        'layertop': text_of([layertop, '--version']).split('\n')[0],
+        'versions': versions(), 'device': DEVICE,
+        'command': ' '.join(command('layertop', 'MODEL', 'x', 'y')[:3]) +
+                   " -c 'devices %s' -c 'predict x.npy y.npy'" % DEVICE,
+        'error': 'max|y-y64| / max(max|y64|, 1e-6), the largest of the outputs; y64 from Keras in float64',
+        'keras_error': 'the same of Keras itself in float32', 'seconds': round(seconds), 'counts': counts,
+        'not in this Keras': skipped}
+    lines = ['  %s: %s' % (json.dumps(key), json.dumps(value)) for key, value in head.items()]
+    table = ',\n'.join('    ' + json.dumps(row, allow_nan=False) for row in rows)
+    with open(path + '.part', 'w') as f:
+        f.write('{\n%s,\n  "models": [\n%s\n  ]\n}\n' % (',\n'.join(lines), table))
+    os.replace(path + '.part', path)
+    return counts
+
+
+def all_cases():
+    import applications
+    import layers
+    yield from layers.cases()
+    yield from applications.cases()
+
+
+def main():
+    layertop, work, table = sys.argv[1:4]
+    pattern = sys.argv[4] if len(sys.argv) > 4 else '*'
+    folder = os.path.join(work, 'files')
+    home = os.path.join(work, 'home')
+    os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
+    rows, skipped, start = [], {}, time.time()
+    for case in all_cases():
+        if not fnmatch.fnmatch(case.name, pattern):
+            continue
+        shutil.rmtree(folder, ignore_errors=True)
+        os.makedirs(folder)
+        try:
+            made = oracle.make(case, folder)
+        except Exception as why:
+            # older or other versions of Keras lack some; what is odd here shows in the table
+            skipped[case.name] = '%s: %s' % (type(why).__name__, str(why).split('\n')[0][:160])
+            print('%-12s %s: %s' % ('no model', case.name, skipped[case.name]), flush=True)
+            continue
+        for suffix in made['files']:
+            row = judge(layertop, case, suffix, made, folder)
+            rows.append(row)
+            print('%-12s %-44s %-6s %-9s %s' % (row['result'], case.name, suffix, row.get('error', ''),
+                                                row.get('message', '')), flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    counts = write_table(table, layertop, rows, skipped, time.time() - start)
+    print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not in this Keras; table in %s' %
+          (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(skipped), table))
+    return counts['failed'] > 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
