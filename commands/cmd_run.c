@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define STEPS_DEFAULT 20
-#define STEPS_MAX     100000000
+#define STEPS_MAX     10000000
 #define TOP_LAYERS    3
 
 static const char *text(const json_t *object, const char *key)

@@ -195,6 +195,9 @@ static void on_reloaded(struct workbench *workbench, void *context, const json_t
     workbench_loaded(workbench, data, json_incref(workbench->load_arguments));
     if (workbench->change.restarting)
         finish_change(workbench, NULL);
+    else if (workbench->current)
+        execution_warn(workbench->current, "new worker, model loaded again: %.2f s",
+                       (double)(clock_now_ns() - workbench->connect_ns) / 1e9);
 }
 
 static void on_resumed(struct workbench *workbench, void *context, const json_t *data,
@@ -216,7 +219,7 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
         return false;
     workbench->engine_ended = false;
     workbench->connect_error = (struct error){0};
-    workbench->ever_connected = true;
+    workbench->connect_ns = clock_now_ns();
     workbench->notice[0] = '\0';
     json_t *values = json_object();
     for (size_t i = 0; i < setting_count(); i++) {

@@ -50,7 +50,7 @@ struct workbench {
 
     struct engine *engine; /* NULL: none, the next request starts one */
     bool engine_ended;     /* ENDED arrived: to be reaped after the dispatch */
-    bool ever_connected;
+    int64_t connect_ns;    /* when it was started */
     struct error connect_error; /* configure or reload failed: give up this worker */
     bool restart_wanted;
     char notice[160];

@@ -1,0 +1,472 @@
+/* The program as scripts see it: options, exit codes, the objects of --json, on demo:digits and the
+ * CPU. LAYERTOP_BIN names the binary (default build/layertop). */
+#include <jansson.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+#include <math.h>
+
+#define DEMO "demo:digits -c 'devices cpu' "
+
+static char folder[] = "/tmp/layertop-cli-XXXXXX";
+
+static int make_folder(void **state)
+{
+    (void)state;
+    return mkdtemp(folder) ? 0 : -1;
+}
+
+static int remove_folder(void **state)
+{
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    return system(command);
+}
+
+struct outcome {
+    int code;
+    char *output, *errors;
+    json_t *objects; /* of --json: every line must be one */
+};
+
+static char *read_file(const char *name)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    char *text = calloc(1, 1 << 20);
+    size_t used = fread(text, 1, (1 << 20) - 1, file);
+    text[used] = '\0';
+    fclose(file);
+    return text;
+}
+
+static void write_file(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+/* Run `layertop ARGUMENTS` by sh with `input` on standard input (NULL: empty). */
+static struct outcome layertop(const char *input, const char *arguments)
+{
+    const char *program = getenv("LAYERTOP_BIN");
+    char command[4096];
+    struct outcome outcome = {0};
+    write_file("in", input ? input : "");
+    snprintf(command, sizeof command, "timeout -k 2 100 %s %s <%s/in >%s/out 2>%s/err",
+             program ? program : "build/layertop", arguments, folder, folder, folder);
+    int status = system(command);
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
+    outcome.output = read_file("out");
+    outcome.errors = read_file("err");
+    if (strstr(arguments, "--json")) {
+        outcome.objects = json_array();
+        char *copy = strdup(outcome.output), *rest = copy, *line;
+        while ((line = strsep(&rest, "\n")) != NULL && (*line || rest)) {
+            json_error_t error;
+            json_t *object = json_loads(line, JSON_REJECT_DUPLICATES, &error);
+            if (!object)
+                fail_msg("'%s' is no object: %s", line, error.text);
+            json_array_append_new(outcome.objects, object);
+        }
+        free(copy);
+    }
+    return outcome;
+}
+
+static void outcome_free(struct outcome *outcome)
+{
+    free(outcome->output);
+    free(outcome->errors);
+    json_decref(outcome->objects);
+}
+
+static void expect_code(const char *input, const char *arguments, int code, const char *errors)
+{
+    struct outcome outcome = layertop(input, arguments);
+    if (outcome.code != code)
+        fail_msg("layertop %s: code %d, not %d\n%s", arguments, outcome.code, code, outcome.errors);
+    if (errors && !strstr(outcome.errors, errors))
+        fail_msg("layertop %s: no '%s' in\n%s", arguments, errors, outcome.errors);
+    outcome_free(&outcome);
+}
+
+/* The member at "a.b.c" of an object; fails if it is not there. */
+static json_t *at(const json_t *object, const char *path)
+{
+    char *copy = strdup(path), *rest = copy, *key;
+    json_t *value = (json_t *)(uintptr_t)object;
+    while (value && (key = strsep(&rest, ".")) != NULL)
+        value = json_object_get(value, key);
+    free(copy);
+    if (!value) {
+        char *dump = json_dumps(object, 0);
+        fail_msg("no %s in %.600s", path, dump);
+    }
+    return value;
+}
+
+static double number_at(const json_t *object, const char *path)
+{
+    json_t *value = at(object, path);
+    if (!json_is_number(value))
+        fail_msg("%s is no number", path);
+    return json_number_value(value);
+}
+
+static const json_t *object_of(const struct outcome *outcome, const char *command)
+{
+    size_t index;
+    json_t *object, *found = NULL;
+    json_array_foreach(outcome->objects, index,
+                       object) if (strcmp(json_string_value(at(object, "cmd")), command) == 0)
+        found = object;
+    if (!found)
+        fail_msg("no object of '%s' in\n%s\n%s", command, outcome->output, outcome->errors);
+    return found;
+}
+
+/* ---- options ---- */
+
+static void options(void **state)
+{
+    (void)state;
+    expect_code(NULL, "--help", 0, NULL);
+    expect_code(NULL, "--version", 0, NULL);
+    expect_code(NULL, "--frobnicate", 2, "error[E016]: --frobnicate: no such option");
+    expect_code(NULL, "-c", 2, "needs a value");
+    expect_code(NULL, "a.h5 b.h5", 2, "one model at a time");
+    expect_code(NULL, "--require speed -c help", 2, "none of steady, gpu, cupti");
+    expect_code(NULL, "-f /nonexistent/script", 2, "/nonexistent/script");
+    struct outcome outcome = layertop(NULL, "--version");
+    assert_int_equal(strncmp(outcome.output, "layertop ", 9), 0);
+    outcome_free(&outcome);
+}
+
+static void exit_codes(void **state)
+{
+    (void)state;
+    expect_code(NULL, "-c 'echo hello'", 0, NULL);
+    expect_code(NULL, "-c 'exit 9'", 9, NULL);
+    expect_code(NULL, "-c frobnicate", 1, "error[E002]: frobnicate: unknown command");
+    expect_code(NULL, "-c 'btach 32'", 1, "hint: batch 32");
+    expect_code(NULL, "-c 'batch 0'", 1, "error[E011]: set batch");
+    expect_code(NULL, "-c \"echo 'open\"", 1, "error[E003]");
+    expect_code(NULL, "-c run", 1, "error[E012]");
+    expect_code(NULL, "/nonexistent/model.h5", 3, "error[E020]");
+    expect_code(NULL, "-c 'load /nonexistent/model.h5'", 3, "error[E020]");
+    expect_code(NULL, "-c 'devices 1000'", 4, "error[E03");
+    expect_code(NULL, "-c 'source /nonexistent/script'", 1, "error[E013]");
+    expect_code(NULL, "-c 'devices cpu; save-display x'", 1, "error[E015]");
+    expect_code(NULL, DEMO "-c 'run 3' --require gpu", 7, "error[E070]");
+    expect_code(NULL, DEMO "-c 'run 3' --require cupti", 7, "error[E070]");
+    expect_code(NULL, DEMO "-c 'run 2' --require steady", 8, "error[E071]");
+}
+
+static void errors_stop_or_not(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(NULL, "-c 'echo one; foo; echo two' -c 'echo three'");
+    assert_int_equal(outcome.code, 1);
+    assert_string_equal(outcome.output, "one\n");
+    outcome_free(&outcome);
+    outcome = layertop(NULL, "-k -c 'echo one; load /nonexistent' -c 'foo; echo three'");
+    assert_int_equal(outcome.code, 3); /* of the first */
+    assert_string_equal(outcome.output, "one\nthree\n");
+    outcome_free(&outcome);
+    outcome = layertop(NULL, "-k -c 'foo; exit 0'");
+    assert_int_equal(outcome.code, 0);
+    outcome_free(&outcome);
+}
+
+static void scripts(void **state)
+{
+    (void)state;
+    char arguments[512];
+    struct outcome outcome = layertop("echo a; echo b # c\n\n# d\necho e", "");
+    assert_int_equal(outcome.code, 0);
+    assert_string_equal(outcome.output, "a\nb\ne\n");
+    outcome_free(&outcome);
+    outcome = layertop("echo a\nexit 4\necho never\n", "");
+    assert_int_equal(outcome.code, 4);
+    assert_string_equal(outcome.output, "a\n");
+    outcome_free(&outcome);
+    /* standard input is not read after -c */
+    outcome = layertop("echo never\n", "-c 'echo once'");
+    assert_string_equal(outcome.output, "once\n");
+    outcome_free(&outcome);
+    outcome = layertop("echo in\n", "-c 'echo once' -f - -c 'echo last'");
+    assert_string_equal(outcome.output, "once\nin\nlast\n");
+    outcome_free(&outcome);
+    write_file("script.lt", "#!/usr/bin/env layertop\necho from 'a file'\n");
+    snprintf(arguments, sizeof arguments, "-f %s/script.lt -c 'source %s/script.lt'", folder,
+             folder);
+    outcome = layertop(NULL, arguments);
+    assert_string_equal(outcome.output, "from a file\nfrom a file\n");
+    outcome_free(&outcome);
+    outcome = layertop(NULL, ""); /* nothing to do */
+    assert_int_equal(outcome.code, 0);
+    assert_string_equal(outcome.output, "");
+    outcome_free(&outcome);
+}
+
+/* ---- objects ---- */
+
+static void every_command_is_one_object(void **state)
+{
+    (void)state;
+    struct outcome outcome =
+        layertop(NULL, "--json -k -c 'echo a; foo; batch 0; \"open' -c 'symbols ascii; help; show "
+                       "batch; version; sleep 1ms; history; clear'");
+    assert_int_equal(outcome.code, 1);
+    static const char *const commands[] = {"echo", "foo",     "set",   "",        "set",  "help",
+                                           "show", "version", "sleep", "history", "clear"};
+    assert_int_equal(json_array_size(outcome.objects), 11);
+    for (size_t i = 0; i < 11; i++) {
+        const json_t *object = json_array_get(outcome.objects, i);
+        assert_int_equal(json_integer_value(at(object, "v")), 1);
+        assert_string_equal(json_string_value(at(object, "cmd")), commands[i]);
+        assert_true(json_is_array(at(object, "warn")));
+        assert_int_equal(json_is_true(at(object, "ok")), i == 0 || i > 3);
+        if (i == 0 || i > 3) {
+            assert_true(json_is_object(at(object, "data")));
+            assert_null(json_object_get(object, "error"));
+        }
+    }
+    const json_t *object = json_array_get(outcome.objects, 2);
+    assert_string_equal(json_string_value(at(object, "error.code")), "E011");
+    assert_non_null(strstr(json_string_value(at(object, "error.message")), "set batch"));
+    assert_string_equal(json_string_value(at(object, "error.hint")), "batch 64");
+    outcome_free(&outcome);
+}
+
+static void set_tells_key_value_and_cost(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(
+        NULL, "demo:digits --json -k -c 'devices cpu; batch_size 8; growth off; limit 1GiB' -c "
+              "'batch 0; show batch'");
+    assert_int_equal(outcome.code, 1);
+    const json_t *batch = json_array_get(outcome.objects, 2);
+    assert_string_equal(json_string_value(at(batch, "cmd")), "set");
+    assert_string_equal(json_string_value(at(batch, "data.key")), "batch");
+    assert_int_equal(number_at(batch, "data.value"), 8);
+    assert_true(number_at(batch, "data.cost_ms") >= 0);
+    assert_int_equal(json_array_size(at(batch, "warn")), 1);
+    const json_t *growth = json_array_get(outcome.objects, 3);
+    assert_true(json_is_false(at(growth, "data.value")));
+    assert_true(json_is_string(at(growth, "data.note"))); /* stored: no GPU in use */
+    assert_int_equal(number_at(json_array_get(outcome.objects, 4), "data.value"), 1 << 30);
+    /* a refused value keeps the old one */
+    assert_int_equal(number_at(object_of(&outcome, "show"), "data.value"), 8);
+    outcome_free(&outcome);
+}
+
+static void check_layers(const json_t *layers, double wall_ms)
+{
+    size_t index, fused = 0, heads = 0;
+    json_t *layer;
+    double sum_ms = 0;
+    json_array_foreach((json_t *)(uintptr_t)layers, index, layer)
+    {
+        json_t *time = at(layer, "time_ms"), *share = at(layer, "share");
+        assert_true(json_is_string(at(layer, "name")));
+        assert_true(json_is_string(at(layer, "class")));
+        assert_true(json_is_string(at(layer, "impl")) || json_is_null(at(layer, "impl")));
+        assert_true(json_is_number(at(layer, "kernels")) || json_is_null(at(layer, "kernels")));
+        assert_true(json_is_integer(at(layer, "flops")));
+        assert_true(json_is_integer(at(layer, "bytes")));
+        if (json_object_get(layer, "fused_into")) {
+            assert_true(json_is_null(time));
+            assert_true(json_is_null(share));
+            fused++;
+        } else if (json_is_number(time)) {
+            sum_ms += json_number_value(time);
+            assert_true(fabs(json_number_value(share) - json_number_value(time) / wall_ms) < 0.01);
+        }
+        heads += json_object_get(layer, "fused") != NULL;
+    }
+    assert_true(fused > 0 && heads > 0);
+    assert_true(sum_ms > 0.5 * wall_ms && sum_ms < 1.01 * wall_ms);
+}
+
+static void run_gives_all_of_the_contract(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(NULL, DEMO "--json -c 'batch 4; run 30 --warmup 5'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *data = at(object_of(&outcome, "run"), "data");
+    assert_string_equal(json_string_value(at(data, "device")), "cpu");
+    assert_int_equal(number_at(data, "batch"), 4);
+    assert_string_equal(json_string_value(at(data, "precision")), "fp32");
+    assert_int_equal(number_at(data, "steps"), 30);
+    assert_int_equal(number_at(data, "warmup"), 5);
+    assert_true(json_is_boolean(at(data, "steady")));
+    assert_true(number_at(data, "wall_ms.min") > 0);
+    assert_true(number_at(data, "wall_ms.median") >= number_at(data, "wall_ms.min"));
+    assert_true(number_at(data, "wall_ms.p95") >= number_at(data, "wall_ms.median"));
+    assert_true(number_at(data, "throughput_per_s") > 0);
+    assert_string_equal(json_string_value(at(data, "timing_source")), "clock");
+    assert_true(number_at(data, "memory.planned_bytes") > 0);
+    at(data, "memory.measured_bytes");
+    at(data, "memory.context_bytes");
+    static const char *const classes[] = {"preprocess_ms", "copy_ms", "launch_ms",
+                                          "kernel_ms",     "gap_ms",  "profiler_ms",
+                                          "unexplained_ms"};
+    double sum_ms = 0, wall_ms = number_at(data, "ledger.wall_ms");
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        sum_ms += number_at(at(data, "ledger"), classes[i]);
+    assert_true(fabs(sum_ms - wall_ms) < 1e-6 * wall_ms + 1e-9);
+    assert_int_equal(json_array_size(at(data, "layers")), 23);
+    assert_string_equal(json_string_value(at(json_array_get(at(data, "layers"), 3), "name")),
+                        "bn1");
+    assert_string_equal(json_string_value(at(json_array_get(at(data, "layers"), 3), "fused_into")),
+                        "conv1");
+    check_layers(at(data, "layers"), wall_ms);
+    outcome_free(&outcome);
+}
+
+static void what_is_not_measured_is_null(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(NULL, DEMO "--json -c 'profile off; run 3'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *data = at(object_of(&outcome, "run"), "data");
+    assert_true(json_is_null(at(data, "timing_source")));
+    assert_true(json_is_null(at(data, "ledger.kernel_ms")));
+    assert_true(number_at(data, "wall_ms.median") > 0);
+    assert_true(json_is_null(at(json_array_get(at(data, "layers"), 2), "time_ms")));
+    assert_null(strstr(outcome.output, "NaN"));
+    outcome_free(&outcome);
+}
+
+static void commands_about_the_model(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(
+        NULL, DEMO "--json -c 'model; model layer conv2; model graph; plan 64; mem; run 3; layers "
+                   "--top 2; devices; unload'");
+    assert_int_equal(outcome.code, 0);
+    assert_string_equal(json_string_value(at(object_of(&outcome, "load"), "data.name")), "digits");
+    assert_int_equal(number_at(object_of(&outcome, "plan"), "data.batch"), 64);
+    assert_true(number_at(object_of(&outcome, "plan"), "data.memory.planned_bytes") > 0);
+    const json_t *layers = at(object_of(&outcome, "layers"), "data.layers");
+    assert_int_equal(json_array_size(layers), 2);
+    assert_true(number_at(json_array_get(layers, 0), "time_ms") >=
+                number_at(json_array_get(layers, 1), "time_ms"));
+    assert_true(json_array_size(at(object_of(&outcome, "devices"), "data.devices")) >= 1);
+    outcome_free(&outcome);
+    outcome = layertop(NULL, "--json -c 'load demo:'");
+    assert_int_equal(outcome.code, 0);
+    assert_true(json_array_size(at(object_of(&outcome, "load"), "data.models")) > 10);
+    outcome_free(&outcome);
+}
+
+static void required_numbers_come_with_the_error(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(NULL, DEMO "--json --require gpu -c 'run 3'");
+    assert_int_equal(outcome.code, 7);
+    const json_t *object = object_of(&outcome, "run");
+    assert_true(json_is_false(at(object, "ok")));
+    assert_string_equal(json_string_value(at(object, "error.code")), "E070");
+    assert_true(number_at(object, "data.wall_ms.median") > 0);
+    outcome_free(&outcome);
+}
+
+static void live_steps_fill_the_table(void **state)
+{
+    (void)state;
+    struct outcome outcome =
+        layertop(NULL, DEMO "--json -c 'start; sleep 700ms; layers; stop; start; stop'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *data = at(object_of(&outcome, "layers"), "data");
+    assert_true(number_at(data, "wall_ms") > 0);
+    assert_true(number_at(data, "layers_ms") > 0);
+    outcome_free(&outcome);
+}
+
+static void predictions(void **state)
+{
+    (void)state;
+    char arguments[512], header[128];
+    /* x.npy: two images of zeros, float32 (2, 28, 28, 1) */
+    snprintf(arguments, sizeof arguments, "%s/x.npy", folder);
+    FILE *file = fopen(arguments, "w");
+    assert_non_null(file);
+    snprintf(header, sizeof header, "%-117s\n",
+             "{'descr': '<f4', 'fortran_order': False, 'shape': (2, 28, 28, 1), }");
+    fwrite("\x93NUMPY\x01\x00\x76\x00", 1, 10, file);
+    fwrite(header, 1, 118, file);
+    for (int i = 0; i < 2 * 28 * 28; i++)
+        fwrite("\0\0\0\0", 1, 4, file);
+    fclose(file);
+    snprintf(arguments, sizeof arguments, DEMO "--json -c 'predict %s/x.npy %s/y.npy --top 2'",
+             folder, folder);
+    struct outcome outcome = layertop(NULL, arguments);
+    if (outcome.code != 0)
+        fail_msg("%s", outcome.errors);
+    const json_t *data = at(object_of(&outcome, "predict"), "data");
+    assert_int_equal(number_at(data, "rows"), 2);
+    assert_int_equal(json_array_size(at(data, "outputs")), 1);
+    outcome_free(&outcome);
+    snprintf(arguments, sizeof arguments, "%s/y.npy", folder);
+    assert_int_equal(access(arguments, R_OK), 0);
+    expect_code(NULL, DEMO "-c 'predict /nonexistent.npy'", 1, "error[E01");
+}
+
+static void an_interrupt_ends_a_script(void **state)
+{
+    (void)state;
+    const char *program = getenv("LAYERTOP_BIN");
+    char command[1024];
+    /* the interrupt comes once the run is under way */
+    snprintf(command, sizeof command,
+             "%s " DEMO "-k -c 'run 10000000' -c 'echo never' >%s/out 2>%s/err </dev/null & "
+             "p=$!; sleep 2; kill -INT $p; wait $p; echo $? >%s/code",
+             program ? program : "build/layertop", folder, folder, folder);
+    assert_int_equal(system(command), 0);
+    char *code = read_file("code"), *output = read_file("out"), *errors = read_file("err");
+    if (strcmp(code, "130\n") != 0)
+        fail_msg("code %s\n%s\n%s", code, output, errors);
+    assert_null(strstr(output, "never"));
+    assert_non_null(strstr(errors, "error[E090]"));
+    free(code);
+    free(output);
+    free(errors);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(options),
+        cmocka_unit_test(exit_codes),
+        cmocka_unit_test(errors_stop_or_not),
+        cmocka_unit_test(scripts),
+        cmocka_unit_test(every_command_is_one_object),
+        cmocka_unit_test(set_tells_key_value_and_cost),
+        cmocka_unit_test(run_gives_all_of_the_contract),
+        cmocka_unit_test(what_is_not_measured_is_null),
+        cmocka_unit_test(commands_about_the_model),
+        cmocka_unit_test(required_numbers_come_with_the_error),
+        cmocka_unit_test(live_steps_fill_the_table),
+        cmocka_unit_test(predictions),
+        cmocka_unit_test(an_interrupt_ends_a_script),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
