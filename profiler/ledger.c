@@ -2,6 +2,7 @@
 #include "profiler/ledger.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 const char *ledger_class_name(enum ledger_class class)
 {
@@ -10,32 +11,43 @@ const char *ledger_class_name(enum ledger_class class)
     return class < LEDGER_CLASS_COUNT ? names[class] : "?";
 }
 
-static int by_start(const void *left, const void *right)
+/* Merge two neighbouring sorted runs through `spare`, which holds the first */
+static void merge(struct ledger_interval *intervals, size_t first, size_t second,
+                  struct ledger_interval *spare)
 {
-    int64_t a = ((const struct ledger_interval *)left)->start_ns;
-    int64_t b = ((const struct ledger_interval *)right)->start_ns;
-    return (a > b) - (a < b);
+    memcpy(spare, intervals, first * sizeof *spare);
+    size_t a = 0, b = first, end = first + second, at = 0;
+    while (a < first)
+        intervals[at++] =
+            b < end && intervals[b].start_ns < spare[a].start_ns ? intervals[b++] : spare[a++];
 }
 
-/* Host intervals come in order and device intervals almost so: insertion sort is linear on them.
- * Anything worse is handed to qsort before it costs n^2. */
+/* Length of the ascending run at the beginning */
+static size_t run_length(const struct ledger_interval *intervals, size_t count)
+{
+    size_t length = count > 0;
+    while (length < count && intervals[length].start_ns >= intervals[length - 1].start_ns)
+        length++;
+    return length;
+}
+
+/* Host intervals come in order, and so, mostly, do those of a device that follow them: few runs,
+ * so merging neighbouring runs until one is left costs little more than one pass */
 static void sort_by_start(struct ledger_interval *intervals, size_t count)
 {
-    size_t budget = 4 * count + 64;
-    for (size_t i = 1; i < count; i++) {
-        struct ledger_interval moving = intervals[i];
-        size_t j = i;
-        for (; j > 0 && intervals[j - 1].start_ns > moving.start_ns; j--) {
-            intervals[j] = intervals[j - 1];
-            if (budget)
-                budget--;
-        }
-        intervals[j] = moving;
-        if (budget == 0) {
-            qsort(intervals, count, sizeof *intervals, by_start);
-            return;
+    if (run_length(intervals, count) == count)
+        return;
+    struct ledger_interval *spare = xmalloc(count * sizeof *spare);
+    while (run_length(intervals, count) < count) {
+        for (size_t at = 0; at < count;) {
+            size_t first = run_length(intervals + at, count - at);
+            size_t second = run_length(intervals + at + first, count - at - first);
+            if (second)
+                merge(intervals + at, first, second, spare);
+            at += first + second;
         }
     }
+    free(spare);
 }
 
 /* Give [from, to) to the class of highest priority that is still open in it. open_until[class] is

@@ -214,7 +214,8 @@ static void read_samples(const struct series *series, int64_t from_ns, int64_t l
         }
         if (a.count == 0 && next < series->count) {
             const struct sample *later = sample_at(series, next);
-            if ((double)(later->time_ns - end) * 1e-9 < (double)later->span_s)
+            /* the float's rounding must not fill a column that only touches the span */
+            if ((double)(later->time_ns - end) * 1e-9 < (double)later->span_s * 0.999999)
                 a = (struct accumulator){(double)later->value, later->value, later->value, 1};
         }
         cell_store(&cells[i], &a);

@@ -197,23 +197,23 @@ static double bytes_known(uint64_t bytes)
  * a message takes to arrive needs no shift. Others, and recordings, begin now. */
 static int64_t time_shifted(struct store *store, const struct record_header *header)
 {
+    const int64_t near = INT64_C(2000000000), far = INT64_C(3600000000000);
     int64_t time = header->time_ns;
     int64_t now = clock_now_ns();
-    const int64_t near = INT64_C(2000000000);
     if (time < 0 || time > INT64_MAX / 4)
-        time = now;
+        time = 0;
     if (header->session != 0 && header->session != store->session) {
         store->session = header->session;
         store->lost = 0;
         store->shift_ns = time > now - near && time < now + near ? 0 : now - time;
     }
-    time += store->shift_ns;
-    if (time < store->newest_ns - near) {
-        /* the same worker, but its time ran back: a recording that starts anew */
-        store->shift_ns += store->newest_ns - time;
-        time = store->newest_ns;
-    }
-    return time;
+    int64_t latest = store->newest_ns > now ? store->newest_ns : now;
+    /* the same worker, but its time leapt: a recording that starts anew, or a broken frame */
+    if (time + store->shift_ns < store->newest_ns - near)
+        store->shift_ns = store->newest_ns - time;
+    else if (header->session != 0 && time + store->shift_ns > latest + far)
+        store->shift_ns = latest - time;
+    return time + store->shift_ns;
 }
 
 static void feed_walls(struct store *store, const struct record_window *window,
