@@ -202,9 +202,10 @@ uint64_t engine_submit(struct engine *engine, const char *verb, json_t *argument
     uint64_t id = pending->id;
     if (arguments == NULL)
         arguments = json_object();
-    bool here = strcmp(verb, "record") == 0 && record(engine, pending, arguments);
+    bool recording = strcmp(verb, "record") == 0;
+    bool here = recording && record(engine, pending, arguments);
     json_t *request = json_pack("{s:s, s:o}", "verb", verb, "arguments", arguments);
-    if (engine->journal != NULL)
+    if (engine->journal != NULL && !recording)
         journal_json(engine->journal, STREAM_REQUEST, id, request);
     if (!here && !engine->ended && !stream_put_json(&engine->out, STREAM_REQUEST, id, request))
         error_set(&pending->refused, ERROR_VALUE, verb, "the request is too long");
