@@ -40,6 +40,7 @@ void model_free(struct model *model)
     free(model->keras_version);
     free(model->backend);
     free(model->dtype_policy);
+    free(model->preprocess);
     json_decref(model->ignored);
     if (model->storage != NULL)
         model->storage->release(model->storage);
@@ -91,10 +92,11 @@ json_t *model_describe(const struct model *model)
                               "parameters", (json_int_t)layer->parameters, "calls", calls[i]));
     }
     free(calls);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:o, s:o, s:o}", "name",
-                     model->name, "file", model->file, "format", model->format, "writer",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:I, s:I, s:o, s:o, s:o}",
+                     "name", model->name, "file", model->file, "format", model->format, "writer",
                      model->writer, "keras_version", model->keras_version, "backend",
-                     model->backend, "dtype_policy", model->dtype_policy, "ignored", model->ignored,
+                     model->backend, "dtype_policy", model->dtype_policy, "preprocess",
+                     model->preprocess != NULL ? model->preprocess : "", "ignored", model->ignored,
                      "parameters", (json_int_t)model->parameters, "weight_bytes",
                      (json_int_t)model->weight_bytes, "inputs",
                      describe_ports(model->inputs, model->input_count), "outputs",

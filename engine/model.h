@@ -89,6 +89,8 @@ struct model {
     char *keras_version; /* "" if the file does not say */
     char *backend;       /* backend attribute, "" if none */
     char *dtype_policy;  /* "float32", "mixed_float16" ... */
+    char *preprocess;    /* "caffe", "tf", "torch", "none": how the family treats RGB 0..255; "" if
+                            not known */
     json_t *ignored;     /* array of strings: "optimizer state", "loss and metrics (compile() is not
                             needed to predict)" ... */
     struct model_layer *layers;
@@ -113,7 +115,8 @@ struct model_storage {
 struct model_options {
     const char *weights;       /* separate weights file for a JSON architecture, or NULL */
     const struct shape *shape; /* binds open dims of the first input, or NULL */
-    bool unconfined;           /* read in this process: for sanitizer and fuzz runs only */
+    bool recipe;     /* accept an architecture with a recipe for its weights (demo:NAME) */
+    bool unconfined; /* read in this process: for sanitizer and fuzz runs only */
 };
 
 /* Load a model file or folder: kind told by content, never by name. The reading of untrusted bytes

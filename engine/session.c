@@ -270,6 +270,7 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
             return NULL;
         options.shape = &shape;
     }
+    options.recipe = demo_is_name(path);
     char *file = demo_resolve(path, error);
     if (file == NULL)
         return NULL;

@@ -552,6 +552,8 @@ bool bind_weights(struct reader *reader)
         return bind_legacy(reader);
     case WEIGHTS_V3:
         return bind_v3(reader, reader->top, reader->h5.file);
+    case WEIGHTS_RECIPE:
+        return recipe_bind(reader);
     case WEIGHTS_NONE:
         break;
     }

@@ -15,6 +15,9 @@
 #define DECODED_FACTOR      32
 #define DECODED_BYTES_MIN   (UINT64_C(64) << 20)
 #define DECODED_BYTES_MAX   (UINT64_C(64) << 30)
+/* The largest drawn model (ConvNeXtXLarge) has 1.4 GB of weights. */
+#define RECIPE_BYTES_MAX    (UINT64_C(4) << 30)
+#define RECIPE_CPU_NS       INT64_C(20000000000)
 #define READER_MEMORY_BYTES (UINT64_C(512) << 20)
 
 struct storage {
@@ -119,6 +122,8 @@ static bool memory_open(struct keras_memory *memory, const struct keras_files *f
     uint64_t limit = bytes > DECODED_BYTES_MAX / DECODED_FACTOR
                          ? DECODED_BYTES_MAX
                          : bytes * DECODED_FACTOR + DECODED_BYTES_MIN;
+    if (files->recipe && recipe_is(files->main))
+        limit = RECIPE_BYTES_MAX;
     *memory = (struct keras_memory){.limit = limit, .data = MAP_FAILED};
     memory->fd = memfd_create("layertop-weights", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (memory->fd >= 0)
@@ -203,6 +208,8 @@ static json_t *run_reader(struct keras_files *files, bool unconfined, struct err
         .wall_ns = INT64_C(30000000000) + mib * 200000000, /* a cold network file system */
         .keep = files->memory->fd,
     };
+    if (files->recipe && recipe_is(files->main))
+        limits.cpu_ns += RECIPE_CPU_NS;
     return confine_run(read_reply, files, &limits, error);
 }
 
@@ -212,8 +219,10 @@ struct model *model_load(const char *path, const struct model_options *options, 
     struct keras_files files = {.name = path, .memory = &memory};
     struct storage *storage = xcalloc(1, sizeof *storage);
     storage->base.release = storage_release;
-    if (options != NULL)
+    if (options != NULL) {
         files.shape = options->shape;
+        files.recipe = options->recipe;
+    }
     struct model *model = NULL;
     json_t *reply = NULL;
     if (map_all(path, options, &files, error) && memory_open(&memory, &files, error))

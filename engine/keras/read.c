@@ -77,11 +77,13 @@ static json_t *describe(struct reader *reader, json_t *inputs, json_t *outputs)
     else
         snprintf(writer, sizeof writer, "%s %s", reader->tf ? "tf.keras" : "Keras",
                  reader->version);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:O, s:O, s:O}", "name",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:O, s:O, s:O}", "name",
                      reader->top->name, "format", reader->format, "writer", writer, "keras_version",
                      reader->version, "backend", reader->backend != NULL ? reader->backend : "",
-                     "dtype_policy", policy(reader->layers), "ignored", reader->ignored, "layers",
-                     reader->layers, "nodes", reader->nodes, "inputs", inputs, "outputs", outputs);
+                     "dtype_policy", policy(reader->layers), "preprocess",
+                     reader->preprocess != NULL ? reader->preprocess : "", "ignored",
+                     reader->ignored, "layers", reader->layers, "nodes", reader->nodes, "inputs",
+                     inputs, "outputs", outputs);
 }
 
 json_t *keras_read(const struct keras_files *files, struct error *error)
@@ -117,6 +119,8 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
     json_decref(outputs);
     free(reader.version);
     free(reader.backend);
+    free(reader.preprocess);
+    json_decref(reader.recipe);
     while (reader.arena != NULL) {
         struct arena *next = reader.arena->next;
         free(reader.arena);

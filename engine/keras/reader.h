@@ -8,6 +8,7 @@
  *   config.c     class names and config keys in Keras 3 spelling                 (tfop.c)
  *   variables.c  which variables a layer class has, in Keras's order
  *   bind.c       which dataset of the file is which variable
+ *   recipe.c     a demo model's weights are drawn, not read
  *
  * The child's answer is one JSON object, `reply`: either {"error": {...}} or the model, where a
  * weight is {"name", "dtype", "shape", "place", "offset", "bytes"}.
@@ -55,6 +56,7 @@ struct keras_files {
     struct keras_bytes weights;  /* a separate weights file */
     struct keras_bytes metadata; /* a folder's metadata.json */
     bool folder;
+    bool recipe;               /* an architecture with a recipe for its weights is welcome */
     const struct shape *shape; /* binds open dims of the first input; NULL if not given */
     struct keras_memory *memory;
 };
@@ -110,7 +112,7 @@ struct zip_found {
 /* Find a .keras archive's members; a compressed one is inflated into the memory file. */
 bool zip_read(const struct keras_files *files, struct zip_found *found, struct error *error);
 
-enum weights_layout { WEIGHTS_NONE, WEIGHTS_LEGACY, WEIGHTS_V3 };
+enum weights_layout { WEIGHTS_NONE, WEIGHTS_LEGACY, WEIGHTS_V3, WEIGHTS_RECIPE };
 
 struct scope;
 
@@ -123,8 +125,10 @@ struct reader {
     const char *format;
     char *version; /* "" if unknown */
     char *backend;
-    int major; /* 1, 2 or 3 */
-    bool tf;   /* tf.keras rather than keras.io */
+    char *preprocess; /* a recipe's, else NULL */
+    json_t *recipe;   /* layer path → variables to draw; NULL without */
+    int major;        /* 1, 2 or 3 */
+    bool tf;          /* tf.keras rather than keras.io */
     struct h5 h5;
     enum weights_layout layout;
     const char *weights_root; /* group that holds the weights: "/model_weights" or "/" */
@@ -223,6 +227,11 @@ void variables_append(struct reader *reader, struct variables *list, const char 
                       json_t *config, const char *path, bool trainable);
 /* Keras's file name of a class: "p_re_lu". In the arena. */
 const char *variables_snake(struct reader *reader, const char *class_name);
+
+/* recipe.c: an architecture with drawn weights (demo:NAME). */
+bool recipe_is(struct keras_bytes bytes);
+bool recipe_open(struct reader *reader);
+bool recipe_bind(struct reader *reader);
 
 /* bind.c */
 bool bind_weights(struct reader *reader);

@@ -176,7 +176,8 @@ static bool model_take(json_t *reply, const char *file, const struct keras_bytes
         !text_take(reply, "writer", &model->writer) ||
         !text_take(reply, "keras_version", &model->keras_version) ||
         !text_take(reply, "backend", &model->backend) ||
-        !text_take(reply, "dtype_policy", &model->dtype_policy) || !json_is_array(model->ignored) ||
+        !text_take(reply, "dtype_policy", &model->dtype_policy) ||
+        !text_take(reply, "preprocess", &model->preprocess) || !json_is_array(model->ignored) ||
         layer_count > KERAS_LAYERS_MAX || node_count > KERAS_NODES_MAX)
         return bad(error, file, "header");
     model->layers = xcalloc(layer_count, sizeof *model->layers);

@@ -271,7 +271,9 @@ bool source_open(struct reader *reader)
     bool ok = begins(bytes, "PK\3\4") || begins(bytes, "PK\5\6") ? open_zip(reader)
               : is_hdf5(bytes)                                   ? open_hdf5(reader)
               : is_json(bytes)                                   ? open_json(reader)
-                                                                 : refuse(reader);
+              : reader->files->recipe && recipe_is(bytes)
+                  ? recipe_open(reader) && root_check(reader)
+                  : refuse(reader);
     if (reader->version == NULL)
         version_set(reader, NULL);
     if (ok && reader->backend != NULL && strcmp(reader->backend, "theano") == 0)
