@@ -50,15 +50,15 @@ static void add_interval(struct collector *c, enum ledger_class class, int64_t s
     c->intervals[c->interval_count++] = (struct ledger_interval){start_ns, end_ns, class};
 }
 
-/* Put the layers of the present step into the window. Only those whose last op has run, unless the
- * step is over: so that a window that closes inside a long step holds whole layer times. Work that
+/* Put the layers of the present step into the window. Only those whose last op lies before the one
+ * that has just run (its launches may not be counted yet), unless the step is over: so that a window that closes inside a long step holds whole layer times. Work that
  * comes later for such a layer (a batch in slices) is added as the rest of the same step. */
 static void commit_layers(struct collector *c, bool whole_step)
 {
     for (size_t i = 0; i < c->touched_count; i++) {
         struct step_layer *row = &c->step_layers[c->touched[i]];
         bool measured = row->timed || row->committed;
-        if (!measured || (!whole_step && c->last_op[c->touched[i]] > c->newest_op))
+        if (!measured || (!whole_step && c->last_op[c->touched[i]] >= c->newest_op))
             continue;
         if (row->committed && row->duration_ns == 0 && row->kernels == 0)
             continue;

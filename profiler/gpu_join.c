@@ -227,14 +227,13 @@ bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
     size_t count = 0;
     for (uint32_t i = step->first_event; i != NODE_NONE; i = join->nodes[i].next) {
         const struct gpu_event *event = &join->nodes[i].event;
-        bool kernel = event->kind == GPU_EVENT_KERNEL;
-        join->scratch[count++] = (struct ledger_interval){event->start_ns, event->end_ns,
-                                                          kernel ? LEDGER_KERNEL : LEDGER_COPY};
-        out->kernels += kernel;
-        out->copies += !kernel;
-        int op = event->tag ? gpu_tag_op(event->tag) : GPU_OP_NONE;
-        if (kernel && op >= 0)
-            add(context, op, event->end_ns - event->start_ns);
+        static const enum ledger_class classes[] = {LEDGER_KERNEL, LEDGER_COPY, LEDGER_PROFILER};
+        join->scratch[count++] =
+            (struct ledger_interval){event->start_ns, event->end_ns, classes[event->kind]};
+        out->kernels += event->kind == GPU_EVENT_KERNEL;
+        out->copies += event->kind == GPU_EVENT_COPY;
+        if (event->kind == GPU_EVENT_KERNEL && event->op >= 0)
+            add(context, event->op, event->end_ns - event->start_ns);
     }
     /* where the device's own copy times are known, the host's wait for them is no copy */
     for (size_t i = 0; i < step->interval_count; i++) {

@@ -40,28 +40,28 @@ static void nvml_release(struct nvml *nvml)
     free(nvml);
 }
 
-static float known(int result, double value)
-{
-    return result == 0 ? (float)value : NAN;
-}
-
 static void sample_device(const struct nvml_api *api, void *device, struct record_device *out)
 {
-    unsigned clock = 0, temperature = 0, power = 0;
+    unsigned value = 0;
     struct nvml_utilization utilization = {0, 0};
     struct nvml_memory memory = {0, 0, 0};
     unsigned long long throttle = 0;
-    *out = (struct record_device){.used = RECORD_UNKNOWN,
+    *out = (struct record_device){.clock_mhz = NAN,
+                                  .temperature_c = NAN,
+                                  .power_w = NAN,
+                                  .util = NAN,
+                                  .used = RECORD_UNKNOWN,
                                   .total = RECORD_UNKNOWN,
                                   .ours = RECORD_UNKNOWN,
                                   .throttle = RECORD_UNKNOWN};
-    out->clock_mhz = known(api->clock ? api->clock(device, CLOCK_SM, &clock) : -1, clock);
-    out->temperature_c =
-        known(api->temperature ? api->temperature(device, TEMPERATURE_GPU, &temperature) : -1,
-              temperature);
-    out->power_w = known(api->power ? api->power(device, &power) : -1, power * 1e-3);
-    out->util = known(api->utilization ? api->utilization(device, &utilization) : -1,
-                      utilization.gpu * 0.01);
+    if (api->clock && api->clock(device, CLOCK_SM, &value) == 0)
+        out->clock_mhz = (float)value;
+    if (api->temperature && api->temperature(device, TEMPERATURE_GPU, &value) == 0)
+        out->temperature_c = (float)value;
+    if (api->power && api->power(device, &value) == 0)
+        out->power_w = (float)value * 1e-3f;
+    if (api->utilization && api->utilization(device, &utilization) == 0)
+        out->util = (float)utilization.gpu * 0.01f;
     if (api->memory && api->memory(device, &memory) == 0) {
         out->used = memory.used;
         out->total = memory.total;

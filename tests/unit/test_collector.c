@@ -2,14 +2,17 @@
  * one end, the store answers at the other. */
 #include "engine/clock.h"
 #include "profiler/collector.h"
+#include "profiler/collector_private.h"
 #include "profiler/records.h"
 #include "profiler/store.h"
 
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -198,12 +201,12 @@ static void a_long_step_shows_layers_before_it_ends(void **state)
     o->step_begin(o->context, 1, t);
     o->op_end(o->context, 0, INTERVAL_KERNEL, t, t + 300 * MS);
     o->op_end(o->context, 1, INTERVAL_KERNEL, t + 300 * MS, t + 900 * MS);
+    o->op_end(o->context, 2, INTERVAL_KERNEL, t + 900 * MS, t + 1000 * MS);
     struct store_layer row;
     store_layer(bench->store, 3, &row);
     assert_true(fabs(row.time_ms - 600) < 1e-6);
     store_layer(bench->store, 1, &row);
-    assert_true(isnan(row.time_ms)); /* its second op is still to come */
-    o->op_end(o->context, 2, INTERVAL_KERNEL, t + 900 * MS, t + 1000 * MS);
+    assert_true(isnan(row.time_ms)); /* its last op has only just run */
     /* a batch in slices runs an op again: the rest belongs to the same step */
     o->op_end(o->context, 1, INTERVAL_KERNEL, t + 1000 * MS, t + 1200 * MS);
     o->step_end(o->context, 1, t + 1200 * MS);
@@ -358,6 +361,341 @@ static void events_report_after_the_step(void **state)
     assert_true(series_last(store_series_get(bench->store, SERIES_THROUGHPUT_GPU)) > 0);
 }
 
+/* ---------------------------------------------------------------- a made-up GPU */
+
+static struct {
+    struct gpu_event events[4096];
+    size_t count, taken;
+    bool lacking; /* the last kernel and the copy never come */
+    uint64_t flushes;
+    uint64_t stack[4];
+    int depth;
+    struct gpu_losses losses;
+    bool dead, closed;
+    int64_t ours;
+} gpu;
+
+static void gpu_push(void *context, uint64_t tag)
+{
+    (void)context;
+    gpu.stack[gpu.depth++] = tag;
+}
+static void gpu_pop(void *context)
+{
+    (void)context;
+    assert_true(gpu.depth-- > 0);
+}
+static size_t gpu_take(void *context, struct gpu_event *events, size_t capacity)
+{
+    (void)context;
+    size_t ready = gpu.flushes ? gpu.count - gpu.taken : 0;
+    size_t count = ready < capacity ? ready : capacity;
+    memcpy(events, gpu.events + gpu.taken, count * sizeof *events);
+    gpu.taken += count;
+    return count;
+}
+static uint64_t gpu_flushes(void *context)
+{
+    (void)context;
+    return gpu.flushes;
+}
+static bool gpu_flush(void *context, int64_t limit_ns)
+{
+    (void)context, (void)limit_ns;
+    gpu.flushes++;
+    return true;
+}
+static void gpu_losses(void *context, struct gpu_losses *out)
+{
+    (void)context;
+    *out = gpu.losses;
+}
+static uint64_t gpu_library(void *context)
+{
+    (void)context;
+    return 12345;
+}
+static void gpu_ours(void *context, int64_t delta)
+{
+    (void)context;
+    gpu.ours += delta;
+}
+static bool gpu_alive(void *context, char *why, size_t size)
+{
+    (void)context;
+    snprintf(why, size, "it fell over");
+    return !gpu.dead;
+}
+static void gpu_close(void *context)
+{
+    (void)context;
+    gpu.closed = true;
+}
+
+static const struct gpu_trace gpu_trace_table = {
+    .push = gpu_push,
+    .pop = gpu_pop,
+    .take = gpu_take,
+    .flushes = gpu_flushes,
+    .flush = gpu_flush,
+    .losses = gpu_losses,
+    .library_bytes = gpu_library,
+    .ours = gpu_ours,
+    .alive = gpu_alive,
+    .close = gpu_close,
+};
+
+static int setup_gpu(void **state)
+{
+    setup(state);
+    struct bench *bench = *state;
+    memset(&gpu, 0, sizeof gpu);
+    bench->collector->trace = &gpu_trace_table;
+    json_t *plan = json_loads(plan_text, 0, NULL);
+    json_object_set_new(plan, "device", json_string("gpu:0"));
+    store_plan(bench->store, plan);
+    json_decref(plan);
+    observer(bench)->plan(observer(bench)->context, "gpu:0", &graph, NULL);
+    assert_string_equal(bench->hooks->timing_source(bench->hooks->context, "gpu:0"), "cupti");
+    bench->now = clock_now_ns();
+    return 0;
+}
+
+static void gpu_work(enum gpu_event_kind kind, uint64_t tag, int op, int64_t start, int64_t end)
+{
+    gpu.events[gpu.count++] =
+        (struct gpu_event){.tag = tag, .op = op, .start_ns = start, .end_ns = end, .kind = kind};
+}
+
+/* Ops launch in 0.1 ms each from 1 ms on; their kernels run 1, 2, 3 ms from 1.05 ms on, back to
+ * back; a copy of 0.5 ms follows; the step ends at 8 ms */
+static void gpu_step(struct bench *bench, uint64_t number, bool tagged)
+{
+    const struct observer *o = observer(bench);
+    int64_t t = bench->now;
+    o->step_begin(o->context, number, t);
+    assert_int_equal(gpu_tag_step(gpu.stack[0]), (uint32_t)number);
+    int64_t at = t + MS + MS / 20;
+    for (int op = 0; op < 3; op++) {
+        o->op_begin(o->context, op);
+        assert_int_equal(gpu_tag_op(gpu.stack[1]), op);
+        if (!gpu.lacking || op < 2)
+            gpu_work(GPU_EVENT_KERNEL, tagged ? gpu.stack[1] : 0, op, at, at + (op + 1) * MS);
+        at += (op + 1) * MS;
+        o->launches(o->context, op, 1);
+        o->op_end(o->context, op, INTERVAL_LAUNCH, t + MS + op * MS / 10,
+                  t + MS + (op + 1) * MS / 10);
+    }
+    if (!gpu.lacking)
+        gpu_work(GPU_EVENT_COPY, gpu.stack[0], GPU_OP_NONE, at, at + MS / 2);
+    o->interval(o->context, INTERVAL_COPY, -1, 100, t + 2 * MS, t + 8 * MS);
+    gpu_work(GPU_EVENT_OVERHEAD, 0, GPU_OP_NONE, at + MS / 2, at + MS * 7 / 10);
+    o->step_end(o->context, number, t + 8 * MS);
+    assert_int_equal(gpu.depth, 0);
+    bench->now = t + 8 * MS;
+}
+
+static void check_gpu_segment(const struct store_segment *segment, uint64_t steps)
+{
+    assert_non_null(segment);
+    assert_string_equal(segment->timing_source, "cupti");
+    assert_int_equal(segment->steps, steps);
+    assert_int_equal(segment->ledger.steps, steps);
+    assert_int_equal(segment->layers[1].count, steps);
+    assert_true(fabs(segment->layers[1].mean - 4) < 1e-6); /* ops 0 and 2: 1 + 3 ms */
+    assert_true(fabs(segment->layers[3].mean - 2) < 1e-6);
+    assert_true(fabs(segment->kernels[1] - 2) < 1e-9);
+    const double *ms = segment->ledger.class_ms;
+    assert_true(fabs(ms[LEDGER_KERNEL] - 6) < 1e-6);
+    assert_true(fabs(ms[LEDGER_COPY] - 0.5) < 1e-6);     /* the device's, not the host's wait */
+    assert_true(fabs(ms[LEDGER_PROFILER] - 0.2) < 0.01); /* CUPTI's own */
+    /* launch is seen for 0.05 ms; the rest is hidden behind the first kernel */
+    assert_true(fabs(ms[LEDGER_LAUNCH] - 0.05) < 0.01);
+    assert_true(fabs(segment->ledger.wall_ms - 8) < 1e-6);
+    double sum = segment->ledger.unexplained_ms;
+    for (int i = 0; i < LEDGER_CLASS_COUNT; i++)
+        sum += ms[i];
+    assert_true(fabs(sum - 8) < 1e-6);
+}
+
+static void kernels_that_come_late_find_their_step(void **state)
+{
+    struct bench *bench = *state;
+    observer(bench)->segment(observer(bench)->context, 4);
+    for (int i = 0; i < 20; i++)
+        gpu_step(bench, UINT32_MAX - 10 + (uint64_t)i, true); /* the tag's low 32 bits wrap */
+    assert_null(store_segment_on(bench->store, 9, "gpu:0"));
+    bench->hooks->flush(bench->hooks->context);
+    check_gpu_segment(store_segment_get(bench->store, 4), 20);
+    assert_int_equal(store_segment_get(bench->store, 4)->dropped_records, 0);
+    assert_true(series_last(store_series_get(bench->store, SERIES_LIBRARY_ALLOC)) == 12345);
+}
+
+static void kernels_without_a_tag_are_placed_by_time(void **state)
+{
+    struct bench *bench = *state;
+    observer(bench)->segment(observer(bench)->context, 5);
+    for (int i = 0; i < 5; i++)
+        gpu_step(bench, 100 + (uint64_t)i, false);
+    bench->hooks->flush(bench->hooks->context);
+    check_gpu_segment(store_segment_get(bench->store, 5), 5);
+}
+
+static void live_steps_wait_for_their_flush(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 20; i++) {
+        gpu_step(bench, (uint64_t)i, true);
+        gpu.flushes++; /* as the decoder does by itself */
+    }
+    struct store_layer row;
+    store_layer(bench->store, 3, &row);
+    assert_true(fabs(row.time_ms - 2) < 1e-6);
+    assert_in_range(row.total.count, 8, 19); /* windows of 100 ms hold 12 steps; the rest waits */
+}
+
+static void a_step_that_lacks_kernels_is_given_up_on_once(void **state)
+{
+    struct bench *bench = *state;
+    gpu.lacking = true;
+    for (int i = 0; i < 60; i++) {
+        gpu_step(bench, (uint64_t)i, true);
+        gpu.flushes++;
+        bench->hooks->tick(bench->hooks->context);
+    }
+    struct store_layer row;
+    store_layer(bench->store, 3, &row);
+    /* the first waited for 40 flushes, the others knew better */
+    assert_true(row.total.count > 15);
+    assert_true(fabs(row.time_ms - 2) < 1e-6);
+}
+
+static void losses_are_told(void **state)
+{
+    struct bench *bench = *state;
+    observer(bench)->segment(observer(bench)->context, 6);
+    gpu_step(bench, 1, true);
+    gpu.losses = (struct gpu_losses){.dropped = 2, .unmatched = 3, .untimed = 4};
+    gpu_work(GPU_EVENT_KERNEL, gpu_tag(77, 1), 1, 5, 6); /* of no step we know */
+    bench->hooks->flush(bench->hooks->context);
+    assert_int_equal(store_segment_get(bench->store, 6)->dropped_records, 2 + 3 + 4 + 1);
+}
+
+static void a_dead_source_falls_back_and_says_so(void **state)
+{
+    struct bench *bench = *state;
+    gpu_step(bench, 1, true);
+    gpu.dead = true;
+    bench->hooks->tick(bench->hooks->context);
+    assert_true(gpu.closed);
+    assert_string_equal(bench->hooks->timing_source(bench->hooks->context, "gpu:0"), "events");
+    assert_non_null(strstr(store_note(bench->store), "it fell over"));
+    assert_null(observer(bench)->op_begin);
+}
+
+static void our_allocations_are_told_to_the_source(void **state)
+{
+    struct bench *bench = *state;
+    const struct observer *o = observer(bench);
+    o->memory(o->context, "gpu:0", MEMORY_WEIGHTS, 1000);
+    o->memory(o->context, "gpu:0", MEMORY_WEIGHTS, 1500);
+    o->memory(o->context, "gpu:0", MEMORY_CONTEXT, 9999);
+    assert_int_equal(gpu.ours, 1500);
+}
+
+static void cupti_cannot_leave_a_live_context(void **state)
+{
+    struct bench *bench = *state;
+    bool restart = false;
+    json_t *clock = json_string("clock");
+    assert_true(bench->hooks->configure(bench->hooks->context, "profile", clock, &restart, NULL));
+    json_decref(clock);
+    assert_true(restart);
+    assert_false(gpu.closed);
+}
+
+/* ---------------------------------------------------------------- NVML */
+
+static atomic_int nvml_hang;
+static int nvml_ok(void)
+{
+    return 0;
+}
+static int nvml_count(unsigned *count)
+{
+    *count = 2;
+    return 0;
+}
+static int nvml_handle(unsigned index, void **device)
+{
+    static char devices[2];
+    *device = &devices[index];
+    return 0;
+}
+static int nvml_clock(void *device, unsigned type, unsigned *mhz)
+{
+    (void)device, (void)type;
+    *mhz = 1755;
+    while (atomic_load(&nvml_hang))
+        usleep(1000);
+    return 0;
+}
+static int nvml_power(void *device, unsigned *milliwatt)
+{
+    (void)device, (void)milliwatt;
+    return 3; /* not supported */
+}
+static int nvml_processes(void *device, unsigned *count, struct nvml_process *infos)
+{
+    (void)device;
+    infos[0] = (struct nvml_process){.pid = 1, .used_bytes = 5};
+    infos[1] = (struct nvml_process){.pid = (unsigned)getpid(), .used_bytes = 77};
+    *count = 2;
+    return 0;
+}
+static const struct nvml_api nvml_table = {.init = nvml_ok,
+                                           .shutdown = nvml_ok,
+                                           .device_count = nvml_count,
+                                           .device_by_index = nvml_handle,
+                                           .clock = nvml_clock,
+                                           .power = nvml_power,
+                                           .processes = nvml_processes};
+
+static void nvml_samples_come_by_queue(void **state)
+{
+    (void)state;
+    struct nvml *nvml = nvml_open(&nvml_table);
+    assert_non_null(nvml);
+    struct nvml_sample sample;
+    int64_t until = clock_now_ns() + 2000 * MS;
+    while (!nvml_take(nvml, &sample) && clock_now_ns() < until)
+        usleep(1000);
+    assert_int_equal(sample.device, 0);
+    assert_true(sample.values.clock_mhz == 1755);
+    assert_true(isnan(sample.values.power_w));
+    assert_true(isnan(sample.values.util));
+    assert_int_equal(sample.values.ours, 77);
+    assert_int_equal(sample.values.used, RECORD_UNKNOWN);
+    nvml_close(nvml);
+}
+
+static void a_hung_nvml_blocks_nobody(void **state)
+{
+    (void)state;
+    atomic_store(&nvml_hang, 1);
+    struct nvml *nvml = nvml_open(&nvml_table);
+    usleep(20000);
+    struct nvml_sample sample;
+    int64_t start = clock_now_ns();
+    assert_false(nvml_take(nvml, &sample));
+    nvml_sleep(nvml, true);
+    nvml_sleep(nvml, false);
+    nvml_close(nvml);
+    assert_true(clock_now_ns() - start < 1000 * MS);
+    atomic_store(&nvml_hang, 0);
+    usleep(50000); /* the thread that was left behind ends by itself */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -371,6 +709,20 @@ int main(void)
         cmocka_unit_test_setup_teardown(lost_frames_are_counted, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_is_told_by_category, setup, teardown),
         cmocka_unit_test_setup_teardown(events_report_after_the_step, setup, teardown),
+        cmocka_unit_test_setup_teardown(kernels_that_come_late_find_their_step, setup_gpu,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(kernels_without_a_tag_are_placed_by_time, setup_gpu,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(live_steps_wait_for_their_flush, setup_gpu, teardown),
+        cmocka_unit_test_setup_teardown(a_step_that_lacks_kernels_is_given_up_on_once, setup_gpu,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(losses_are_told, setup_gpu, teardown),
+        cmocka_unit_test_setup_teardown(a_dead_source_falls_back_and_says_so, setup_gpu, teardown),
+        cmocka_unit_test_setup_teardown(our_allocations_are_told_to_the_source, setup_gpu,
+                                        teardown),
+        cmocka_unit_test_setup_teardown(cupti_cannot_leave_a_live_context, setup_gpu, teardown),
+        cmocka_unit_test(nvml_samples_come_by_queue),
+        cmocka_unit_test(a_hung_nvml_blocks_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
