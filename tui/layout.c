@@ -1,5 +1,7 @@
 #include "tui/layout.h"
 
+#define PLOT_ROWS 4 /* the least: title, two rows of data, time axis */
+
 static int clamp(int value, int low, int high)
 {
     return value < low ? low : value > high ? high : value;
@@ -50,16 +52,17 @@ void layout_compute(int rows, int cols, const struct layout_wish *wish, struct l
     out->header = (struct rect){0, 0, header, cols};
 
     int log = wish->tall_log ? rows / 2 : clamp(rows / 5, 2, 14);
+    log = clamp(log, 2, rows - 2 - header - 2); /* a heading and a layer stay */
     int body = rows - 2 - header - log;
     out->log = (struct rect){header + body, 0, log, cols};
 
     struct rect room = {header, 0, body, cols};
     if (wish->wide_table) {
         out->table = room;
-    } else if (cols >= LAYOUT_GOOD_COLS) {
+    } else if (cols >= LAYOUT_GOOD_COLS && body >= PLOT_ROWS) {
         int plots = clamp(cols * 42 / 100, 32, 110);
         out->table = (struct rect){room.y, 0, body, cols - plots - 1};
-        stack_plots(out, (struct rect){room.y, cols - plots, body, plots}, 4);
+        stack_plots(out, (struct rect){room.y, cols - plots, body, plots}, PLOT_ROWS);
     } else if (body >= 11) {
         out->table = (struct rect){room.y, 0, body - 5, cols};
         line_up_plots(out, (struct rect){room.y + body - 5, 0, 5, cols});

@@ -181,9 +181,9 @@ static void draw_ledger(struct canvas *canvas, struct rect rect, const struct vi
     struct ledger ledger;
     store_ledger(view->store, &ledger);
     int bar = rect.cols >= 120 ? 40 : rect.cols >= 100 ? 30 : 22;
-    int x = rect.x + canvas_text(canvas, rect.y, rect.x, 5, STYLE_LABEL, "where") + 1;
+    int x = rect.x + canvas_text(canvas, rect.y, rect.x, 6, STYLE_LABEL, "ledger") + 1;
     if (ledger.steps == 0 || !(ledger.wall_ms > 0)) {
-        canvas_text(canvas, rect.y, x, rect.cols - 6, STYLE_DIM,
+        canvas_text(canvas, rect.y, x, rect.cols - 7, STYLE_DIM,
                     view->state == STATE_LIVE ? "waiting for the first steps"
                     : view->model != NULL     ? "no steps now: start, or run 100"
                                               : "no model: load demo:digits");

@@ -15,6 +15,7 @@ int pane_layers_rows(struct rect rect)
 }
 
 enum column_id {
+    COLUMN_MARK, /* the letter of the layer's line in the plot */
     COLUMN_NAME,
     COLUMN_TIME,
     COLUMN_SHARE,
@@ -35,20 +36,28 @@ struct column {
     bool right;
 };
 
+/* clang-format off */
 static const struct column columns[COLUMN_COUNT] = {
-    [COLUMN_NAME] = {"layer", 12, 0, 0, false},     [COLUMN_TIME] = {"time", 7, 7, 10, true},
-    [COLUMN_SHARE] = {"share", 6, 6, 12, true},     [COLUMN_BAR] = {"", 6, 16, 14, false},
-    [COLUMN_P95] = {"p95", 7, 7, 20, true},         [COLUMN_IMPL] = {"by", 8, 8, 22, false},
-    [COLUMN_RATE] = {"flop/s", 6, 6, 22, true},     [COLUMN_KERNELS] = {"k", 3, 3, 24, true},
-    [COLUMN_SHAPE] = {"output", 14, 18, 26, false}, [COLUMN_TREND] = {"trend", 6, 20, 16, false},
+    [COLUMN_MARK] = {"", 1, 1, 12, false},
+    [COLUMN_NAME] = {"layer", 12, 0, 0, false},
+    [COLUMN_TIME] = {"time", 8, 8, 10, true},
+    [COLUMN_SHARE] = {"share", 6, 6, 12, true},
+    [COLUMN_BAR] = {"", 6, 16, 14, false},
+    [COLUMN_P95] = {"p95", 7, 7, 20, true},
+    [COLUMN_IMPL] = {"by", 8, 8, 22, false},
+    [COLUMN_RATE] = {"flop/s", 6, 6, 22, true},
+    [COLUMN_KERNELS] = {"k", 3, 3, 24, true},
+    [COLUMN_SHAPE] = {"output", 14, 18, 26, false},
+    [COLUMN_TREND] = {"trend", 6, 20, 16, false},
 };
+/* clang-format on */
 
 /* Widths of the columns that fit, 0 for the others. */
 static void fit_columns(int cols, int name_wanted, int widths[COLUMN_COUNT])
 {
-    static const enum column_id by_importance[] = {COLUMN_TIME,  COLUMN_SHARE, COLUMN_BAR,
-                                                   COLUMN_TREND, COLUMN_P95,   COLUMN_IMPL,
-                                                   COLUMN_RATE,  COLUMN_SHAPE, COLUMN_KERNELS};
+    static const enum column_id by_importance[] = {
+        COLUMN_TIME, COLUMN_MARK, COLUMN_SHARE, COLUMN_BAR,   COLUMN_TREND,
+        COLUMN_P95,  COLUMN_IMPL, COLUMN_RATE,  COLUMN_SHAPE, COLUMN_KERNELS};
     int left = cols;
     memset(widths, 0, COLUMN_COUNT * sizeof widths[0]);
     for (size_t i = 0; i < sizeof by_importance / sizeof by_importance[0]; i++) {
@@ -81,22 +90,25 @@ static void draw_heading(struct canvas *canvas, struct rect rect, const int widt
             continue;
         char title[32];
         bool timed = i == COLUMN_TIME || i == COLUMN_P95;
-        snprintf(title, sizeof title, "%s%s%s", columns[i].title, timed ? " " : "",
-                 timed ? unit : "");
+        bool sorted = (i == COLUMN_TIME && view->sort == SORT_TIME) ||
+                      (i == COLUMN_NAME && view->sort == SORT_NAME);
+        snprintf(title, sizeof title, "%s%s%s%s", sorted ? "\u25be" : "", columns[i].title,
+                 timed ? " " : "", timed ? unit : "");
         canvas_fill(canvas, (struct rect){rect.y, x, 1, widths[i]}, ' ', STYLE_HEADING);
         if (columns[i].right)
             canvas_text_right(canvas, rect.y, x, widths[i], STYLE_HEADING, title);
         else
             canvas_text(canvas, rect.y, x, widths[i], STYLE_HEADING, title);
         if (i == COLUMN_NAME) {
-            char where[48];
-            snprintf(where, sizeof where, "%s%d-%d of %zu by %s",
-                     view->search[0] != '\0' ? "/ " : "", count > 0 ? view->top + 1 : 0,
-                     view->top + (int)shown, count, sort_names[view->sort]);
-            if (shown == count)
-                snprintf(where, sizeof where, "by %s", sort_names[view->sort]);
+            char where[64] = "";
+            if (shown < count)
+                snprintf(where, sizeof where, "%d-%d of %zu", view->top + 1, view->top + (int)shown,
+                         count);
+            if (view->sort != SORT_TIME && view->sort != SORT_NAME)
+                snprintf(where + strlen(where), sizeof where - strlen(where), " by %s",
+                         sort_names[view->sort]);
             if (utf8_columns(where) + 7 <= widths[i])
-                canvas_text_right(canvas, rect.y, x + 6, widths[i] - 6, STYLE_HEADING, where);
+                canvas_text_right(canvas, rect.y, x + 7, widths[i] - 7, STYLE_HEADING, where);
         }
         x += widths[i];
         if (x < rect.x + rect.cols)
@@ -150,6 +162,12 @@ static void draw_row(struct canvas *canvas, int y, int x, const struct table *ta
         if (width == 0)
             continue;
         switch ((enum column_id)i) {
+        case COLUMN_MARK:
+            for (size_t k = 0; k < view->plotted_count; k++) {
+                if (&view->layers[view->plotted[k]] == layer)
+                    canvas_put(canvas, y, x, 'a' + (uint32_t)k, view_plot_styles[k]);
+            }
+            break;
         case COLUMN_NAME:
             draw_name(canvas, y, x, width, layer->label, view->search, free_layer);
             break;
@@ -209,6 +227,46 @@ static void draw_row(struct canvas *canvas, int y, int x, const struct table *ta
     }
 }
 
+/* What is known of the chosen layer, below a table that leaves room for it. */
+static void draw_detail(struct canvas *canvas, struct rect rect, const struct view *view)
+{
+    enum { DETAIL_ROWS = 5 };
+    if (view->selected < 0 || (size_t)view->selected >= view->row_count ||
+        rect.rows - 1 - (int)view->row_count < DETAIL_ROWS + 1)
+        return;
+    const struct store_layer *layer = &view->layers[view->rows[view->selected]];
+    int y = rect.y + rect.rows - DETAIL_ROWS, x = rect.x, end = rect.x + rect.cols;
+    char a[32], b[32], c[32], d[32];
+    x += canvas_textf(canvas, y, x, rect.cols, STYLE_TITLE, "%s", layer->label) + 2;
+    x += canvas_textf(canvas, y, x, end - x, STYLE_DIM, "%s %s", layer->class_name,
+                      layer->output_shape) +
+         1;
+    for (; x < end; x++)
+        canvas_put(canvas, y, x, 0x2500, STYLE_DIM);
+    const struct summary *total = &layer->total;
+    canvas_textf(canvas, y + 1, rect.x, rect.cols, STYLE_NORMAL,
+                 "time   mean %s  min %s  p95 %s  max %s", unit_ms(a, sizeof a, total->mean),
+                 unit_ms(b, sizeof b, total->min), unit_ms(c, sizeof c, total->p95),
+                 unit_ms(d, sizeof d, total->max));
+    canvas_textf(canvas, y + 2, rect.x, rect.cols, STYLE_NORMAL,
+                 "work   %s flop, %s moved at least, %s parameters",
+                 unit_count(a, sizeof a, (double)layer->flops),
+                 unit_bytes(b, sizeof b, (double)layer->bytes),
+                 unit_count(c, sizeof c, (double)layer->parameters));
+    double seconds = layer->time_ms / 1e3;
+    bool timed = seconds > 0; /* NaN is not */
+    canvas_textf(canvas, y + 3, rect.x, rect.cols, STYLE_NORMAL,
+                 "rate   %s flop/s, %s/s, intensity %s flop/B",
+                 unit_count(a, sizeof a, timed ? (double)layer->flops / seconds : NAN),
+                 unit_bytes(b, sizeof b, timed ? (double)layer->bytes / seconds : NAN),
+                 unit_number(c, sizeof c,
+                             layer->bytes > 0 ? (double)layer->flops / (double)layer->bytes : NAN));
+    snprintf(d, sizeof d, "%.3g", layer->kernels);
+    canvas_textf(canvas, y + 4, rect.x, rect.cols, STYLE_NORMAL, "run by %s, %s kernels a step",
+                 layer->impl[0] != '\0' ? layer->impl : "\u2013",
+                 isnan(layer->kernels) ? "\u2013" : d);
+}
+
 void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view *view)
 {
     canvas_clip(canvas, rect);
@@ -227,6 +285,7 @@ void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view
         unit_scale(UNIT_MS, table.top_ms < 1e-3 ? 1e-3 : table.top_ms, &table.factor, &table.unit);
     fit_columns(rect.cols, name_wanted, table.widths);
     int rows = pane_layers_rows(rect), shown = (int)view->row_count - view->top;
+    draw_detail(canvas, rect, view);
     shown = shown > rows ? rows : shown < 0 ? 0 : shown;
     draw_heading(canvas, rect, table.widths, table.unit, view, (size_t)shown, view->row_count);
     for (int i = 0; i < shown; i++) {

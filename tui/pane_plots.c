@@ -31,6 +31,7 @@ static void begin(struct plot *plot, const struct view *view, enum plot_kind kin
     plot->summary = (struct summary){0, NAN, NAN, NAN, NAN, NAN, NAN};
     plot->span_ns = view->span_ns;
     plot->ago_ns = view->ago_ns;
+    plot->legend = true;
     plot->empty = view->state == STATE_LIVE ? "waiting for data" : "no data: start";
 }
 
@@ -42,13 +43,13 @@ static void summarise(struct plot *plot, const struct view *view, const struct s
 }
 
 static void add(struct plot *plot, struct canvas *canvas, struct rect rect, const struct view *view,
-                const char *name, enum style style, const struct series *series)
+                const char *name, const char *brief, enum style style, const struct series *series)
 {
     size_t count = plot_columns(canvas->symbols, rect.cols);
     if (plot->trace_count == PLOT_TRACES || count == 0)
         return;
     plot->traces[plot->trace_count++] =
-        (struct plot_trace){name, style, read_series(view, series, count)};
+        (struct plot_trace){name, brief, style, read_series(view, series, count)};
 }
 
 static void finish(struct canvas *canvas, struct rect rect, struct plot *plot)
@@ -62,25 +63,15 @@ static void finish(struct canvas *canvas, struct rect rect, struct plot *plot)
 
 void pane_layer_time_draw(struct canvas *canvas, struct rect rect, const struct view *view)
 {
-    static const enum style styles[] = {STYLE_SERIES_A, STYLE_SERIES_B, STYLE_SERIES_C,
-                                        STYLE_SERIES_D};
     canvas_clip(canvas, rect);
     struct plot plot;
     begin(&plot, view, PLOT_LINES, "layer time", UNIT_MS);
-    /* the chosen row first, then those that cost most */
-    int chosen = view->focus == FOCUS_PANES && view->selected < (int)view->row_count
-                     ? view->rows[view->selected]
-                     : -1;
-    for (size_t i = 0; i <= view->row_count && plot.trace_count < 4; i++) {
-        int index = i == 0 ? chosen : view->by_time[i - 1];
-        if (index < 0 || (i > 0 && index == chosen))
-            continue;
-        const struct store_layer *layer = &view->layers[index];
-        if (layer->series == NULL || layer->total.count == 0)
-            continue;
-        if (plot.trace_count == 0)
+    plot.legend = false; /* the letters stand in the layer table */
+    for (size_t i = 0; i < view->plotted_count; i++) {
+        const struct store_layer *layer = &view->layers[view->plotted[i]];
+        if (i == 0 && layer->series != NULL)
             summarise(&plot, view, layer->series);
-        add(&plot, canvas, rect, view, layer->name, styles[plot.trace_count], layer->series);
+        add(&plot, canvas, rect, view, layer->name, NULL, view_plot_styles[i], layer->series);
     }
     finish(canvas, rect, &plot);
 }
@@ -89,14 +80,14 @@ void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view
 {
     static const struct {
         enum store_series series;
-        const char *name;
+        const char *name, *brief;
         enum style style;
     } parts[] = {
-        {SERIES_MEMORY_WEIGHTS, "weights", STYLE_SERIES_A},
-        {SERIES_MEMORY_ACTIVATIONS, "activations", STYLE_SERIES_B},
-        {SERIES_MEMORY_WORKSPACE, "workspace", STYLE_SERIES_C},
-        {SERIES_MEMORY_IDLE, "idle", STYLE_SERIES_D},
-        {SERIES_MEMORY_OTHER, "other", STYLE_SERIES_F},
+        {SERIES_MEMORY_WEIGHTS, "weights", "wts", STYLE_SERIES_A},
+        {SERIES_MEMORY_ACTIVATIONS, "activations", "act", STYLE_SERIES_B},
+        {SERIES_MEMORY_WORKSPACE, "workspace", "wsp", STYLE_SERIES_C},
+        {SERIES_MEMORY_IDLE, "idle", "idle", STYLE_SERIES_D},
+        {SERIES_MEMORY_OTHER, "other", "oth", STYLE_SERIES_F},
     };
     canvas_clip(canvas, rect);
     struct plot plot;
@@ -107,7 +98,7 @@ void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         const struct series *series = store_series_get(view->store, parts[i].series);
         if (!isnan(series_last(series)) && series_last(series) > 0)
-            add(&plot, canvas, rect, view, parts[i].name, parts[i].style, series);
+            add(&plot, canvas, rect, view, parts[i].name, parts[i].brief, parts[i].style, series);
     }
     plot.limit = series_last(store_series_get(view->store, SERIES_MEMORY_TOTAL));
     if (!isnan(view->limit_bytes))
@@ -124,8 +115,8 @@ void pane_throughput_draw(struct canvas *canvas, struct rect rect, const struct 
     const struct series *gpu = store_series_get(view->store, SERIES_THROUGHPUT_GPU);
     bool on_cpu = strncmp(view->devices, "cpu", 3) == 0 || isnan(series_last(gpu));
     summarise(&plot, view, on_cpu ? cpu : gpu);
-    add(&plot, canvas, rect, view, "CPU", STYLE_SERIES_A, cpu);
+    add(&plot, canvas, rect, view, "CPU", NULL, STYLE_SERIES_A, cpu);
     if (!isnan(series_last(gpu)))
-        add(&plot, canvas, rect, view, "GPU", STYLE_SERIES_B, gpu);
+        add(&plot, canvas, rect, view, "GPU", NULL, STYLE_SERIES_B, gpu);
     finish(canvas, rect, &plot);
 }

@@ -37,18 +37,18 @@ size_t plot_columns(enum symbols symbols, int cols)
     return body > 0 ? (size_t)(body * dx) : 0;
 }
 
-double plot_tick(double top, int most)
+double plot_tick(double least)
 {
-    if (!(top > 0) || isinf(top) || most < 1)
+    if (!(least > 0) || isinf(least))
         return 1;
-    double decade = pow(10, floor(log10(top / most)));
-    static const double steps[] = {1, 2, 5, 10, 20};
+    double decade = pow(10, floor(log10(least)));
+    static const double steps[] = {1, 2, 5};
     for (size_t i = 0; i < sizeof steps / sizeof steps[0]; i++) {
         /* a hair of tolerance: 0.3 / 0.1 is 2.9999999999999996 */
-        if (top <= steps[i] * decade * most * (1 + 1e-9))
+        if (least <= steps[i] * decade * (1 + 1e-9))
             return steps[i] * decade;
     }
-    return 50 * decade;
+    return 10 * decade;
 }
 
 static void grid_dot(struct grid *grid, int x, int y_up, size_t trace)
@@ -128,27 +128,40 @@ static void draw_stack(struct grid *grid, const struct plot *plot, size_t count,
     }
 }
 
-/* The largest value that is drawn; NaN without data. */
-static double largest(const struct plot *plot, size_t count)
+static int compare_values(const void *left, const void *right)
 {
-    double top = NAN;
+    double a = *(const double *)left, b = *(const double *)right;
+    return (a > b) - (a < b);
+}
+
+/* The value that the axis must reach; NaN without data. That is the largest one, unless a few columns
+ * tower over the others: a start-up spike must not flatten everything after it. Those are cut and
+ * marked, and the title still tells the maximum. */
+static double reach(const struct plot *plot, size_t count)
+{
+    double *tops = xcalloc(count, sizeof *tops);
+    size_t used = 0;
     for (size_t i = 0; i < count; i++) {
-        double sum = 0;
+        double top = 0;
         bool any = false;
         for (size_t t = 0; t < plot->trace_count; t++) {
             const struct series_cell *cells = plot->traces[t].cells;
             if (cells == NULL || cells[i].count == 0)
                 continue;
             any = true;
-            if (plot->kind == PLOT_STACKED)
-                sum += (double)cells[i].mean;
-            else
-                sum = fmax(sum, (double)cells[i].max);
+            top = plot->kind == PLOT_STACKED ? top + (double)cells[i].mean
+                                             : fmax(top, (double)cells[i].max);
         }
         if (any)
-            top = isnan(top) ? sum : fmax(top, sum);
+            tops[used++] = top;
     }
-    return top;
+    qsort(tops, used, sizeof *tops, compare_values);
+    double most = used > 0 ? tops[used - 1] : NAN;
+    double usual = used > 0 ? tops[(used - 1) * 9 / 10] : NAN;
+    if (plot->kind == PLOT_LINES && used >= 10 && most > 3 * usual && usual > 0)
+        most = 1.25 * usual;
+    free(tops);
+    return most;
 }
 
 /* "now 0.81  min 0.80  mean 0.81  p95 0.92  max 1.40 ms", as much of it as fits. */
@@ -202,23 +215,28 @@ static void draw_title(struct canvas *canvas, struct rect rect, const struct plo
         canvas_put(canvas, rect.y, x, 0x2500, STYLE_DIM);
 }
 
-/* Letters and names of the traces; returns the columns used. */
-static int draw_legend(struct canvas *canvas, int y, int x, int cols, const struct plot *plot)
+/* Letters and names of the traces. Names that do not fit all are cut to the same width. */
+static void draw_legend(struct canvas *canvas, int y, int x, int cols, const struct plot *plot,
+                        bool brief)
 {
-    int used = 0;
-    for (size_t i = 0; i < plot->trace_count; i++) {
-        const struct plot_trace *trace = &plot->traces[i];
-        int width = 2 + utf8_columns(trace->name);
-        int left = cols - used - (used > 0 ? 2 : 0);
-        if (left < (width < 6 ? width : 6))
-            break;
-        used += used > 0 ? 2 : 0;
-        canvas_put(canvas, y, x + used, 'a' + (uint32_t)i, trace->style);
-        canvas_flag(canvas, y, x + used, 1, CELL_BOLD);
-        used += 2;
-        used += canvas_text(canvas, y, x + used, left - 2, trace->style, trace->name);
+    int count = (int)plot->trace_count, wanted = 2 * (count - 1), end = x + cols;
+    const char *names[PLOT_TRACES];
+    for (int i = 0; i < count; i++) {
+        names[i] = plot->traces[i].name;
+        wanted += 2 + utf8_columns(names[i]);
     }
-    return used;
+    for (int i = 0; i < count && wanted > cols && brief; i++) {
+        wanted -= utf8_columns(names[i]);
+        names[i] = plot->traces[i].brief != NULL ? plot->traces[i].brief : names[i];
+        wanted += utf8_columns(names[i]);
+    }
+    int most = wanted <= cols ? cols : (cols - 2 * (count - 1)) / count - 2;
+    for (int i = 0; i < count && x < end; i++) {
+        canvas_put(canvas, y, x, 'a' + (uint32_t)i, plot->traces[i].style);
+        canvas_flag(canvas, y, x, 1, CELL_BOLD);
+        int room = most < end - x - 2 ? most : end - x - 2;
+        x += 2 + canvas_text(canvas, y, x + 2, room, plot->traces[i].style, names[i]) + 2;
+    }
 }
 
 static void format_ago(char *out, size_t size, double seconds)
@@ -233,9 +251,8 @@ static void format_ago(char *out, size_t size, double seconds)
         snprintf(out, size, "%gh", seconds / 3600);
 }
 
-/* Seconds (minutes, hours) ago under the body; with `legend` only the ends, and the legend between. */
-static void draw_time_axis(struct canvas *canvas, int y, int x, int cols, const struct plot *plot,
-                           bool legend)
+/* Seconds (minutes, hours) ago under the body. */
+static void draw_time_axis(struct canvas *canvas, int y, int x, int cols, const struct plot *plot)
 {
     double span = (double)plot->span_ns / 1e9, ago = (double)plot->ago_ns / 1e9;
     char left[32], right[32];
@@ -246,12 +263,8 @@ static void draw_time_axis(struct canvas *canvas, int y, int x, int cols, const 
     canvas_text(canvas, y, x, cols, STYLE_DIM, left);
     canvas_text_right(canvas, y, x + cols - right_cols, right_cols, STYLE_DIM, right);
     int free_from = left_cols + 1, free_to = cols - right_cols - 1;
-    if (legend && plot->trace_count > 1) {
-        draw_legend(canvas, y, x + free_from + 1, free_to - free_from - 1, plot);
-        return;
-    }
     double unit = ago + span >= 7200 ? 3600 : ago + span >= 120 ? 60 : 1;
-    double step = plot_tick(span / unit, cols / 12 > 0 ? cols / 12 : 1) * unit;
+    double step = plot_tick(span / unit * 12 / cols) * unit;
     for (double t = ceil(ago / step) * step; t < ago + span; t += step) {
         char text[32];
         format_ago(text, sizeof text, t);
@@ -262,37 +275,62 @@ static void draw_time_axis(struct canvas *canvas, int y, int x, int cols, const 
     }
 }
 
-static void draw_value_axis(struct canvas *canvas, struct rect body, double top, double step,
+/* The value axis: a tick every `every` rows, `step` apart, from 0 in the last row on. */
+struct axis {
+    int every;
+    double step, top; /* top: value of the first row */
+};
+
+/* The tightest axis of 1-2-5 steps that reaches `most`. */
+static struct axis axis_for(double most, int rows, enum unit unit)
+{
+    struct axis best = {1, 1, 0};
+    double factor;
+    const char *name;
+    unit_scale(unit, most, &factor, &name);
+    for (int every = rows <= 4 ? 1 : 2; every <= (rows <= 4 ? 2 : 4) && every < rows; every++) {
+        double ticks = (double)(rows - 1) / every;
+        double step = plot_tick(most / factor / ticks) * factor;
+        /* fewer ticks only for a picture that is a good deal larger */
+        if (best.top == 0 || step * ticks < best.top * 0.75)
+            best = (struct axis){every, step, step * ticks};
+    }
+    if (best.top == 0)
+        best = (struct axis){1, most, most};
+    return best;
+}
+
+static void draw_value_axis(struct canvas *canvas, struct rect body, const struct axis *axis,
                             enum unit unit)
 {
     double factor;
     const char *name;
-    unit_scale(unit, top, &factor, &name);
     for (int y = 0; y < body.rows; y++)
         canvas_put(canvas, body.y + y, body.x - 1, 0x2502, STYLE_DIM);
-    if (!(top > 0))
+    if (axis == NULL)
         return;
-    int last = -1;
-    for (double value = 0; value <= top * (1 + 1e-9); value += step) {
-        int row = body.rows - 1 - (int)(value / top * (body.rows - 1) + 0.5);
+    unit_scale(unit, axis->top, &factor, &name);
+    for (int row = 0; row < body.rows; row += axis->every) {
         char text[32];
-        if (row == last)
-            continue;
-        last = row;
-        snprintf(text, sizeof text, "%.4g", value / factor);
-        canvas_text_right(canvas, body.y + row, body.x - GUTTER, GUTTER - 1, STYLE_DIM, text);
-        canvas_put(canvas, body.y + row, body.x - 1, 0x2524, STYLE_DIM);
+        int y = body.y + body.rows - 1 - row;
+        snprintf(text, sizeof text, "%.4g", axis->step * (row / axis->every) / factor);
+        canvas_text_right(canvas, y, body.x - GUTTER, GUTTER - 1, STYLE_DIM, text);
+        canvas_put(canvas, y, body.x - 1, 0x2524, STYLE_DIM);
     }
 }
 
-/* A letter at the right end of each trace, at the height of its last value. */
+/* A letter at the right end of each trace, at the height of its last value; a is never hidden. */
 static void draw_letters(struct canvas *canvas, struct rect body, const struct plot *plot,
                          size_t columns, double top)
 {
+    int rows[PLOT_TRACES];
     double sum = 0;
     for (size_t t = 0; t < plot->trace_count; t++) {
         const struct series_cell *cells = plot->traces[t].cells;
         const struct series_cell *last = cells != NULL ? &cells[columns - 1] : NULL;
+        if (last != NULL && last->count == 0 && columns > 1)
+            last--; /* the newest window is still open */
+        rows[t] = -1;
         if (last == NULL || last->count == 0)
             continue;
         double value = (double)last->mean;
@@ -300,9 +338,12 @@ static void draw_letters(struct canvas *canvas, struct rect body, const struct p
             sum += value;
             value = sum - value / 2;
         }
-        int row = body.rows - 1 - height_of(value, top, body.rows);
-        canvas_put(canvas, body.y + row, body.x + body.cols, 'a' + (uint32_t)t,
-                   plot->traces[t].style);
+        rows[t] = body.rows - 1 - height_of(value, top, body.rows);
+    }
+    for (size_t t = plot->trace_count; t-- > 0;) {
+        if (rows[t] >= 0)
+            canvas_put(canvas, body.y + rows[t], body.x + body.cols, 'a' + (uint32_t)t,
+                       plot->traces[t].style);
     }
 }
 
@@ -331,7 +372,7 @@ static void draw_body(struct canvas *canvas, struct rect body, const struct plot
             if (grid.dots[cell] != 0) {
                 size_t best = 0;
                 for (size_t t = 1; t < plot->trace_count; t++)
-                    best = grid.votes[cell][t] >= grid.votes[cell][best] ? t : best;
+                    best = grid.votes[cell][t] > grid.votes[cell][best] ? t : best;
                 /* without colours and fine dots a letter tells the areas apart */
                 bool letter = plot->kind == PLOT_STACKED && canvas->symbols == SYMBOLS_ASCII;
                 canvas_put(canvas, body.y + y, body.x + x,
@@ -344,6 +385,20 @@ static void draw_body(struct canvas *canvas, struct rect body, const struct plot
     }
     free(grid.dots);
     free(grid.votes);
+}
+
+/* An arrow where a value is above the axis. */
+static void mark_cut(struct canvas *canvas, struct rect body, const struct plot *plot,
+                     size_t columns, double top)
+{
+    size_t dots = columns / (size_t)body.cols;
+    for (size_t t = 0; t < plot->trace_count; t++) {
+        const struct series_cell *cells = plot->traces[t].cells;
+        for (size_t i = 0; cells != NULL && i < columns; i++) {
+            if (cells[i].count > 0 && (double)cells[i].max > top * 1.001)
+                canvas_put(canvas, body.y, body.x + (int)(i / dots), 0x25b4, plot->traces[t].style);
+        }
+    }
 }
 
 void plot_draw(struct canvas *canvas, struct rect rect, const struct plot *plot)
@@ -359,13 +414,15 @@ void plot_draw(struct canvas *canvas, struct rect rect, const struct plot *plot)
         return;
     size_t columns = plot_columns(canvas->symbols, rect.cols);
     if (legend)
-        draw_legend(canvas, rect.y + 1, body.x, body.cols, plot);
-    if (time_axis)
-        draw_time_axis(canvas, rect.y + rect.rows - 1, body.x, body.cols, plot, !legend);
-    double top = largest(plot, columns), step = 1;
+        draw_legend(canvas, rect.y + 1, body.x, body.cols, plot, false);
+    if (time_axis && !legend && plot->legend && plot->trace_count > 1)
+        draw_legend(canvas, rect.y + rect.rows - 1, body.x, body.cols + 1, plot, true);
+    else if (time_axis) /* a low plot has one row for both: the legend says more */
+        draw_time_axis(canvas, rect.y + rect.rows - 1, body.x, body.cols, plot);
+    double top = reach(plot, columns);
     if (isnan(top)) {
         if (gutter > 0)
-            draw_value_axis(canvas, body, 0, 1, plot->unit);
+            draw_value_axis(canvas, body, NULL, plot->unit);
         const char *empty = plot->empty != NULL ? plot->empty : "no data";
         int blank = (body.cols - utf8_columns(empty)) / 2;
         canvas_text(canvas, body.y + body.rows / 2, body.x + (blank > 0 ? blank : 0), body.cols,
@@ -374,20 +431,14 @@ void plot_draw(struct canvas *canvas, struct rect rect, const struct plot *plot)
     }
     if (!isnan(plot->limit) && plot->limit > top && plot->limit < 2 * top)
         top = plot->limit;
-    top = top > 0 ? top : 1;
-    double factor;
-    const char *name;
-    unit_scale(plot->unit, top, &factor, &name);
-    step = plot_tick(top / factor, body.rows >= 4   ? body.rows / 2
-                                   : body.rows >= 2 ? 2
-                                                    : 1) *
-           factor;
-    top = ceil(top / step * (1 - 1e-9)) * step;
+    struct axis axis = axis_for(top > 0 ? top : 1, body.rows, plot->unit);
     if (gutter > 0)
-        draw_value_axis(canvas, body, top, step, plot->unit);
-    draw_body(canvas, body, plot, columns, top);
+        draw_value_axis(canvas, body, &axis, plot->unit);
+    draw_body(canvas, body, plot, columns, axis.top);
+    if (plot->kind == PLOT_LINES)
+        mark_cut(canvas, body, plot, columns, axis.top);
     if (gutter > 0 && plot->trace_count > 1)
-        draw_letters(canvas, body, plot, columns, top);
+        draw_letters(canvas, body, plot, columns, axis.top);
 }
 
 size_t sparkline_columns(enum symbols symbols, int cols)

@@ -17,7 +17,8 @@
 enum plot_kind { PLOT_LINES, PLOT_STACKED };
 
 struct plot_trace {
-    const char *name; /* in the legend */
+    const char *name;  /* in the legend */
+    const char *brief; /* the same where room is short; may be NULL */
     enum style style;
     const struct series_cell *cells; /* plot_columns() of them; NULL: no data at all */
 };
@@ -30,6 +31,7 @@ struct plot {
     struct summary summary; /* min, mean, p95, max of the title; NaN members are left out */
     struct plot_trace traces[PLOT_TRACES]; /* a stack is built from the first one upwards */
     size_t trace_count;
+    bool legend;       /* a low plot shows the legend in place of the time axis */
     double limit;      /* a dotted line, NaN: none; stretches the axis only if the data are
                                above half of it */
     int64_t span_ns;   /* width of the time axis */
@@ -43,9 +45,9 @@ size_t plot_columns(enum symbols symbols, int cols);
 
 void plot_draw(struct canvas *canvas, struct rect rect, const struct plot *plot);
 
-/* The smallest step of 1, 2 or 5 times a power of ten that divides [0, top] into at most `most`
- * parts (at least 1). */
-double plot_tick(double top, int most);
+/* The smallest 1, 2 or 5 times a power of ten that is at least `least`; 1 if that is no positive
+ * number. */
+double plot_tick(double least);
 
 /* One row of `cols` cells showing `cells` (one per column: sparkline_columns()) scaled to their
  * maximum. A gap is a blank. */

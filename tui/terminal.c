@@ -223,14 +223,23 @@ struct terminal *terminal_open(struct error *error)
     return terminal;
 }
 
+static void leave_screen(struct terminal *terminal)
+{
+    const char *normal = tigetstr("cnorm");
+    curs_set(1);
+    endwin();
+    /* again: some terminals bring a hidden cursor back with the screen of before */
+    if (normal != NULL && normal != (char *)-1)
+        write_all(terminal->fd, normal, strlen(normal));
+    tcsetattr(terminal->fd, TCSANOW, &crash.shell);
+}
+
 void terminal_close(struct terminal *terminal, bool gone)
 {
     crash_guard(terminal, false);
     if (!gone) {
         send_modes(terminal, false);
-        curs_set(1);
-        endwin();
-        tcsetattr(terminal->fd, TCSANOW, &crash.shell);
+        leave_screen(terminal);
     }
     /* delscreen() would write to a terminal that went away */
     if (!gone)
@@ -375,8 +384,7 @@ void terminal_suspend(struct terminal *terminal)
 {
     crash.active = 0;
     send_modes(terminal, false);
-    endwin();
-    tcsetattr(terminal->fd, TCSANOW, &crash.shell);
+    leave_screen(terminal);
 }
 
 void terminal_resume(struct terminal *terminal)

@@ -6,6 +6,9 @@
 
 const char *const sort_names[] = {"time", "order", "name", "flops", "bytes", NULL};
 
+const enum style view_plot_styles[VIEW_PLOTTED] = {STYLE_SERIES_A, STYLE_SERIES_B, STYLE_SERIES_C,
+                                                   STYLE_SERIES_D};
+
 struct sort_row {
     int index;
     double key;
@@ -64,6 +67,21 @@ static int *sorted_rows(const struct view *view, enum sort_key sort, size_t *cou
     return order;
 }
 
+static void choose_plotted(struct view *view)
+{
+    int chosen = view->focus == FOCUS_PANES && view->selected >= 0 &&
+                         (size_t)view->selected < view->row_count
+                     ? view->rows[view->selected]
+                     : -1;
+    view->plotted_count = 0;
+    for (size_t i = 0; i <= view->row_count && view->plotted_count < VIEW_PLOTTED; i++) {
+        int index = i == 0 ? chosen : view->by_time[i - 1];
+        if (index < 0 || (i > 0 && index == chosen) || view->layers[index].total.count == 0)
+            continue;
+        view->plotted[view->plotted_count++] = index;
+    }
+}
+
 void view_take(struct view *view)
 {
     view->layer_count = store_layer_count(view->store);
@@ -72,6 +90,7 @@ void view_take(struct view *view)
         store_layer(view->store, i, &view->layers[i]);
     view->rows = sorted_rows(view, view->sort, &view->row_count);
     view->by_time = sorted_rows(view, SORT_TIME, &view->row_count);
+    choose_plotted(view);
 }
 
 void view_drop(struct view *view)

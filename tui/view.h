@@ -9,6 +9,8 @@
 #include "tui/layout.h"
 #include "tui/log.h"
 
+#define VIEW_PLOTTED 4
+
 enum focus { FOCUS_PROMPT, FOCUS_PANES, FOCUS_SEARCH, FOCUS_HELP };
 
 enum sort_key { SORT_TIME, SORT_ORDER, SORT_NAME, SORT_FLOPS, SORT_BYTES, SORT_COUNT };
@@ -22,6 +24,8 @@ struct view {
     int *rows;    /* by view_take(): indices into layers of the table's rows, sorted by `sort` */
     int *by_time; /* the same rows by time */
     size_t row_count;
+    int plotted[VIEW_PLOTTED]; /* by view_take(): layers in the plot of layer time, a, b, c, d */
+    size_t plotted_count;
     const json_t *model, *plan; /* NULL: none */
     enum run_state state;
     const char *notice; /* "" or why the worker is gone */
@@ -46,8 +50,12 @@ struct view {
     const char *progress_text;
 };
 
+/* Colours of the plotted layers, beside their letters in the table too. */
+extern const enum style view_plot_styles[VIEW_PLOTTED];
+
 /* Read the layers of view->store and sort the rows of the table: all layers but those that are folded
- * into another. Times that are not known come last, in model order. view_drop() frees them. */
+ * into another. Times that are not known come last, in model order. The layers that are plotted are
+ * the chosen one while the panes have the focus, then those that cost most. view_drop() frees all. */
 void view_take(struct view *view);
 void view_drop(struct view *view);
 
