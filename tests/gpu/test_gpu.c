@@ -172,15 +172,16 @@ static void check_answers(const struct context *context, struct outcome *outcome
     size_t count = 0;
     double *expected = reference(context, "y64", &count);
     struct error error = {0};
-    struct npy_array answer = {0};
+    struct npy_file *file = NULL;
     if (!expected) {
         fail(outcome, "no float64 answers in %s/digits/reference.h5", context->data);
-    } else if (outcome->passed && !npy_read(output, &answer, &error)) {
+    } else if (outcome->passed && (file = npy_open(output, &error)) == NULL) {
         fail(outcome, "%s: %s", error.what, error.why);
     } else if (outcome->passed) {
         double worst = 0, scale = 1e-6;
-        const float *values = answer.data;
-        if (shape_elements(&answer.shape) != (int64_t)count || answer.dtype != DTYPE_F32)
+        const struct npy_array *answer = npy_at(file, 0);
+        const float *values = answer->data;
+        if (shape_elements(&answer->shape) != (int64_t)count || answer->dtype != DTYPE_F32)
             fail(outcome, "the answer has another shape or dtype than the reference");
         for (size_t i = 0; outcome->passed && i < count; i++) {
             worst = fmax(worst, fabs((double)values[i] - expected[i]));
@@ -192,7 +193,8 @@ static void check_answers(const struct context *context, struct outcome *outcome
         if (worst / scale > tolerance)
             fail(outcome, "error %.3g against float64, allowed %.3g", worst / scale, tolerance);
     }
-    npy_free(&answer);
+    if (file)
+        npy_close(file);
     free(expected);
 }
 
@@ -387,33 +389,32 @@ static void test_limit(const struct context *context, struct outcome *outcome)
 static void test_screen(const struct context *context, struct outcome *outcome)
 {
     const char *const argv[] = {context->layertop, "demo:digits", NULL};
-    struct vt *vt = vt_start(40, 140, argv);
-    if (!vt || !vt_wait(vt, "samples/s", 15000))
+    struct vt *vt = vt_start(40, 140, argv, NULL);
+    if (!vt || !vt_wait(vt, "live", 15000))
         fail(outcome, "no live screen within 15 s");
     if (vt && outcome->passed) {
         vt_type(vt, "devices cpu,0\r");
         if (!vt_wait(vt, "GPU", 20000))
             fail(outcome, "no GPU on the screen after `devices cpu,0`");
         vt_type(vt, "devices 0\r");
-        vt_settle(vt, 3000);
+        vt_pump(vt, 3000);
         vt_type(vt, "batch 4\r");
         if (!vt_wait(vt, "b4", 3000))
             fail(outcome, "`batch 4` did not reach the prompt within 3 s");
-        vt_settle(vt, 1500);
+        vt_pump(vt, 1500);
         char path[512];
         snprintf(path, sizeof path, "%s/gpu-screen.txt", context->out);
         FILE *file = fopen(path, "w");
-        char *text = vt_text(vt);
+        const char *text = vt_text(vt);
         if (file) {
             fputs(text, file);
             fclose(file);
         }
         if (!strstr(text, "cupti"))
             fail(outcome, "the screen does not name cupti as its timing source");
-        free(text);
     }
     if (vt)
-        vt_stop(vt);
+        vt_free(vt);
 }
 
 /* --- recording ------------------------------------------------------------------------------ */
@@ -441,8 +442,8 @@ static void test_raw_recording(const struct context *context, struct outcome *ou
 static void test_worker_killed(const struct context *context, struct outcome *outcome)
 {
     const char *const argv[] = {context->layertop, "demo:digits", NULL};
-    struct vt *vt = vt_start(30, 120, argv);
-    if (!vt || !vt_wait(vt, "samples/s", 15000))
+    struct vt *vt = vt_start(30, 120, argv, NULL);
+    if (!vt || !vt_wait(vt, "live", 15000))
         fail(outcome, "no live screen within 15 s");
     if (vt && outcome->passed) {
         char command[160];
@@ -452,14 +453,13 @@ static void test_worker_killed(const struct context *context, struct outcome *ou
         if (!vt_wait(vt, "worker ended: signal 9", 3000))
             fail(outcome, "the screen does not say that the worker ended");
         vt_type(vt, "start\r");
-        vt_settle(vt, 6000);
-        char *text = vt_text(vt);
+        vt_pump(vt, 6000);
+        const char *text = vt_text(vt);
         if (!strstr(text, "gpu:0"))
             fail(outcome, "the next command did not bring the GPU back");
-        free(text);
     }
     if (vt)
-        vt_stop(vt);
+        vt_free(vt);
 }
 
 /* --- programs of their own ------------------------------------------------------------------ */
