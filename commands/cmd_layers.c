@@ -10,7 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BAR_WIDTH 12
+#define BAR_WIDTH   12
+#define LABEL_WIDTH 40
 
 static const char *const sort_keys[] = {"time", "order", "name", "flops", "bytes"};
 
@@ -23,8 +24,8 @@ static void print_table(struct execution *execution, const struct layer_row *row
         int columns = text_columns(rows[order[i]].label);
         width = columns > width ? columns : width;
     }
-    if (width > 36)
-        width = 36;
+    if (width > LABEL_WIDTH)
+        width = LABEL_WIDTH;
     execution_print(execution, "%-*s  %-18s %-8s %9s %7s  %-*s %7s %9s %9s %11s", width, "layer",
                     "class", "by", "time", "share", BAR_WIDTH, "", "kernels", "FLOPs", "bytes",
                     "FLOP/s");

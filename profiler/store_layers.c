@@ -152,6 +152,19 @@ static int row_find(const struct layer_table *table, const char *name)
     return -1;
 }
 
+/* `name` without the words it shares with the head's: "conv1_bn" after "conv1" is "bn" */
+static const char *name_tail(const char *head, const char *name)
+{
+    size_t common = 0, tail = 0;
+    for (; head[common] != '\0' && head[common] == name[common]; common++) {
+        if (name[common] == '_' || name[common] == '/')
+            tail = common + 1;
+    }
+    if (head[common] == '\0' && (name[common] == '_' || name[common] == '/'))
+        tail = common + 1;
+    return name[tail] != '\0' ? name + tail : name;
+}
+
 /* Fused names and the label made of them: "conv1+bn1+relu1" */
 static void row_set_fused(struct layer_row *row, const json_t *names)
 {
@@ -166,7 +179,7 @@ static void row_set_fused(struct layer_row *row, const json_t *names)
         if (!name)
             continue;
         row->fused[n++] = xstrdup(name);
-        char *label = xasprintf("%s+%s", row->label, name);
+        char *label = xasprintf("%s+%s", row->label, name_tail(row->name, name));
         free(row->label);
         row->label = label;
     }
