@@ -1,0 +1,72 @@
+/* Models that Keras wrote, against outputs that Keras computed in float64. */
+#include "tests/support/modelcheck.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#define TOLERANCE 1e-5
+
+/* model file, file with its inputs and outputs */
+static const char *const MODELS[][2] = {
+    {"models/act_layer_in_conv.keras", "models/act_layer_in_conv.io.h5"},
+    {"models/conv2dT_same_s2_k3.h5", "models/conv2dT_same_s2_k3.io.h5"},
+    {"models/dwconv2d_m3_s2.h5", "models/dwconv2d_m3_s2.io.h5"},
+    {"models/gn2.keras", "models/gn2.io.h5"},
+    {"models/hswish_v3.keras", "models/hswish_v3.io.h5"},
+    {"models/ln_ax12.h5", "models/ln_ax12.io.h5"},
+    {"models/nested_twice.h5", "models/nested_twice.io.h5"},
+    {"models/norm_adapt.keras", "models/norm_adapt.io.h5"},
+    {"models/relu_full.h5", "models/relu_full.io.h5"},
+    {"models/se_block.h5", "models/se_block.io.h5"},
+    {"models/sepconv2d.keras", "models/sepconv2d.io.h5"},
+    {"models/softmax_ax12.h5", "models/softmax_ax12.io.h5"},
+    {"models/up2_bilinear.h5", "models/up2_bilinear.io.h5"},
+    {"keras/nested_frozen.h5", "models/nested_frozen.io.h5"},
+    {"keras/nested_frozen.keras", "models/nested_frozen.io.h5"},
+    {"keras/seq_plain.h5", "models/seq_plain.io.h5"},
+    {"keras/seq_plain.keras", "models/seq_plain.io.h5"},
+    {"keras/shared_layer.h5", "models/shared_layer.io.h5"},
+    {"keras/shared_layer.keras", "models/shared_layer.io.h5"},
+};
+
+static void check_all(bool fusion)
+{
+    for (size_t i = 0; i < sizeof MODELS / sizeof *MODELS; i++) {
+        char model[256], io[256];
+        struct error error = {0};
+        double worst = 0;
+        snprintf(model, sizeof model, "tests/data/%s", MODELS[i][0]);
+        snprintf(io, sizeof io, "tests/data/%s", MODELS[i][1]);
+        if (!model_check(model, io, fusion, &worst, &error))
+            fail_msg("%s: E%03d %s: %s", model, (int)error.code, error.what, error.why);
+        if (!(worst <= TOLERANCE))
+            fail_msg("%s is off by %g", model, worst);
+    }
+}
+
+static void fused_models(void **state)
+{
+    (void)state;
+    check_all(true);
+}
+
+static void unfused_models(void **state)
+{
+    (void)state;
+    check_all(false);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(fused_models),
+        cmocka_unit_test(unfused_models),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
