@@ -51,7 +51,7 @@ struct session *session_new(const struct worker_hooks *hooks, const struct sessi
     session->tap.step_end = NULL;
     const char *sleep_ms = getenv("LAYERTOP_TEST_STEP_SLEEP");
     session->test_sleep_ms = sleep_ms != NULL ? atoi(sleep_ms) : 0;
-    session->baseline_bytes = session_resident_bytes();
+    session->baseline_bytes = session->before_bytes = session_resident_bytes();
     return session;
 }
 
@@ -134,8 +134,6 @@ static json_t *do_configure(struct session *session, const json_t *arguments, st
     if (!session_resolve(session, &next, ids, &count, error))
         return NULL;
     session->settings = next;
-    /* the drivers and libraries that were opened to look around are not the model's */
-    session->baseline_bytes = session_resident_bytes();
     json_t *devices = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(devices, json_string(ids[i]));
@@ -275,6 +273,7 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     if (file == NULL)
         return NULL;
     session_breathe(session, NAN, "reading the model");
+    session->before_bytes = session_resident_bytes();
     bool was_live = session->live;
     struct model *model = model_load(file, &options, error);
     free(file);

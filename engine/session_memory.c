@@ -27,6 +27,14 @@ uint64_t session_resident_bytes(void)
     return found ? kib * 1024 : UINT64_MAX;
 }
 
+void session_rebase(struct session *session, uint64_t read_bytes)
+{
+    uint64_t now = session_resident_bytes();
+    uint64_t model = read_bytes > session->before_bytes ? read_bytes - session->before_bytes : 0;
+    if (now != UINT64_MAX && session->before_bytes != UINT64_MAX)
+        session->baseline_bytes = now > model ? now - model : 0;
+}
+
 uint64_t session_planned_bytes(const struct session *session, const struct slot *slot)
 {
     struct plan_memory memory = {0};

@@ -374,7 +374,9 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
         model_free(model);
         return false;
     }
+    uint64_t read_bytes = session_resident_bytes();
     session_drop_model(session);
+    session_rebase(session, read_bytes);
     session->model = model;
     session->model_path = xstrdup(path);
     session->pool = pool;

@@ -68,7 +68,8 @@ struct session {
 
     uint64_t request; /* id of the request under way */
     int64_t progress_ns, tick_ns;
-    uint64_t baseline_bytes; /* anonymous resident memory before the first model */
+    uint64_t baseline_bytes; /* anonymous resident memory without the model */
+    uint64_t before_bytes;   /* the same before the model was read */
     char note[512];          /* for the reply under way, "" if none */
 };
 
@@ -126,6 +127,10 @@ uint64_t session_planned_bytes(const struct session *session, const struct slot 
 
 /* Bytes of anonymous resident memory of this process (RssAnon), UINT64_MAX if unknown. */
 uint64_t session_resident_bytes(void);
+/* A model was read, which took the process from before_bytes to `read_bytes`, and the one before
+ * was dropped: what remains without the new one is the baseline. (oneDNN, for one, keeps kernels
+ * of the old model in its cache.) */
+void session_rebase(struct session *session, uint64_t read_bytes);
 /* {planned_bytes, measured_bytes, context_bytes} of one slot. */
 json_t *session_memory_json(struct session *session, const struct slot *slot);
 json_t *session_do_memory(struct session *session, const json_t *arguments, struct error *error);
