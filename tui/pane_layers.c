@@ -245,24 +245,23 @@ static void draw_detail(struct canvas *canvas, struct rect rect, const struct vi
         canvas_put(canvas, y, x, 0x2500, STYLE_DIM);
     const struct summary *total = &layer->total;
     canvas_textf(canvas, y + 1, rect.x, rect.cols, STYLE_NORMAL,
-                 "time   mean %s  min %s  p95 %s  max %s", unit_ms(a, sizeof a, total->mean),
-                 unit_ms(b, sizeof b, total->min), unit_ms(c, sizeof c, total->p95),
-                 unit_ms(d, sizeof d, total->max));
+                 "time  mean %s  p95 %s  max %s  min %s", unit_ms(a, sizeof a, total->mean),
+                 unit_ms(b, sizeof b, total->p95), unit_ms(c, sizeof c, total->max),
+                 unit_ms(d, sizeof d, total->min));
     canvas_textf(canvas, y + 2, rect.x, rect.cols, STYLE_NORMAL,
-                 "work   %s flop, %s moved at least, %s parameters",
+                 "work  %s flop  %s moved  %s params",
                  unit_count(a, sizeof a, (double)layer->flops),
                  unit_bytes(b, sizeof b, (double)layer->bytes),
                  unit_count(c, sizeof c, (double)layer->parameters));
     double seconds = layer->time_ms / 1e3;
     bool timed = seconds > 0; /* NaN is not */
-    canvas_textf(canvas, y + 3, rect.x, rect.cols, STYLE_NORMAL,
-                 "rate   %s flop/s, %s/s, intensity %s flop/B",
+    canvas_textf(canvas, y + 3, rect.x, rect.cols, STYLE_NORMAL, "rate  %sflop/s  %s/s  %s flop/B",
                  unit_count(a, sizeof a, timed ? (double)layer->flops / seconds : NAN),
                  unit_bytes(b, sizeof b, timed ? (double)layer->bytes / seconds : NAN),
                  unit_number(c, sizeof c,
                              layer->bytes > 0 ? (double)layer->flops / (double)layer->bytes : NAN));
     snprintf(d, sizeof d, "%.3g", layer->kernels);
-    canvas_textf(canvas, y + 4, rect.x, rect.cols, STYLE_NORMAL, "run by %s, %s kernels a step",
+    canvas_textf(canvas, y + 4, rect.x, rect.cols, STYLE_NORMAL, "by    %s  %s kernels a step",
                  layer->impl[0] != '\0' ? layer->impl : "\u2013",
                  isnan(layer->kernels) ? "\u2013" : d);
 }
