@@ -6,7 +6,9 @@
 #include "engine/error.h"
 
 #pragma GCC diagnostic push
+#ifndef __cplusplus
 #pragma GCC diagnostic ignored "-Wstrict-prototypes"
+#endif
 #pragma GCC diagnostic ignored "-Wundef"
 #include <cupti.h>
 #pragma GCC diagnostic pop

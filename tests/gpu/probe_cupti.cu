@@ -1,0 +1,773 @@
+/* What CUPTI does on this machine, where its documentation leaves room:
+ *
+ *   probe_cupti              run every experiment, each in a process of its own (CUPTI's attributes
+ *                            must be set before a context), and print one JSON object
+ *   probe_cupti NAME ARGS    run one
+ *
+ * correlation MODE   which API kinds external correlation records need (none, runtime, driver, calls,
+ *                    all), for launches by <<<>>>, cudaLaunchKernelExC, cuLaunchKernel, cudaMemcpyAsync
+ * graph              callbacks and node ids through capture, instantiation, a second executable
+ * sessions           records counted through on, off, on; and after a session without launches
+ * replay PINNED LIMIT CALLS    1.2 million kernels of replayed graphs: zero timestamps, memory
+ * flush              latency of cuptiActivityFlushAll(0) at 20 Hz, and what it costs the steps
+ * memory             which ways to allocate leave MEMORY2 records
+ * ours GRAPH         our own stack (profiler/cupti.h) end to end: every kernel with its op?
+ */
+#include <cuda.h>
+#include <cuda_runtime.h>
+#include <jansson.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <thread>
+#include <unistd.h>
+#include <vector>
+
+extern "C" {
+#include "engine/clock.h"
+#include "profiler/cupti.h"
+#include "profiler/cupti_api.h"
+}
+
+static struct cupti_api api;
+
+#define CUDA(call)                                                                                 \
+    do {                                                                                           \
+        cudaError_t result_ = (call);                                                              \
+        if (result_ != cudaSuccess) {                                                              \
+            fprintf(stderr, "%s: %s\n", #call, cudaGetErrorString(result_));                       \
+            exit(3);                                                                               \
+        }                                                                                          \
+    } while (0)
+#define CUPTI(call)                                                                                \
+    do {                                                                                           \
+        CUptiResult result_ = (call);                                                              \
+        if (result_ != CUPTI_SUCCESS) {                                                            \
+            fprintf(stderr, "%s: CUPTI answered %d\n", #call, (int)result_);                       \
+            exit(4);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* One block that does a little work, so that a launch is a few microseconds. */
+extern "C" __global__ void probe_kernel(float *data, int rounds)
+{
+    float x = data[threadIdx.x];
+    for (int i = 0; i < rounds; i++)
+        x = x * 1.000001f + 0.5f;
+    data[threadIdx.x] = x;
+}
+
+/* ---------------------------------------------------------------- buffers and counts */
+
+struct counts {
+    std::map<int, uint64_t> records;
+    uint64_t zero_times = 0, buffers = 0, bytes = 0;
+    std::map<uint32_t, uint64_t> external;              /* correlation id -> our id */
+    std::vector<std::pair<uint32_t, uint64_t>> kernels; /* correlation id, node id */
+    std::vector<uint32_t> copies, calls;
+    std::map<uint64_t, uint64_t> allocations; /* bytes -> how many */
+    bool keep = true;
+};
+static counts seen;
+static std::mutex seen_lock;
+
+static void CUPTIAPI on_request(uint8_t **buffer, size_t *size, size_t *max_records)
+{
+    *size = 1 << 20;
+    *buffer = (uint8_t *)aligned_alloc(4096, *size);
+    *max_records = 0;
+}
+
+static void count_record(const CUpti_Activity *record)
+{
+    seen.records[(int)record->kind]++;
+    switch ((int)record->kind) {
+    case CUPTI_ACTIVITY_KIND_KERNEL:
+    case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
+        const CUpti_ActivityKernel10 *kernel = (const CUpti_ActivityKernel10 *)record;
+        seen.zero_times += kernel->start == 0 && kernel->end == 0;
+        if (seen.keep)
+            seen.kernels.push_back({kernel->correlationId, kernel->graphNodeId});
+        break;
+    }
+    case CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION: {
+        const CUpti_ActivityExternalCorrelation *link =
+            (const CUpti_ActivityExternalCorrelation *)record;
+        if (seen.keep)
+            seen.external[link->correlationId] = link->externalId;
+        break;
+    }
+    case CUPTI_ACTIVITY_KIND_MEMCPY:
+        seen.copies.push_back(((const CUpti_ActivityMemcpy6 *)record)->correlationId);
+        break;
+    case CUPTI_ACTIVITY_KIND_MEMORY2: {
+        const CUpti_ActivityMemory4 *memory = (const CUpti_ActivityMemory4 *)record;
+        if (memory->memoryOperationType == CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION)
+            seen.allocations[memory->bytes]++;
+        break;
+    }
+    default:
+        break;
+    }
+}
+
+static void CUPTIAPI on_complete(CUcontext, uint32_t, uint8_t *buffer, size_t, size_t valid)
+{
+    std::lock_guard<std::mutex> guard(seen_lock);
+    CUpti_Activity *record = nullptr;
+    seen.buffers++;
+    seen.bytes += valid;
+    while (valid > 0 && api.next_record(buffer, valid, &record) == CUPTI_SUCCESS)
+        count_record(record);
+    free(buffer);
+}
+
+static uint64_t CUPTIAPI timestamp(void)
+{
+    return (uint64_t)clock_now_ns();
+}
+
+static std::atomic<int> current_op{-1};
+static std::atomic<bool> in_instantiate{false};
+static std::map<uint64_t, int> node_op;
+static uint64_t created_in_capture, created_in_instantiate, created_elsewhere, cloned, updated,
+    destroyed;
+
+static uint64_t id_of(CUgraphNode node)
+{
+    uint64_t id = 0;
+    return node && api.graph_node_id(node, &id) == CUPTI_SUCCESS ? id : 0;
+}
+
+static void CUPTIAPI on_callback(void *, CUpti_CallbackDomain domain, CUpti_CallbackId id,
+                                 const void *data)
+{
+    if (domain != CUPTI_CB_DOMAIN_RESOURCE)
+        return;
+    const CUpti_GraphData *graph =
+        (const CUpti_GraphData *)((const CUpti_ResourceData *)data)->resourceDescriptor;
+    switch ((int)id) {
+    case CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED:
+        if (in_instantiate)
+            created_in_instantiate++;
+        else if (current_op >= 0) {
+            created_in_capture++;
+            node_op[id_of(graph->node)] = current_op;
+        } else
+            created_elsewhere++;
+        break;
+    case CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED: {
+        cloned++;
+        auto original = node_op.find(id_of(graph->originalNode));
+        if (original != node_op.end())
+            node_op[id_of(graph->node)] = original->second;
+        break;
+    }
+    case CUPTI_CBID_RESOURCE_GRAPH_NODE_UPDATED:
+        updated++;
+        break;
+    case CUPTI_CBID_RESOURCE_GRAPHNODE_DESTROY_STARTING:
+        destroyed++;
+        break;
+    default:
+        break;
+    }
+}
+
+static void attribute(CUpti_ActivityAttribute which, size_t value, size_t size)
+{
+    CUPTI(api.set_attribute(which, &size, &value));
+}
+
+static CUpti_SubscriberHandle subscriber;
+
+static void open_cupti(void)
+{
+    char tried[700] = "";
+    if (!cupti_library_open(&api, 13, tried, sizeof tried) &&
+        !cupti_library_open(&api, 12, tried, sizeof tried)) {
+        fprintf(stderr, "no libcupti: %s\n", tried);
+        exit(4);
+    }
+    char other[65] = "";
+    CUpti_SubscriberParams params = {CUpti_SubscriberParams_STRUCT_SIZE, "layertop probe", other,
+                                     64};
+    CUptiResult result = api.subscribe(&subscriber, on_callback, nullptr, &params);
+    if (result != CUPTI_SUCCESS) {
+        fprintf(stderr, "cuptiSubscribe: %d %s\n", (int)result, other);
+        exit(4);
+    }
+    CUPTI(api.register_timestamp(timestamp));
+    CUPTI(api.register_callbacks(on_request, on_complete));
+}
+
+static const CUpti_CallbackId runtime_calls[] = {
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_v7000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernelExC_v11060,
+    CUPTI_RUNTIME_TRACE_CBID_cudaGraphLaunch_v10000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemcpyAsync_v3020,
+};
+static const CUpti_CallbackId driver_calls[] = {
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,
+    CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,
+    CUPTI_DRIVER_TRACE_CBID_cuMemcpyHtoDAsync_v2,
+};
+
+static void enable_calls(bool runtime, bool driver)
+{
+    for (CUpti_CallbackId id : runtime_calls)
+        if (runtime)
+            CUPTI(api.enable_runtime(id, 1));
+    for (CUpti_CallbackId id : driver_calls)
+        if (driver)
+            CUPTI(api.enable_driver(id, 1));
+}
+
+static float *device_data;
+static cudaStream_t stream;
+
+static void open_device(void)
+{
+    CUDA(cudaSetDevice(0));
+    CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    CUDA(cudaMalloc((void **)&device_data, 1 << 20));
+    CUDA(cudaMemset(device_data, 0, 1 << 20));
+    probe_kernel<<<1, 32, 0, stream>>>(device_data, 10);
+    CUDA(cudaStreamSynchronize(stream));
+}
+
+static void forget(void)
+{
+    CUDA(cudaDeviceSynchronize());
+    CUPTI(api.flush_all(0));
+    std::lock_guard<std::mutex> guard(seen_lock);
+    bool keep = seen.keep;
+    seen = counts();
+    seen.keep = keep;
+}
+
+static void settle(void)
+{
+    CUDA(cudaDeviceSynchronize());
+    CUPTI(api.flush_all(0));
+    CUPTI(api.flush_all(0));
+}
+
+static void set(json_t *out, const char *key, double value)
+{
+    json_object_set_new(out, key, json_real(value));
+}
+static void set(json_t *out, const char *key, uint64_t value)
+{
+    json_object_set_new(out, key, json_integer((json_int_t)value));
+}
+
+/* Kernels (or copies) whose correlation id has an external id of [first, last] */
+static uint64_t joined(uint64_t first, uint64_t last)
+{
+    uint64_t count = 0;
+    for (auto &kernel : seen.kernels) {
+        auto link = seen.external.find(kernel.first);
+        count += link != seen.external.end() && link->second >= first && link->second <= last;
+    }
+    return count;
+}
+
+/* ---------------------------------------------------------------- experiments */
+
+static void correlation(const std::string &mode, json_t *out)
+{
+    open_cupti();
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_MEMCPY));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION));
+    if (mode == "all") {
+        CUPTI(api.enable(CUPTI_ACTIVITY_KIND_RUNTIME));
+        CUPTI(api.enable(CUPTI_ACTIVITY_KIND_DRIVER));
+    } else {
+        enable_calls(mode == "runtime" || mode == "calls", mode == "driver" || mode == "calls");
+    }
+    open_device();
+    cudaFunction_t function;
+    CUDA(cudaGetFuncBySymbol(&function, (const void *)probe_kernel));
+    float *pinned;
+    CUDA(cudaMallocHost((void **)&pinned, 4096));
+    int rounds = 10;
+    void *arguments[] = {&device_data, &rounds};
+    forget();
+    auto each = [&](uint64_t base, auto launch) {
+        for (uint64_t i = 0; i < 100; i++) {
+            CUPTI(api.push(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, base + i));
+            launch();
+            uint64_t last;
+            CUPTI(api.pop(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last));
+        }
+    };
+    each(1000, [&] { probe_kernel<<<1, 32, 0, stream>>>(device_data, rounds); });
+    each(2000, [&] {
+        cudaLaunchConfig_t config = {};
+        config.gridDim = dim3(1);
+        config.blockDim = dim3(32);
+        config.stream = stream;
+        CUDA(cudaLaunchKernelExC(&config, (const void *)probe_kernel, arguments));
+    });
+    each(3000, [&] {
+        if (cuLaunchKernel((CUfunction)function, 1, 1, 1, 32, 1, 1, 0, (CUstream)stream, arguments,
+                           nullptr) != CUDA_SUCCESS)
+            exit(3);
+    });
+    each(4000,
+         [&] { CUDA(cudaMemcpyAsync(device_data, pinned, 4096, cudaMemcpyHostToDevice, stream)); });
+    settle();
+    uint64_t copies = 0;
+    for (uint32_t id : seen.copies)
+        copies += seen.external.count(id);
+    set(out, "kernels", (uint64_t)seen.kernels.size());
+    set(out, "external", (uint64_t)seen.external.size());
+    set(out, "runtime_records", seen.records[CUPTI_ACTIVITY_KIND_RUNTIME]);
+    set(out, "driver_records", seen.records[CUPTI_ACTIVITY_KIND_DRIVER]);
+    set(out, "joined_runtime_of_100", joined(1000, 1099));
+    set(out, "joined_exc_of_100", joined(2000, 2099));
+    set(out, "joined_driver_of_100", joined(3000, 3099));
+    set(out, "joined_copies_of_100", copies);
+}
+
+static void graph_callbacks(void)
+{
+    for (CUpti_CallbackId id : {(CUpti_CallbackId)CUPTI_CBID_RESOURCE_GRAPHNODE_CREATED,
+                                (CUpti_CallbackId)CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED,
+                                (CUpti_CallbackId)CUPTI_CBID_RESOURCE_GRAPHNODE_DESTROY_STARTING,
+                                (CUpti_CallbackId)CUPTI_CBID_RESOURCE_GRAPH_NODE_UPDATED})
+        CUPTI(api.enable_callback(1, subscriber, CUPTI_CB_DOMAIN_RESOURCE, id));
+}
+
+static cudaGraph_t capture(int nodes)
+{
+    cudaGraph_t graph;
+    CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    for (int op = 0; op < nodes; op++) {
+        current_op = op;
+        probe_kernel<<<1, 32, 0, stream>>>(device_data, 10);
+        current_op = -1;
+    }
+    CUDA(cudaStreamEndCapture(stream, &graph));
+    return graph;
+}
+
+static cudaGraphExec_t instantiate(cudaGraph_t graph)
+{
+    cudaGraphExec_t exec;
+    in_instantiate = true;
+    CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    in_instantiate = false;
+    return exec;
+}
+
+static void graph(json_t *out)
+{
+    open_cupti();
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION));
+    enable_calls(true, true);
+    graph_callbacks();
+    open_device();
+    cudaGraph_t captured = capture(10);
+    cudaGraphExec_t first = instantiate(captured);
+    cudaGraphExec_t second = instantiate(captured);
+    forget();
+    uint64_t pushed = 0;
+    auto replay = [&](cudaGraphExec_t exec, int times) {
+        for (int i = 0; i < times; i++) {
+            CUPTI(api.push(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, 5000 + pushed++));
+            CUDA(cudaGraphLaunch(exec, stream));
+            uint64_t last;
+            CUPTI(api.pop(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last));
+            CUDA(cudaStreamSynchronize(stream));
+        }
+    };
+    auto report = [&](const char *name) {
+        settle();
+        uint64_t known = 0, right_external = 0;
+        std::map<int, uint64_t> per_op;
+        std::set<uint32_t> ids;
+        for (auto &kernel : seen.kernels) {
+            auto op = node_op.find(kernel.second);
+            known += op != node_op.end();
+            if (op != node_op.end())
+                per_op[op->second]++;
+            ids.insert(kernel.first);
+            right_external += seen.external.count(kernel.first);
+        }
+        bool even = per_op.size() == 10;
+        for (auto &one : per_op)
+            even = even && one.second == seen.kernels.size() / 10;
+        json_t *row = json_object();
+        set(row, "kernels", (uint64_t)seen.kernels.size());
+        set(row, "with_known_node", known);
+        set(row, "with_external_id", right_external);
+        set(row, "correlation_ids", (uint64_t)ids.size());
+        json_object_set_new(row, "every_op_equally", json_boolean(even));
+        json_object_set_new(out, name, row);
+        forget();
+    };
+    replay(first, 20);
+    report("first_exec_20_replays");
+    replay(second, 20);
+    report("second_exec_20_replays");
+    cudaGraph_t again = capture(10);
+    cudaGraphExecUpdateResultInfo info;
+    cudaError_t update = cudaGraphExecUpdate(first, again, &info);
+    replay(first, 20);
+    report("after_update_20_replays");
+    json_object_set_new(out, "update", json_string(cudaGetErrorString(update)));
+    CUDA(cudaGraphExecDestroy(second));
+    replay(first, 5);
+    report("after_destroy_5_replays");
+    set(out, "created_in_capture", created_in_capture);
+    set(out, "created_in_instantiate", created_in_instantiate);
+    set(out, "created_elsewhere", created_elsewhere);
+    set(out, "cloned", cloned);
+    set(out, "updated", updated);
+    set(out, "destroyed", destroyed);
+}
+
+static void sessions(json_t *out)
+{
+    open_cupti();
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    open_device();
+    forget();
+    auto hundred = [&](const char *name) {
+        for (int i = 0; i < 100; i++)
+            probe_kernel<<<1, 32, 0, stream>>>(device_data, 10);
+        settle();
+        set(out, name, (uint64_t)seen.kernels.size());
+        forget();
+    };
+    hundred("on_1");
+    CUPTI(api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    hundred("off_1");
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    hundred("on_2");
+    CUPTI(api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    settle();
+    CUPTI(api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    hundred("on_3_after_an_empty_session");
+}
+
+static double resident_mib(void)
+{
+    long size = 0, resident = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    if (file && fscanf(file, "%ld %ld", &size, &resident) != 2)
+        resident = 0;
+    if (file)
+        fclose(file);
+    return (double)resident * (double)sysconf(_SC_PAGESIZE) / 1048576;
+}
+
+static double device_used_mib(void)
+{
+    size_t free_bytes, total_bytes;
+    CUDA(cudaMemGetInfo(&free_bytes, &total_bytes));
+    return (double)(total_bytes - free_bytes) / 1048576;
+}
+
+static void replay_many(bool pinned, int limit, bool calls, json_t *out)
+{
+    open_cupti();
+    seen.keep = false;
+    attribute(CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED, pinned, 1);
+    if (limit)
+        attribute(CUPTI_ACTIVITY_ATTR_DEVICE_BUFFER_POOL_LIMIT, (size_t)limit, sizeof(size_t));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    if (calls) {
+        CUPTI(api.enable(CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION));
+        enable_calls(true, true);
+    }
+    open_device();
+    cudaGraphExec_t exec = instantiate(capture(1000));
+    CUDA(cudaGraphLaunch(exec, stream));
+    forget();
+    double device_before = device_used_mib(), host_before = resident_mib();
+    int64_t start = clock_now_ns(), last_flush = start;
+    for (int i = 0; i < 1200; i++) {
+        CUDA(cudaGraphLaunch(exec, stream));
+        CUDA(cudaStreamSynchronize(stream));
+        if (clock_now_ns() - last_flush > 50000000) {
+            CUPTI(api.flush_all(0));
+            last_flush = clock_now_ns();
+        }
+    }
+    double seconds = (double)(clock_now_ns() - start) * 1e-9;
+    settle();
+    size_t dropped = 0;
+    CUPTI(api.dropped(nullptr, 0, &dropped));
+    set(out, "kernels", seen.records[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    set(out, "zero_timestamps", seen.zero_times);
+    set(out, "dropped", (uint64_t)dropped);
+    set(out, "us_per_kernel", seconds * 1e6 / 1.2e6);
+    set(out, "device_growth_mib", device_used_mib() - device_before);
+    set(out, "host_growth_mib", resident_mib() - host_before);
+}
+
+static double median(std::vector<double> values)
+{
+    if (values.empty())
+        return 0;
+    std::sort(values.begin(), values.end());
+    return values[values.size() / 2];
+}
+
+static double steps_us(double seconds)
+{
+    std::vector<double> walls;
+    int64_t until = clock_now_ns() + (int64_t)(seconds * 1e9);
+    while (clock_now_ns() < until) {
+        int64_t start = clock_now_ns();
+        for (int i = 0; i < 100; i++)
+            probe_kernel<<<1, 32, 0, stream>>>(device_data, 200);
+        CUDA(cudaStreamSynchronize(stream));
+        walls.push_back((double)(clock_now_ns() - start) * 1e-3);
+    }
+    return median(walls);
+}
+
+static void flush(json_t *out)
+{
+    open_cupti();
+    seen.keep = false;
+    attribute(CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED, 1, 1);
+    open_device();
+    set(out, "step_us_cupti_off", steps_us(1));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    set(out, "step_us_kernels", steps_us(1));
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION));
+    enable_calls(true, true);
+    set(out, "step_us_kernels_and_calls", steps_us(1));
+    std::atomic<bool> stop{false};
+    std::vector<double> latency;
+    std::thread flusher([&] {
+        while (!stop) {
+            usleep(50000);
+            int64_t start = clock_now_ns();
+            api.flush_all(0);
+            latency.push_back((double)(clock_now_ns() - start) * 1e-3);
+        }
+    });
+    set(out, "step_us_flushed_at_20_hz", steps_us(2));
+    stop = true;
+    flusher.join();
+    set(out, "flush_us_median", median(latency));
+    set(out, "flush_us_max", *std::max_element(latency.begin(), latency.end()));
+    set(out, "flushes", (uint64_t)latency.size());
+    settle();
+    set(out, "zero_timestamps", seen.zero_times);
+}
+
+static void memory(json_t *out)
+{
+    open_cupti();
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_MEMORY2));
+    open_device();
+    forget();
+    const size_t base = 64 << 20, granule = 2 << 20;
+    void *plain, *asynchronous;
+    CUDA(cudaMalloc(&plain, base));
+    CUDA(cudaMallocAsync(&asynchronous, base + granule, stream));
+    CUmemAllocationProp properties = {};
+    properties.type = CU_MEM_ALLOCATION_TYPE_PINNED;
+    properties.location.type = CU_MEM_LOCATION_TYPE_DEVICE;
+    CUmemGenericAllocationHandle handle;
+    CUdeviceptr address;
+    CUmemAccessDesc access = {};
+    access.location = properties.location;
+    access.flags = CU_MEM_ACCESS_FLAGS_PROT_READWRITE;
+    bool mapped = cuMemCreate(&handle, base + 2 * granule, &properties, 0) == CUDA_SUCCESS &&
+                  cuMemAddressReserve(&address, base + 2 * granule, 0, 0, 0) == CUDA_SUCCESS &&
+                  cuMemMap(address, base + 2 * granule, 0, handle, 0) == CUDA_SUCCESS &&
+                  cuMemSetAccess(address, base + 2 * granule, &access, 1) == CUDA_SUCCESS;
+    settle();
+    set(out, "records_cudaMalloc", seen.allocations[base]);
+    set(out, "records_cudaMallocAsync", seen.allocations[base + granule]);
+    json_object_set_new(out, "mapped", json_boolean(mapped));
+    set(out, "records_cuMemCreate", seen.allocations[base + 2 * granule]);
+    set(out, "records_all", seen.records[CUPTI_ACTIVITY_KIND_MEMORY2]);
+}
+
+static void ours(bool graphs, json_t *out)
+{
+    struct error error = {};
+    const struct gpu_trace *trace = cupti_open(nullptr, nullptr, &error);
+    if (!trace) {
+        json_object_set_new(out, "refused", json_string(error.why));
+        exit(5);
+    }
+    open_device();
+    cudaGraphExec_t exec = nullptr;
+    uint64_t step = 1;
+    auto run = [&] {
+        for (int op = 0; op < 10; op++) {
+            trace->push(trace->context, gpu_tag(step, op));
+            for (int k = 0; k <= op % 2; k++)
+                probe_kernel<<<1, 32, 0, stream>>>(device_data, 10);
+            trace->pop(trace->context);
+        }
+    };
+    trace->push(trace->context, gpu_tag(step, GPU_OP_NONE));
+    if (graphs) {
+        cudaGraph_t captured;
+        CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+        run();
+        CUDA(cudaStreamEndCapture(stream, &captured));
+        CUDA(cudaGraphInstantiate(&exec, captured, 0));
+    } else {
+        run();
+    }
+    trace->pop(trace->context);
+    CUDA(cudaStreamSynchronize(stream));
+    trace->flush(trace->context, 1000000000);
+    trace->flush(trace->context, 1000000000);
+    std::vector<struct gpu_event> events(65536);
+    trace->take(trace->context, events.data(), events.size());
+    uint64_t right = 0, wrong_op = 0, untagged = 0, outside = 0, total = 0;
+    std::map<uint64_t, std::pair<int64_t, int64_t>> bounds;
+    for (step = 2; step < 502; step++) {
+        int64_t start = clock_now_ns();
+        trace->push(trace->context, gpu_tag(step, GPU_OP_NONE));
+        if (graphs)
+            CUDA(cudaGraphLaunch(exec, stream));
+        else
+            run();
+        CUDA(cudaStreamSynchronize(stream));
+        trace->pop(trace->context);
+        bounds[step] = {start, clock_now_ns()};
+    }
+    for (int i = 0; i < 3; i++)
+        trace->flush(trace->context, 1000000000);
+    std::map<int, uint64_t> per_op;
+    size_t taken;
+    while ((taken = trace->take(trace->context, events.data(), events.size())) > 0) {
+        for (size_t i = 0; i < taken; i++) {
+            const struct gpu_event &event = events[i];
+            if (event.kind != GPU_EVENT_KERNEL)
+                continue;
+            total++;
+            untagged += event.tag == 0;
+            per_op[event.op]++;
+            bool within = false;
+            if (event.tag) {
+                auto bound = bounds.find(gpu_tag_step(event.tag));
+                within = bound != bounds.end() && event.start_ns >= bound->second.first &&
+                         event.end_ns <= bound->second.second;
+            } else {
+                for (auto &bound : bounds)
+                    within = within || (event.start_ns >= bound.second.first &&
+                                        event.end_ns <= bound.second.second);
+            }
+            outside += !within;
+        }
+    }
+    for (auto &one : per_op) {
+        uint64_t expected = one.first < 0 ? 0 : 500 * (1 + one.first % 2);
+        (one.second == expected ? right : wrong_op) += one.second;
+    }
+    struct gpu_losses losses;
+    trace->losses(trace->context, &losses);
+    set(out, "kernels_of_7500", total);
+    set(out, "with_right_op", right);
+    set(out, "with_wrong_op", wrong_op);
+    set(out, "untagged", untagged);
+    set(out, "outside_their_step", outside);
+    set(out, "dropped", losses.dropped);
+    set(out, "unmatched", losses.unmatched);
+    set(out, "untimed", losses.untimed);
+    set(out, "library_bytes", trace->library_bytes(trace->context));
+    trace->close(trace->context);
+}
+
+/* ---------------------------------------------------------------- all of them */
+
+static json_t *run_child(const char *arguments, bool *passed)
+{
+    char program[512];
+    ssize_t length = readlink("/proc/self/exe", program, sizeof program - 1);
+    program[length > 0 ? length : 0] = '\0';
+    std::string command = "timeout 60 '" + std::string(program) + "' " + arguments + " 2>&1";
+    FILE *pipe = popen(command.c_str(), "r");
+    std::string text;
+    char part[4096];
+    while (pipe && fgets(part, sizeof part, pipe))
+        text += part;
+    int status = pipe ? pclose(pipe) : -1;
+    size_t brace = text.find('{');
+    json_t *result =
+        brace == std::string::npos ? nullptr : json_loads(text.c_str() + brace, 0, nullptr);
+    if (!result) {
+        result = json_object();
+        json_object_set_new(result, "error", json_string(text.c_str()));
+    }
+    if (status != 0) {
+        json_object_set_new(result, "status", json_integer(status));
+        *passed = false;
+    }
+    return result;
+}
+
+int main(int count, char **arguments)
+{
+    json_t *out = json_object();
+    bool passed = true;
+    if (count > 1) {
+        std::string name = arguments[1];
+        auto number = [&](int i) { return i < count ? atoi(arguments[i]) : 0; };
+        if (name == "correlation")
+            correlation(count > 2 ? arguments[2] : "calls", out);
+        else if (name == "graph")
+            graph(out);
+        else if (name == "sessions")
+            sessions(out);
+        else if (name == "replay")
+            replay_many(number(2), number(3), number(4), out);
+        else if (name == "flush")
+            flush(out);
+        else if (name == "memory")
+            memory(out);
+        else if (name == "ours")
+            ours(number(2), out);
+        else
+            return 2;
+    } else {
+        const char *all[] = {"correlation none",
+                             "correlation runtime",
+                             "correlation driver",
+                             "correlation calls",
+                             "correlation all",
+                             "graph",
+                             "sessions",
+                             "replay 0 0 1",
+                             "replay 1 0 1",
+                             "replay 0 8 1",
+                             "replay 1 8 1",
+                             "replay 1 8 0",
+                             "flush",
+                             "memory",
+                             "ours 0",
+                             "ours 1"};
+        for (const char *one : all)
+            json_object_set_new(out, one, run_child(one, &passed));
+    }
+    json_dumpf(out, stdout, JSON_INDENT(1) | JSON_PRESERVE_ORDER | JSON_REAL_PRECISION(6));
+    printf("\n");
+    return passed ? 0 : 1;
+}
