@@ -77,11 +77,6 @@ char *format_count(char *out, size_t size, double count)
     return with_prefix(out, size, count, "");
 }
 
-char *format_rate(char *out, size_t size, double per_second)
-{
-    return with_prefix(out, size, per_second, "/s");
-}
-
 char *format_percent(char *out, size_t size, double share)
 {
     if (!isfinite(share))

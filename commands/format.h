@@ -10,11 +10,10 @@
 #define FORMAT_SIZE 32 /* enough for every one of them */
 
 char *format_time_ms(char *out, size_t size,
-                     double milliseconds);                    /* "812 us", "12.4 ms", "1.24 s" */
-char *format_bytes(char *out, size_t size, double bytes);     /* "512 B", "3.41 GiB" */
-char *format_count(char *out, size_t size, double count);     /* "25.6 M", "812" */
-char *format_rate(char *out, size_t size, double per_second); /* "2578 /s", "12.4 k/s" */
-char *format_percent(char *out, size_t size, double share);   /* 0..1 -> "34.2 %" */
+                     double milliseconds);                  /* "812 us", "12.4 ms", "1.24 s" */
+char *format_bytes(char *out, size_t size, double bytes);   /* "512 B", "3.41 GiB" */
+char *format_count(char *out, size_t size, double count);   /* "25.6 M", "812" */
+char *format_percent(char *out, size_t size, double share); /* 0..1 -> "34.2 %" */
 /* "+1.6 %": how far `measured` lies from `planned`. */
 char *format_deviation(char *out, size_t size, double planned, double measured);
 /* A bar of `width` cells for share 0..1; block elements with eighths if utf8, else '#'. Never

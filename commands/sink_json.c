@@ -39,7 +39,7 @@ static void write_result(void *context, const char *command, const json_t *data,
     json_object_set_new(object, "warn", warnings ? json_deep_copy(warnings) : json_array());
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (text)
-        printf("%s\n", text);
+        fprintf(stdout, "%s\n", text);
     fflush(stdout);
     free(text);
     json_decref(object);

@@ -10,6 +10,7 @@
 
 static void on_event(void *context, const struct engine_event *event);
 static bool connect_worker(struct workbench *workbench, bool reload, struct error *error);
+static workbench_reply on_resumed;
 
 struct workbench *workbench_new(const struct workbench_options *options, struct error *error)
 {
@@ -129,13 +130,19 @@ uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t
                            workbench_reply *reply, void *context)
 {
     struct error error = {0};
+    bool fresh = workbench->engine == NULL;
     bool replaces_model = strcmp(verb, "load") == 0 || strcmp(verb, "unload") == 0;
     if (!workbench->engine && !connect_worker(workbench, !replaces_model, &error)) {
         json_decref(arguments);
         reply(workbench, context, NULL, &error);
         return workbench->next_serial++;
     }
-    return submit(workbench, verb, arguments, reply, context);
+    bool resume = fresh && workbench->live && strcmp(verb, "load") == 0;
+    uint64_t serial = submit(workbench, verb, arguments, reply, context);
+    /* a worker that was live goes on after a `load`; its successor has to be told */
+    if (resume)
+        submit(workbench, "start", NULL, on_resumed, NULL);
+    return serial;
 }
 
 void workbench_cancel(struct workbench *workbench)
@@ -254,8 +261,10 @@ static void drop_worker(struct workbench *workbench)
 static void give_up(struct workbench *workbench, const struct error *error)
 {
     struct error cause = *error;
+    bool live = workbench->live;
     drop_worker(workbench);
     fail_pending(workbench, &cause);
+    workbench->live = live; /* the next worker resumes what this one did not */
     workbench->connect_error = (struct error){0}; /* set again by what has just failed */
     if (workbench->change.restarting && !workbench->restart_wanted)
         finish_change(workbench, &cause);

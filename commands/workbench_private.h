@@ -48,9 +48,9 @@ struct workbench {
     json_t *settings; /* name -> value */
     json_t *aliases_answered;
 
-    struct engine *engine; /* NULL: none, the next request starts one */
-    bool engine_ended;     /* ENDED arrived: to be reaped after the dispatch */
-    int64_t connect_ns;    /* when it was started */
+    struct engine *engine;      /* NULL: none, the next request starts one */
+    bool engine_ended;          /* ENDED arrived: to be reaped after the dispatch */
+    int64_t connect_ns;         /* when it was started */
     struct error connect_error; /* configure or reload failed: give up this worker */
     bool restart_wanted;
     char notice[160];

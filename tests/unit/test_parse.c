@@ -249,8 +249,6 @@ static void numbers_for_people(void **state)
     assert_string_equal(format_bytes(out, sizeof out, 3.41 * 1073741824), "3.41 GiB");
     assert_string_equal(format_count(out, sizeof out, 812), "812");
     assert_string_equal(format_count(out, sizeof out, 25.6e6), "25.6 M");
-    assert_string_equal(format_rate(out, sizeof out, 2578), "2578 /s");
-    assert_string_equal(format_rate(out, sizeof out, 12400), "12.4 k/s");
     assert_string_equal(format_percent(out, sizeof out, 0.342), "34.2 %");
     assert_string_equal(format_deviation(out, sizeof out, 100, 101.6), "+1.6 %");
     assert_string_equal(format_bar(out, sizeof out, 0.5, 8, 0), "####");
