@@ -12,13 +12,17 @@
  *
  *   configure {settings: {KEY: VALUE...}}      all engine settings at once; must be the first
  *                                              request, before any GPU is touched
- *             -> {devices: [ids]}
+ *             -> {devices: [ids], note?}
  *   set       {key, value}                     -> {replanned: bool, cost_ms, restart: bool, note?}
  *             A refused value is an error and keeps the old one. restart: the change needs a fresh
  *             process; the front starts one, configures it and loads the model again.
- *   load      {path, weights?, shape?}         -> model_describe() + {load_ms}
+ *   load      {path, weights?, shape?}         -> model_describe() + {load_ms, note?}
+ *             The PLAN event of the new model follows this reply; for every other verb it precedes
+ *             the reply. A load that fails before the new model is complete keeps the old one.
  *   unload    {}                               -> {}
- *   plan      {batch?}                         -> the plan (below) without making it current
+ *   plan      {batch?}                         -> the plan (below) without making it current:
+ *             a forecast that allocates nothing; with {fits: bool or null, live: as of `memory`},
+ *             without timing_source and plan_ms
  *   devices   {}                               -> {devices: [backend.devices() objects], note?}
  *   run       {steps, warmup}                  -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p95, min, mean}, throughput_per_s, memory: {planned_bytes,
@@ -29,7 +33,9 @@
  *   start     {}                               -> {} steps run live until stop
  *   stop      {}                               -> {}
  *   predict   {input, output?, top?}           -> {rows, predict_ms, outputs: [{name, shape,
- *             dtype}], written?, predictions?: [{source, top: [{class, label?, probability}]}]}
+ *             dtype}], written?, predictions?: [{source, top: [{class, label?, probability}]}],
+ *             preprocess?}: top defaults to 3, with an output to 0; preprocess (pictures only) is
+ *             "none", "tf", "caffe" or "torch", by the model's family.
  *             Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
  *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
@@ -37,6 +43,8 @@
  *             shape, bytes}]}}
  *   trim      {}                               -> {freed_bytes}
  *   record    {path, raw?} or {off: true}      -> {path, frames, bytes}
+ *             Written by the client: the path is the front's, and is told with the `.part` that
+ *             marks the framed stream (journal.h). raw is the worker's file for CUPTI buffers.
  *
  * Values of settings in `configure` and `set`: devices "auto" or an array of "cpu", "gpu:N" and
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
@@ -45,9 +53,10 @@
  * the engine warms up until it sees fit.
  *
  * Plan object (event PLAN whenever the current plan changes, also null when it goes away):
- *   {device, batch, precision, fusion, graph, timing_source: "cupti"|"events"|"clock"|"off",
+ *   {device, devices: [ids], batch, precision, fusion, graph, timing_source: "cupti"|"events"|"clock"|"off",
  *    plan_ms, memory: {weights_bytes, arena_bytes, workspace_bytes, peak_live_bytes, peak_layer,
  *    planned_bytes}, flops, bytes, layers: [graph_describe_layers() objects + {impl}]}
+ *   With several devices it speaks of the first.
  */
 #ifndef LAYERTOP_ENGINE_ENGINE_H
 #define LAYERTOP_ENGINE_ENGINE_H
@@ -62,7 +71,8 @@ enum engine_event_kind {
     ENGINE_EVENT_PROGRESS, /* id; json: {fraction: 0..1 or null, text} */
     ENGINE_EVENT_PLAN,     /* json: the plan object or null */
     ENGINE_EVENT_RECORD,   /* data, bytes: one record frame of profiler/records.h */
-    ENGINE_EVENT_LOG,      /* json: {text}: what libraries printed in the worker, a line each */
+    ENGINE_EVENT_LOG,      /* json: {text}: what libraries printed in the worker, a line each;
+                              {text, live: false, error}: a step failed and ended the live run */
     ENGINE_EVENT_ENDED     /* error.why: "signal 9", "exit 1: last words"; always the last */
 };
 

@@ -1,0 +1,167 @@
+/* A GPU that is none: a module for LAYERTOP_CUDA_MODULE, so that what the session does with a
+ * second device can be tested without one. It has gpu:0 (64 MiB) and gpu:1 (unusable), takes a
+ * millisecond a step, and puts the device's number of steps into every output.
+ *
+ * Built by the test that uses it: cc -shared -fPIC -I. tests/tools/fake_gpu.c engine/error.c
+ * engine/tensor.c. FAKE_GPU_BROKEN: opening a device fails. */
+#include "engine/backend.h"
+#include "engine/cuda_module.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define TOTAL_BYTES (UINT64_C(64) << 20)
+
+struct device {
+    uint64_t limit_bytes, held_bytes, steps;
+};
+
+struct plan {
+    struct device *device;
+    const struct graph *graph;
+    uint64_t arena_bytes;
+    void **values;
+    const char **impls;
+};
+
+static bool devices(json_t *list, struct error *error)
+{
+    (void)error;
+    json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:I}", "id", "gpu:0", "name",
+                                          "Fake", "usable", 1, "uuid", "GPU-fa4e0000",
+                                          "total_bytes", (json_int_t)TOTAL_BYTES));
+    json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:s}", "id", "gpu:1", "name",
+                                          "Fake", "usable", 0, "why", "it is in exclusive use",
+                                          "uuid", "GPU-fa4e1111"));
+    return true;
+}
+
+static struct device *device_open(const struct device_options *options,
+                                  const struct observer *observer, struct error *error)
+{
+    (void)observer;
+    if (getenv("FAKE_GPU_BROKEN") != NULL) {
+        error_set(error, ERROR_CUDA, "gpu:0", "the driver is too old");
+        return NULL;
+    }
+    struct device *device = xcalloc(1, sizeof *device);
+    device->limit_bytes = options->limit_bytes != 0 ? options->limit_bytes : TOTAL_BYTES;
+    return device;
+}
+
+static void device_close(struct device *device)
+{
+    free(device);
+}
+
+static bool device_memory(struct device *device, struct device_memory *out, struct error *error)
+{
+    (void)error;
+    out->total_bytes = TOTAL_BYTES;
+    out->context_bytes = 1 << 20;
+    out->used_by_us_bytes = device->held_bytes + out->context_bytes;
+    out->free_bytes = TOTAL_BYTES - out->used_by_us_bytes;
+    out->weights_bytes = out->workspace_bytes = out->idle_bytes = 0;
+    out->arena_bytes = device->held_bytes;
+    return true;
+}
+
+static void device_nothing(struct device *device)
+{
+    (void)device;
+}
+
+static void plan_free(struct plan *plan)
+{
+    for (size_t i = 0; i < plan->graph->value_count; i++)
+        free(plan->values[i]);
+    plan->device->held_bytes -= plan->arena_bytes;
+    free(plan->values);
+    free(plan->impls);
+    free(plan);
+}
+
+static struct plan *plan_new(struct device *device, const struct graph *graph,
+                             const struct plan_options *options, struct error *error)
+{
+    (void)options;
+    struct plan *plan = xcalloc(1, sizeof *plan);
+    plan->device = device;
+    plan->graph = graph;
+    plan->values = xcalloc(graph->value_count, sizeof *plan->values);
+    plan->impls = xcalloc(graph->op_count, sizeof *plan->impls);
+    for (size_t i = 0; i < graph->op_count; i++)
+        plan->impls[i] = "fake";
+    for (size_t i = 0; i < graph->value_count; i++)
+        plan->arena_bytes += (uint64_t)shape_elements(&graph->values[i].shape) * 4;
+    device->held_bytes += plan->arena_bytes;
+    if (device->held_bytes > device->limit_bytes) {
+        plan_free(plan);
+        error_set(error, ERROR_MEMORY, "activations", "the fake GPU is full");
+        return NULL;
+    }
+    for (size_t i = 0; i < graph->value_count; i++)
+        plan->values[i] = xcalloc((size_t)shape_elements(&graph->values[i].shape), 8);
+    return plan;
+}
+
+static void *plan_input(struct plan *plan, size_t index)
+{
+    return plan->values[plan->graph->inputs[index]];
+}
+
+static const void *plan_output(struct plan *plan, size_t index)
+{
+    return plan->values[plan->graph->outputs[index]];
+}
+
+static bool plan_run(struct plan *plan, const struct step_context *step, struct error *error)
+{
+    if (step->cancel != NULL && atomic_load(step->cancel))
+        return error_set(error, ERROR_INTERRUPTED, "step", "it was cancelled");
+    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    plan->device->steps++;
+    for (size_t i = 0; i < plan->graph->output_count; i++) {
+        float *out = plan->values[plan->graph->outputs[i]];
+        int64_t count = shape_elements(&plan->graph->values[plan->graph->outputs[i]].shape);
+        for (int64_t j = 0; j < count; j++)
+            out[j] = (float)plan->device->steps;
+    }
+    return true;
+}
+
+static const char *const *plan_impls(const struct plan *plan)
+{
+    return plan->impls;
+}
+
+static void plan_memory(const struct plan *plan, struct plan_memory *out)
+{
+    *out = (struct plan_memory){.arena_bytes = plan->arena_bytes, .peak_op = -1};
+}
+
+static const struct backend backend = {.abi = BACKEND_ABI,
+                                       .name = "cuda",
+                                       .devices = devices,
+                                       .device_open = device_open,
+                                       .device_close = device_close,
+                                       .device_memory = device_memory,
+                                       .device_trim = device_nothing,
+                                       .device_forget = device_nothing,
+                                       .plan_new = plan_new,
+                                       .plan_free = plan_free,
+                                       .plan_input = plan_input,
+                                       .plan_output = plan_output,
+                                       .plan_run = plan_run,
+                                       .plan_impls = plan_impls,
+                                       .plan_memory = plan_memory};
+
+const struct backend *layertop_backend_cuda(struct error *error);
+
+__attribute__((visibility("default"))) const struct backend *
+layertop_backend_cuda(struct error *error)
+{
+    (void)error;
+    return &backend;
+}

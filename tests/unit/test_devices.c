@@ -1,0 +1,324 @@
+/* The session with a second device: a fake GPU module (tests/tools/fake_gpu.c), built here. */
+#include "engine/session_private.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct listener {
+    struct worker_hooks hooks;
+    struct session_ports ports;
+    struct observer observer;
+    atomic_bool cancel;
+    char device[16]; /* whose steps come now */
+    int steps_cpu, steps_gpu, switches;
+    int segment_steps[2]; /* of the run under way: on the CPU, on the GPU */
+    uint32_t segment, segments[2];
+    json_t *plan;
+};
+
+static void on_plan(void *context, const char *device, const struct graph *graph,
+                    const char *const *impls)
+{
+    struct listener *listener = context;
+    (void)impls;
+    if (graph == NULL)
+        return;
+    snprintf(listener->device, sizeof listener->device, "%s", device);
+    listener->switches++;
+}
+
+static void on_segment(void *context, uint32_t segment)
+{
+    struct listener *listener = context;
+    listener->segment = segment;
+}
+
+static void on_step_end(void *context, uint64_t step, int64_t end_ns)
+{
+    struct listener *listener = context;
+    (void)step;
+    (void)end_ns;
+    bool gpu = strcmp(listener->device, "gpu:0") == 0;
+    listener->steps_cpu += !gpu;
+    listener->steps_gpu += gpu;
+    if (listener->segment != 0) {
+        listener->segment_steps[gpu]++;
+        listener->segments[gpu] = listener->segment;
+    }
+}
+
+static void on_progress(void *context, uint64_t id, double fraction, const char *text)
+{
+    (void)context;
+    (void)id;
+    (void)fraction;
+    (void)text;
+}
+
+static void on_plan_event(void *context, const json_t *plan)
+{
+    struct listener *listener = context;
+    json_decref(listener->plan);
+    listener->plan = plan != NULL ? json_deep_copy(plan) : NULL;
+}
+
+static struct session *session_with(struct listener *listener, const char *settings)
+{
+    *listener = (struct listener){0};
+    listener->observer = (struct observer){
+        .context = listener, .plan = on_plan, .segment = on_segment, .step_end = on_step_end};
+    listener->hooks = (struct worker_hooks){.context = listener, .observer = &listener->observer};
+    listener->ports =
+        (struct session_ports){listener, on_progress, on_plan_event, &listener->cancel};
+    struct session *session = session_new(&listener->hooks, &listener->ports);
+    struct error error = {0};
+    json_t *arguments = json_loads(settings, 0, NULL);
+    json_t *reply = session_execute(session, 1, "configure", arguments, &error);
+    if (reply == NULL)
+        fail_msg("configure: %s: %s", error.what, error.why);
+    json_decref(reply);
+    json_decref(arguments);
+    return session;
+}
+
+static json_t *ask(struct session *session, const char *verb, json_t *arguments,
+                   struct error *error)
+{
+    static uint64_t id = 100;
+    *error = (struct error){0};
+    json_t *reply = session_execute(session, id++, verb, arguments, error);
+    session_replied(session);
+    json_decref(arguments);
+    return reply;
+}
+
+static json_t *load(struct session *session, struct error *error)
+{
+    return ask(session, "load", json_pack("{s:s}", "path", "share/layertop/demo/digits/digits.h5"),
+               error);
+}
+
+static json_t *set(struct session *session, const char *key, json_t *value, struct error *error)
+{
+    return ask(session, "set", json_pack("{s:s, s:o}", "key", key, "value", value), error);
+}
+
+static void finish(struct session *session, struct listener *listener)
+{
+    session_free(session);
+    assert_null(listener->plan);
+}
+
+static void auto_takes_the_gpu(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session =
+        session_with(&listener, "{\"settings\": {\"batch\": 4, \"threads\": 1}}");
+    json_decref(load(session, &error));
+    assert_string_equal(json_string_value(json_object_get(listener.plan, "device")), "gpu:0");
+    json_t *reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 3, "warmup", 0), &error);
+    assert_string_equal(json_string_value(json_object_get(reply, "device")), "gpu:0");
+    const json_t *memory = json_object_get(reply, "memory");
+    /* from outside: what the device's used memory grew by, without the context */
+    assert_int_equal(json_integer_value(json_object_get(memory, "planned_bytes")),
+                     json_integer_value(json_object_get(memory, "measured_bytes")));
+    assert_int_equal(json_integer_value(json_object_get(memory, "context_bytes")), 1 << 20);
+    json_decref(reply);
+    finish(session, &listener);
+}
+
+static void auto_falls_back_with_a_note(void **state)
+{
+    (void)state;
+    setenv("FAKE_GPU_BROKEN", "1", 1);
+    struct listener listener;
+    struct error error;
+    struct session *session =
+        session_with(&listener, "{\"settings\": {\"batch\": 4, \"threads\": 1}}");
+    json_t *reply = load(session, &error);
+    const char *said = json_string_value(json_object_get(reply, "note"));
+    assert_non_null(said);
+    assert_non_null(strstr(said, "the driver is too old"));
+    assert_string_equal(json_string_value(json_object_get(listener.plan, "device")), "cpu");
+    json_decref(reply);
+    /* by name it is an error, and the CPU's plan stays */
+    assert_null(set(session, "devices", json_pack("[s]", "gpu:0"), &error));
+    assert_int_equal(error.code, ERROR_CUDA);
+    assert_string_equal(json_string_value(json_object_get(listener.plan, "device")), "cpu");
+    unsetenv("FAKE_GPU_BROKEN");
+    finish(session, &listener);
+}
+
+static void devices_are_named_in_many_ways(void **state)
+{
+    (void)state;
+    const char *names[] = {"gpu:0", "0", "/GPU:0", "GPU-fa4e0000", "GPU-fa4e0"};
+    struct listener listener;
+    struct error error;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        struct session *session = session_with(&listener, "{\"settings\": {\"threads\": 1}}");
+        json_decref(set(session, "devices", json_pack("[s]", names[i]), &error));
+        json_decref(load(session, &error));
+        assert_string_equal(json_string_value(json_object_get(listener.plan, "device")), "gpu:0");
+        finish(session, &listener);
+    }
+    struct session *session = session_with(&listener, "{\"settings\": {\"devices\": [\"cpu\"]}}");
+    assert_null(set(session, "devices", json_pack("[s]", "gpu:7"), &error));
+    assert_int_equal(error.code, ERROR_DEVICE);
+    setenv("CUDA_VISIBLE_DEVICES", "0", 1);
+    assert_null(set(session, "devices", json_pack("[s]", "gpu:7"), &error));
+    assert_non_null(strstr(error.why, "CUDA_VISIBLE_DEVICES=0"));
+    unsetenv("CUDA_VISIBLE_DEVICES");
+    assert_null(set(session, "devices", json_pack("[s]", "gpu:1"), &error));
+    assert_int_equal(error.code, ERROR_DEVICE);
+    assert_non_null(strstr(error.why, "exclusive"));
+    finish(session, &listener);
+}
+
+static void a_context_is_only_left_by_a_new_process(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"gpu:0\"], \"batch\": 4, \"threads\": 1}}");
+    json_decref(load(session, &error));
+    const struct {
+        const char *key;
+        json_t *value;
+    } changes[] = {{"growth", json_false()},
+                   {"limit", json_integer(1 << 25)},
+                   {"limit", json_string("50%")},
+                   {"devices", json_pack("[s]", "cpu")}};
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        json_t *reply = set(session, changes[i].key, changes[i].value, &error);
+        assert_true(json_is_true(json_object_get(reply, "restart")));
+        assert_true(json_is_false(json_object_get(reply, "replanned")));
+        json_decref(reply);
+    }
+    /* what the new process would refuse is refused now */
+    assert_null(set(session, "limit", json_integer(1000), &error));
+    assert_int_equal(error.code, ERROR_MEMORY_LIMIT);
+    assert_null(set(session, "devices", json_pack("[s]", "gpu:1"), &error));
+    /* batch and precision need no new context; a batch too large leaves the old plan */
+    json_t *reply = set(session, "batch", json_integer(8), &error);
+    assert_true(json_is_false(json_object_get(reply, "restart")));
+    json_decref(reply);
+    assert_null(set(session, "batch", json_integer(65536), &error));
+    assert_int_equal(error.code, ERROR_MEMORY);
+    assert_int_equal(json_integer_value(json_object_get(listener.plan, "batch")), 8);
+    json_decref(ask(session, "run", json_pack("{s:i}", "steps", 1), &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    finish(session, &listener);
+}
+
+static void settings_of_gpus_are_stored_on_the_cpu(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session =
+        session_with(&listener, "{\"settings\": {\"devices\": [\"cpu\"], \"threads\": 1}}");
+    json_decref(load(session, &error));
+    json_t *reply = set(session, "growth", json_false(), &error);
+    assert_true(json_is_false(json_object_get(reply, "restart")));
+    assert_non_null(strstr(json_string_value(json_object_get(reply, "note")), "GPU"));
+    json_decref(reply);
+    assert_false(session->settings.growth);
+    /* from the CPU to a GPU no process has to go */
+    reply = set(session, "devices", json_pack("[s]", "gpu:0"), &error);
+    assert_true(json_is_true(json_object_get(reply, "replanned")));
+    json_decref(reply);
+    assert_false(session->slots[0].options.growth);
+    finish(session, &listener);
+}
+
+static void two_devices_take_turns(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"cpu\", \"0\"], \"batch\": 2, \"threads\": 1}}");
+    json_decref(load(session, &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    /* they compute on the same data */
+    const struct slot *slots = session->slots;
+    assert_memory_equal(slots[0].backend->plan_input(slots[0].plan, 0),
+                        slots[1].backend->plan_input(slots[1].plan, 0), 2 * 784 * sizeof(float));
+    json_t *reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 700, "warmup", 1), &error);
+    const json_t *both = json_object_get(reply, "per_device");
+    assert_int_equal(json_array_size(both), 2);
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *one = json_array_get(both, i);
+        assert_string_equal(json_string_value(json_object_get(one, "device")),
+                            i == 0 ? "cpu" : "gpu:0");
+        assert_int_equal(json_integer_value(json_object_get(one, "steps")), 700);
+        assert_int_equal(json_integer_value(json_object_get(one, "segment")), listener.segments[i]);
+        assert_int_equal(listener.segment_steps[i], 700);
+    }
+    assert_string_equal(json_string_value(json_object_get(reply, "device")), "cpu");
+    assert_true(listener.segments[0] != listener.segments[1]);
+    /* 700 steps of a millisecond are more than one slice of half a second */
+    assert_true(listener.switches >= 4);
+    json_decref(reply);
+
+    json_decref(ask(session, "start", NULL, &error));
+    listener.steps_cpu = listener.steps_gpu = 0;
+    while (listener.steps_cpu == 0 || listener.steps_gpu == 0)
+        assert_true(session_step(session, &error));
+    json_decref(ask(session, "stop", NULL, &error));
+    /* a batch that the GPU cannot hold is refused for both */
+    assert_null(set(session, "batch", json_integer(1024), &error));
+    assert_int_equal(json_integer_value(json_object_get(listener.plan, "batch")), 2);
+    json_decref(ask(session, "run", json_pack("{s:i, s:i}", "steps", 1, "warmup", 0), &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    finish(session, &listener);
+}
+
+static char module[] = "/tmp/layertop-fake-gpu-XXXXXX";
+
+static int build_module(void **state)
+{
+    (void)state;
+    int descriptor = mkstemp(module);
+    if (descriptor < 0)
+        return -1;
+    close(descriptor);
+    char *command = xasprintf("${CC:-cc} -std=gnu17 -shared -fPIC -fvisibility=hidden -I. -o %s "
+                              "tests/tools/fake_gpu.c engine/error.c engine/tensor.c -ljansson",
+                              module);
+    int status = system(command);
+    free(command);
+    setenv("LAYERTOP_CUDA_MODULE", module, 1);
+    return status;
+}
+
+static int remove_module(void **state)
+{
+    (void)state;
+    return unlink(module);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(auto_takes_the_gpu),
+        cmocka_unit_test(auto_falls_back_with_a_note),
+        cmocka_unit_test(devices_are_named_in_many_ways),
+        cmocka_unit_test(a_context_is_only_left_by_a_new_process),
+        cmocka_unit_test(settings_of_gpus_are_stored_on_the_cpu),
+        cmocka_unit_test(two_devices_take_turns),
+    };
+    return cmocka_run_group_tests(tests, build_module, remove_module);
+}
