@@ -29,31 +29,40 @@ static const char *text(const json_t *object, const char *key)
     return value ? value : "-";
 }
 
+static void class_text(const json_t *class, char *out, size_t size)
+{
+    const json_t *label = json_object_get(class, "label");
+    char share[FORMAT_SIZE];
+    format_percent(share, sizeof share, json_get_double(class, "probability"));
+    if (json_is_string(label))
+        snprintf(out, size, "%s (%s)", json_string_value(label), share);
+    else
+        snprintf(out, size, "class %lld (%s)",
+                 (long long)json_integer_value(json_object_get(class, "class")), share);
+}
+
+/* One line a picture: its name, then the likeliest classes. */
 static void print_predictions(struct execution *execution, json_t *predictions)
 {
     size_t index, rank;
     json_t *prediction, *class;
-    char share[FORMAT_SIZE], label[128];
+    int width = 0;
     json_array_foreach(predictions, index, prediction)
     {
-        json_t *top = json_object_get(prediction, "top");
-        json_t *source = json_object_get(prediction, "source");
-        if (json_is_integer(source))
-            execution_print(execution, "  row %lld", (long long)json_integer_value(source));
-        else
-            execution_print(execution, "  %s", text(prediction, "source"));
-        json_array_foreach(top, rank, class)
+        int columns = text_columns(text(prediction, "source"));
+        width = columns > width ? columns : width;
+    }
+    json_array_foreach(predictions, index, prediction)
+    {
+        char line[512] = "", one[160];
+        int pad = width - text_columns(text(prediction, "source"));
+        json_array_foreach(json_object_get(prediction, "top"), rank, class)
         {
-            json_t *name = json_object_get(class, "label");
-            if (json_is_string(name))
-                snprintf(label, sizeof label, "%s", json_string_value(name));
-            else
-                snprintf(label, sizeof label, "class %lld",
-                         (long long)json_integer_value(json_object_get(class, "class")));
-            execution_print(
-                execution, "    %7s  %s",
-                format_percent(share, sizeof share, json_get_double(class, "probability")), label);
+            size_t used = strlen(line);
+            class_text(class, one, sizeof one);
+            snprintf(line + used, sizeof line - used, "%s%s", rank ? ", " : "", one);
         }
+        execution_print(execution, "  %s%*s  %s", text(prediction, "source"), pad, "", line);
     }
 }
 

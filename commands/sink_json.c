@@ -29,11 +29,12 @@ static void write_result(void *context, const char *command, const json_t *data,
                          const json_t *warnings, const struct error *error)
 {
     (void)context;
+    bool nothing = !data || (error && json_object_size(data) == 0);
     json_t *object = json_object();
     json_object_set_new(object, "v", json_integer(1));
     json_object_set_new(object, "cmd", json_string(command));
     json_object_set_new(object, "ok", json_boolean(!error));
-    json_object_set_new(object, "data", data ? json_deep_copy(data) : json_null());
+    json_object_set_new(object, "data", nothing ? json_null() : json_deep_copy(data));
     if (error)
         json_object_set_new(object, "error", describe_error(error));
     json_object_set_new(object, "warn", warnings ? json_deep_copy(warnings) : json_array());

@@ -260,6 +260,53 @@ static void numbers_for_people(void **state)
     json_decref(null);
 }
 
+/* Whatever is typed, words come out that can be quoted and read back, and nothing is read beyond
+ * the end. */
+static void any_bytes_are_a_line(void **state)
+{
+    (void)state;
+    static const char letters[] = "ab \t;#'\"\\$\n\x1b\xc3\xa9,.0x+-%";
+    uint32_t random = 1;
+    for (int round = 0; round < 20000; round++) {
+        char text[24];
+        size_t length = 0;
+        for (size_t i = 0; i < sizeof text - 1; i++) {
+            random = random * 1664525 + 1013904223;
+            if ((random >> 16) % sizeof text == 0)
+                break;
+            text[length++] = letters[(random >> 8) % (sizeof letters - 1)];
+        }
+        text[length] = '\0';
+        struct parsed_line line, again;
+        struct error error;
+        parse_line(text, &line, &error);
+        for (size_t i = 0; i < line.count; i++) {
+            assert_true(line.commands[i].argc > 0);
+            char *quoted = parse_quote(line.commands[i].argv[0]);
+            assert_true(parse_line(quoted, &again, NULL));
+            assert_string_equal(again.commands[0].argv[0], line.commands[i].argv[0]);
+            parsed_line_free(&again);
+            free(quoted);
+        }
+        parsed_line_free(&line);
+        for (size_t cursor = 0; cursor <= length; cursor++) {
+            struct parsed_cursor word;
+            parse_cursor(text, cursor, &word);
+            assert_true(word.start <= cursor);
+            parsed_cursor_free(&word);
+        }
+        uint64_t bytes;
+        double ms;
+        int64_t values[4];
+        char device[16];
+        parse_size(text, "s", &bytes, NULL);
+        parse_time(text, "t", &ms, NULL);
+        parse_range(text, "r", values, 4, NULL);
+        parse_list(text, "l", values, 4, NULL);
+        parse_device(text, device, sizeof device, NULL);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +320,7 @@ int main(void)
         cmocka_unit_test(devices_in_every_spelling),
         cmocka_unit_test(near_words),
         cmocka_unit_test(numbers_for_people),
+        cmocka_unit_test(any_bytes_are_a_line),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
