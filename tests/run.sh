@@ -45,7 +45,7 @@ count() {
             }
         done <build/skips.txt
     fi
-    grep -E '^not ok' "$3" | grep -viE '# SKIP' | sed "s/^/FAIL $1: /"
+    grep -E '^not ok' "$3" | grep -viE '# SKIP' | sed "s|^|FAIL $1: |"
     [ "$notok" -eq 0 ] || grep -E '^#|ERROR: |SUMMARY: |runtime error' "$3" | head -40
     passed=$((passed + ok)) failed=$((failed + notok)) skipped=$((skipped + nskip))
     printf '%-34s %4d passed %3d failed %3d skipped\n' "$1" "$ok" "$notok" "$nskip"
