@@ -61,17 +61,6 @@ if [ "$(cat "$root/.packages" 2>/dev/null)" != "$packages" ]; then
     echo "$packages" >"$root/.packages"
 fi
 
-# the working tree, with its times, so that make builds only what changed; what went away goes away
-tree=$root/layertop
-mkdir -p "$tree/build"
-git ls-files --cached --others --exclude-standard | sort -u | while read -r file; do
-    [ ! -f "$file" ] || printf '%s\n' "$file"
-done >"$tree/build/tree.new"
-if [ -e "$tree/build/tree" ]; then
-    comm -23 "$tree/build/tree" "$tree/build/tree.new" | while read -r file; do rm -f "$tree/$file"; done
-fi
-mv "$tree/build/tree.new" "$tree/build/tree"
-tar -cf - -T "$tree/build/tree" | tar -xf - -C "$tree"
-
+tests/copy_tree.sh "$root/layertop"
 inside "dpkg-query -W -f '\${Package} \${Version}\n' gcc libdnnl-dev libhdf5-dev | paste -sd ' '
     cd /layertop && nice make -s deps DEPS_FOR_TEST=1 && CUDA=0 nice tests/run.sh $*"
