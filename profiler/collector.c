@@ -99,8 +99,11 @@ static void step_finish(struct collector *c, int64_t end_ns)
     if (c->source == TIMING_OFF)
         return;
     if (c->source == TIMING_CUPTI) {
+        /* a replayed graph launches what was counted when it was captured */
+        if (c->step_kernels)
+            c->plan_kernels = c->step_kernels;
         if (c->joining)
-            gpu_join_end(c->join, end_ns, c->intervals, c->interval_count, c->step_kernels);
+            gpu_join_end(c->join, end_ns, c->intervals, c->interval_count, c->plan_kernels);
         else
             c->window.totals.dropped++;
         c->joining = false;
@@ -149,12 +152,13 @@ static void gpu_collect(struct collector *c, bool force)
         window_add_ledger(&c->window, &joined.split, joined.wall_ns, known_classes(c));
     }
     struct gpu_losses now;
+    uint64_t unmatched = gpu_join_unmatched(c->join);
     c->trace->losses(c->trace->context, &now);
-    now.unmatched += gpu_join_late(c->join);
     c->window.totals.dropped += now.dropped - c->losses.dropped;
-    c->window.totals.unmatched += now.unmatched - c->losses.unmatched;
     c->window.totals.untimed += now.untimed - c->losses.untimed;
+    c->window.totals.unmatched += unmatched - c->unmatched;
     c->losses = now;
+    c->unmatched = unmatched;
 }
 
 /* ---------------------------------------------------------------- records */
@@ -262,11 +266,24 @@ static void round_up(struct collector *c, int64_t now_ns, bool final)
     send_samples(c);
 }
 
+/* A step that began and never ended was interrupted: nothing of it counts */
+static void step_abandon(struct collector *c)
+{
+    if (!c->in_step)
+        return;
+    if (c->source == TIMING_CUPTI)
+        c->trace->pop(c->trace->context);
+    c->in_step = false;
+    c->joining = false;
+    step_clear(c);
+}
+
 /* Everything of finished steps leaves now; waits for the GPU's records at most `limit_ns` */
 static void drain(struct collector *c, int64_t limit_ns)
 {
+    step_abandon(c);
     step_settle(c);
-    if (c->join && !c->in_step) {
+    if (c->join) {
         int64_t until = clock_now_ns() + limit_ns;
         gpu_collect(c, false);
         for (int i = 0; i < 4 && gpu_join_waiting(c->join) > 0; i++) {
@@ -284,8 +301,8 @@ static void drain(struct collector *c, int64_t limit_ns)
 static void on_step_begin(void *context, uint64_t step, int64_t start_ns)
 {
     struct collector *c = context;
+    step_abandon(c);
     step_settle(c);
-    step_clear(c); /* of a step that was interrupted */
     c->in_step = true;
     c->step_start_ns = start_ns;
     c->newest_op = -1;
@@ -317,6 +334,8 @@ static void on_step_end(void *context, uint64_t step, int64_t end_ns)
 static void on_op_begin(void *context, int op)
 {
     struct collector *c = context;
+    if (c->source != TIMING_CUPTI)
+        return;
     int64_t start_ns = clock_now_ns();
     c->trace->push(c->trace->context, gpu_tag(c->step, op));
     add_interval(c, LEDGER_PROFILER, start_ns, clock_now_ns());
@@ -354,7 +373,7 @@ static void on_interval(void *context, enum interval_class class, int op, uint64
 static void on_device_time(void *context, int op, int64_t duration_ns)
 {
     struct collector *c = context;
-    struct step_layer *row = step_layer(c, op);
+    struct step_layer *row = c->source == TIMING_EVENTS ? step_layer(c, op) : NULL;
     if (!row)
         return;
     row->timed = true;
@@ -365,9 +384,9 @@ static void on_launches(void *context, int op, uint32_t kernels)
 {
     struct collector *c = context;
     c->step_kernels += kernels;
-    if (c->source == TIMING_CUPTI)
-        return; /* CUPTI's own count is shown; ours says when all have come */
-    struct step_layer *row = step_layer(c, op);
+    /* with CUPTI its own count is shown; ours says when all have come */
+    bool counted = c->source == TIMING_CLOCK || c->source == TIMING_EVENTS;
+    struct step_layer *row = counted ? step_layer(c, op) : NULL;
     if (!row)
         return;
     row->kernels += kernels;
@@ -405,9 +424,12 @@ static void on_memory(void *context, const char *device, enum memory_category ca
         state->sent_ns = 0;
 }
 
-static void choose_callbacks(struct collector *c)
+/* What is not listened to is NULL, so that the engine does not even read the clock for it. Whoever
+ * took a copy of the whole observer before is served all the same: each callback looks at the
+ * source by itself. */
+static void choose_callbacks(struct collector *c, bool all)
 {
-    bool on = c->source != TIMING_OFF;
+    bool on = all || c->source != TIMING_OFF;
     struct observer *o = &c->observer;
     *o = (struct observer){
         .context = c,
@@ -415,10 +437,10 @@ static void choose_callbacks(struct collector *c)
         .segment = collector_on_segment,
         .step_begin = on_step_begin,
         .step_end = on_step_end,
-        .op_begin = c->source == TIMING_CUPTI ? on_op_begin : NULL,
+        .op_begin = all || c->source == TIMING_CUPTI ? on_op_begin : NULL,
         .op_end = on ? on_op_end : NULL,
         .interval = on ? on_interval : NULL,
-        .device_time = c->source == TIMING_EVENTS ? on_device_time : NULL,
+        .device_time = all || c->source == TIMING_EVENTS ? on_device_time : NULL,
         .launches = on ? on_launches : NULL,
         .memory = on_memory,
     };
@@ -440,7 +462,7 @@ void collector_choose(struct collector *c)
     c->source = source_for(c, c->device);
     if (c->source == TIMING_CUPTI && !c->join)
         c->join = gpu_join_new(c->trace);
-    choose_callbacks(c);
+    choose_callbacks(c, false);
 }
 
 /* Which layer each op counts for, and room for everything a step brings */
@@ -476,14 +498,13 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
 {
     struct collector *c = context;
     (void)impls;
-    c->in_step = false;
     drain(c, FLUSH_LIMIT_NS / 4);
-    step_clear(c);
     c->plan_device_known = device != NULL && graph != NULL;
     c->device = device ? device_parse(device) : RECORD_CPU;
     c->gpu_touched = c->gpu_touched || c->device != RECORD_CPU;
     c->batch = graph && graph->batch > 0 ? (uint64_t)graph->batch : 0;
     c->last_end_ns = 0;
+    c->plan_kernels = 0;
     map_ops(c, graph);
     window_clear(&c->window, clock_now_ns());
     collector_choose(c);
@@ -572,7 +593,8 @@ struct collector *collector_new(void)
     c->session += c->session == 0;
     window_init(&c->window);
     map_ops(c, NULL);
-    collector_choose(c);
+    c->source = source_for(c, c->device);
+    choose_callbacks(c, true);
     c->hooks = (struct worker_hooks){
         .context = c,
         .observer = &c->observer,

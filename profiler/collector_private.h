@@ -63,11 +63,12 @@ struct collector {
     size_t touched_count;
     struct ledger_interval *intervals;
     size_t interval_count, interval_capacity, intervals_lost;
-    uint64_t step_kernels;
+    uint64_t step_kernels, plan_kernels; /* launched by the step; by the last one that told */
 
     const struct gpu_trace *trace; /* NULL without CUPTI */
     struct gpu_join *join;
     struct gpu_losses losses; /* as told in windows so far */
+    uint64_t unmatched;
     struct nvml *nvml;
 
     struct memory_state memory[COLLECTOR_DEVICES]; /* index device + 1 */

@@ -119,7 +119,8 @@ void collector_close_trace(struct collector *c)
     if (c->trace)
         c->trace->close(c->trace->context);
     c->trace = NULL;
-    c->losses = (struct gpu_losses){0, 0, 0};
+    c->losses = (struct gpu_losses){.dropped = 0};
+    c->unmatched = 0;
 }
 
 void collector_check_trace(struct collector *c)

@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KIND_MAX     64
 #define WAIT_FLUSHES 2
 
 /* Records only ever grow at their end: what is read here lies where it has lain since CUDA 12, so
@@ -63,7 +62,7 @@ struct cupti_decoder {
     struct cupti_nodes *nodes;
     struct cupti_memory *memory;
     struct gpu_losses losses;
-    uint64_t records[KIND_MAX];
+    uint64_t untagged;
 };
 
 struct cupti_decoder *cupti_decoder_new(__typeof__(cuptiActivityGetNextRecord) *next_record,
@@ -185,8 +184,6 @@ static void add_memory(struct cupti_decoder *decoder, const CUpti_ActivityMemory
 
 static void add_record(struct cupti_decoder *decoder, const CUpti_Activity *record)
 {
-    if ((unsigned)record->kind < KIND_MAX)
-        decoder->records[record->kind]++;
     switch ((int)record->kind) {
     case CUPTI_ACTIVITY_KIND_KERNEL:
     case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
@@ -236,7 +233,7 @@ static void retry_waiting(struct cupti_decoder *decoder, bool flushed)
         if (correlate(decoder, &one->event, one->correlation)) {
             event_ready(decoder, &one->event);
         } else if (flushed && ++one->flushes >= WAIT_FLUSHES) {
-            decoder->losses.unmatched++;
+            decoder->untagged++;
             event_ready(decoder, &one->event);
         } else {
             decoder->waiting[kept++] = *one;
@@ -284,9 +281,9 @@ void cupti_decoder_losses(const struct cupti_decoder *decoder, struct gpu_losses
     *out = decoder->losses;
 }
 
-uint64_t cupti_decoder_records(const struct cupti_decoder *decoder, CUpti_ActivityKind kind)
+uint64_t cupti_decoder_untagged(const struct cupti_decoder *decoder)
 {
-    return (unsigned)kind < KIND_MAX ? decoder->records[kind] : 0;
+    return decoder->untagged;
 }
 
 void cupti_decoder_node(struct cupti_decoder *decoder, uint64_t node, int op)

@@ -2,7 +2,8 @@
  *
  * Records are unordered within a buffer, and the external correlation and the kernel of one launch
  * may come in different buffers and flushes. They are joined by correlation id. A kernel without a
- * correlation waits for two flushes, then goes on untagged and is counted as unmatched.
+ * correlation waits for two flushes, then goes on untagged: it was launched outside of steps, or
+ * its correlation was lost, which its time will tell.
  * Correlations are remembered for the last CUPTI_CORRELATIONS ids, since kernels of a long queue
  * come long after their launches. Kernels of a CUDA graph share one correlation id; their op comes
  * from the graph node they were captured as, and their step from their time.
@@ -43,8 +44,8 @@ const struct gpu_event *cupti_decoder_events(const struct cupti_decoder *decoder
 void cupti_decoder_clear(struct cupti_decoder *decoder);
 void cupti_decoder_drops(struct cupti_decoder *decoder, uint64_t records);
 void cupti_decoder_losses(const struct cupti_decoder *decoder, struct gpu_losses *out);
-/* Launch calls seen, so that a probe can tell what is recorded. */
-uint64_t cupti_decoder_records(const struct cupti_decoder *decoder, CUpti_ActivityKind kind);
+/* Kernels and copies that went on untagged. */
+uint64_t cupti_decoder_untagged(const struct cupti_decoder *decoder);
 
 /* A graph node was captured while `op` was being launched; was cloned from another (which keeps
  * its op); is going away. */

@@ -29,7 +29,9 @@ struct gpu_join {
     size_t head, count;    /* head: the oldest */
     struct node *nodes;
     uint32_t node_count, node_capacity, free_node;
-    uint64_t late;
+    uint64_t late, unplaced;
+    int64_t closed_start_ns, closed_end_ns; /* of the step that was taken last */
+    uint64_t caution;    /* more flushes to wait, since kernels came when their step was gone */
     int64_t count_error; /* kernels seen minus kernels the engine counted, per step */
     struct ledger_interval *scratch;
     size_t scratch_capacity;
@@ -149,6 +151,15 @@ static struct waiting *find_by_time(const struct gpu_join *join, int64_t start_n
     return NULL;
 }
 
+/* An event that no waiting step takes: of a step that is gone, or of none at all? */
+static bool is_late(const struct gpu_join *join, const struct gpu_event *event)
+{
+    if (event->kind == GPU_EVENT_OVERHEAD)
+        return false;
+    return event->tag != 0 ||
+           (event->start_ns >= join->closed_start_ns && event->start_ns < join->closed_end_ns);
+}
+
 static uint32_t node_take(struct gpu_join *join)
 {
     if (join->free_node != NODE_NONE) {
@@ -169,6 +180,7 @@ void gpu_join_drain(struct gpu_join *join)
 {
     struct gpu_event events[256];
     size_t count;
+    uint64_t late_before = join->late;
     while ((count = join->trace->take(join->trace->context, events, 256)) > 0) {
         for (size_t i = 0; i < count; i++) {
             const struct gpu_event *event = &events[i];
@@ -176,15 +188,19 @@ void gpu_join_drain(struct gpu_join *join)
                                               : find_by_time(join, event->start_ns);
             uint32_t node = step ? node_take(join) : NODE_NONE;
             if (node == NODE_NONE) {
-                join->late += event->kind != GPU_EVENT_OVERHEAD;
+                join->late += is_late(join, event);
                 continue;
             }
+            join->unplaced +=
+                event->kind == GPU_EVENT_KERNEL && event->tag == 0 && event->op == GPU_OP_NONE;
             join->nodes[node] = (struct node){*event, step->first_event};
             step->first_event = node;
             step->event_count++;
             step->kernels += event->kind == GPU_EVENT_KERNEL;
         }
     }
+    if (join->late > late_before && join->caution < GPU_JOIN_PATIENCE / 2)
+        join->caution++;
 }
 
 /* How many kernels the step is waited for: the engine's count, mended by what the last step that
@@ -199,7 +215,7 @@ static bool complete(struct gpu_join *join, const struct waiting *step)
 {
     uint64_t flushes = join->trace->flushes(join->trace->context);
     /* one is added because a flush may have been under way when the step ended */
-    if (flushes < step->flushes_at_end + 2)
+    if (flushes < step->flushes_at_end + 2 + join->caution)
         return false;
     if (step->kernels >= expected(join, step) && step->kernels > 0)
         return true;
@@ -247,6 +263,8 @@ bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
         join->scratch[j] = swap;
     }
     ledger_partition(join->scratch, count, &out->split);
+    join->closed_start_ns = step->start_ns;
+    join->closed_end_ns = step->end_ns;
     events_free(join, step);
     join->head = (join->head + 1) % GPU_JOIN_STEPS;
     join->count--;
@@ -259,7 +277,7 @@ size_t gpu_join_waiting(const struct gpu_join *join)
     return join->count - open;
 }
 
-uint64_t gpu_join_late(const struct gpu_join *join)
+uint64_t gpu_join_unmatched(const struct gpu_join *join)
 {
-    return join->late;
+    return join->late + join->unplaced;
 }

@@ -38,7 +38,8 @@ bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
                    void (*add)(void *context, int op, int64_t duration_ns), void *context);
 /* Steps that ended and wait. */
 size_t gpu_join_waiting(const struct gpu_join *join);
-/* Events that came for no waiting step, since the start. */
-uint64_t gpu_join_late(const struct gpu_join *join);
+/* Kernels and copies since the start that came when their step was gone, or ran within a step and
+ * could not be given to an op. Work outside of steps (uploads, trials of a planner) is neither. */
+uint64_t gpu_join_unmatched(const struct gpu_join *join);
 
 #endif

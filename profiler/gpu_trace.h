@@ -42,9 +42,8 @@ struct gpu_event {
 
 /* Losses since the source was opened. */
 struct gpu_losses {
-    uint64_t dropped;   /* records the source could not keep */
-    uint64_t unmatched; /* kernels and copies whose launch was never found */
-    uint64_t untimed;   /* records without timestamps */
+    uint64_t dropped; /* records the source could not keep */
+    uint64_t untimed; /* records without timestamps */
 };
 
 struct gpu_trace {

@@ -690,7 +690,6 @@ static void ours(bool graphs, json_t *out)
     set(out, "untagged", untagged);
     set(out, "outside_their_step", outside);
     set(out, "dropped", losses.dropped);
-    set(out, "unmatched", losses.unmatched);
     set(out, "untimed", losses.untimed);
     set(out, "library_bytes", trace->library_bytes(trace->context));
     trace->close(trace->context);

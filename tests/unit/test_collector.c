@@ -41,6 +41,8 @@ struct bench {
     struct collector *collector;
     const struct worker_hooks *hooks;
     struct store *store;
+    struct observer copy; /* taken before anything was configured, as the session does */
+    bool use_copy;
     int frames;
     bool refuse;
     int64_t now;
@@ -60,7 +62,7 @@ static bool emit(void *context, const void *data, size_t bytes)
 
 static const struct observer *observer(const struct bench *bench)
 {
-    return bench->hooks->observer;
+    return bench->use_copy ? &bench->copy : bench->hooks->observer;
 }
 
 static void feed_json(struct store *store, void (*feed)(struct store *, const json_t *),
@@ -78,6 +80,7 @@ static int setup(void **state)
     bench->store = store_new();
     bench->collector = collector_new();
     bench->hooks = collector_hooks(bench->collector);
+    bench->copy = *bench->hooks->observer;
     bench->hooks->attach(bench->hooks->context, emit, bench);
     feed_json(bench->store, store_model, model_text);
     feed_json(bench->store, store_plan, plan_text);
@@ -237,6 +240,25 @@ static void segments_do_not_mix(void **state)
     struct ledger ledger;
     store_ledger(bench->store, &ledger);
     assert_int_equal(ledger.steps, 1);
+}
+
+static void a_copied_observer_serves_as_well(void **state)
+{
+    struct bench *bench = *state;
+    bench->use_copy = true;
+    step(bench, 1, (const int64_t[]){2 * MS, 3 * MS, 4 * MS});
+    bench->hooks->flush(bench->hooks->context);
+    struct store_layer row;
+    store_layer(bench->store, 1, &row);
+    assert_true(fabs(row.time_ms - 6) < 1e-6);
+    json_t *off = json_string("off");
+    bool restart;
+    assert_true(bench->hooks->configure(bench->hooks->context, "profile", off, &restart, NULL));
+    json_decref(off);
+    step(bench, 2, (const int64_t[]){2 * MS, 3 * MS, 4 * MS});
+    bench->hooks->flush(bench->hooks->context);
+    store_layer(bench->store, 1, &row);
+    assert_int_equal(row.total.count, 1);
 }
 
 static void an_interrupted_step_leaves_nothing(void **state)
@@ -570,15 +592,51 @@ static void a_step_that_lacks_kernels_is_given_up_on_once(void **state)
     assert_true(fabs(row.time_ms - 2) < 1e-6);
 }
 
+/* The captured step says how many kernels there are; replays launch them without a word. One was
+ * interrupted between. */
+static void replays_of_a_graph_are_waited_for(void **state)
+{
+    struct bench *bench = *state;
+    bench->use_copy = true;
+    const struct observer *o = observer(bench);
+    gpu_step(bench, 1, true);
+    o->step_begin(o->context, 2, bench->now);
+    bench->now += MS;
+    o->segment(o->context, 8);
+    assert_int_equal(gpu.depth, 0);
+    for (uint64_t number = 3; number < 8; number++) {
+        int64_t t = bench->now;
+        o->step_begin(o->context, number, t);
+        for (int op = 0; op < 2; op++)
+            gpu_work(GPU_EVENT_KERNEL, 0, op, t + (op + 1) * MS, t + (op + 2) * MS);
+        o->step_end(o->context, number, t + 5 * MS);
+        gpu.flushes += 5; /* the last kernel's buffer is held back for so long */
+        bench->hooks->tick(bench->hooks->context);
+        gpu_work(GPU_EVENT_KERNEL, 0, 2, t + 3 * MS, t + 4 * MS);
+        gpu.flushes++;
+        bench->hooks->tick(bench->hooks->context);
+        bench->now = t + 5 * MS;
+    }
+    bench->hooks->flush(bench->hooks->context);
+    const struct store_segment *segment = store_segment_get(bench->store, 8);
+    assert_non_null(segment);
+    assert_int_equal(segment->layers[1].count, 5);
+    assert_true(fabs(segment->layers[1].mean - 2) < 1e-6);
+    assert_true(fabs(segment->ledger.class_ms[LEDGER_KERNEL] - 3) < 1e-6);
+    assert_int_equal(segment->dropped_records, 0);
+}
+
 static void losses_are_told(void **state)
 {
     struct bench *bench = *state;
     observer(bench)->segment(observer(bench)->context, 6);
     gpu_step(bench, 1, true);
-    gpu.losses = (struct gpu_losses){.dropped = 2, .unmatched = 3, .untimed = 4};
-    gpu_work(GPU_EVENT_KERNEL, gpu_tag(77, 1), 1, 5, 6); /* of no step we know */
+    gpu.losses = (struct gpu_losses){.dropped = 2, .untimed = 4};
+    gpu_work(GPU_EVENT_KERNEL, gpu_tag(77, 1), 1, 5, 6);      /* of no step we know */
+    gpu_work(GPU_EVENT_KERNEL, 0, GPU_OP_NONE, 50000, 60000); /* before any step: no loss */
+    gpu_work(GPU_EVENT_KERNEL, 0, GPU_OP_NONE, bench->now - MS, bench->now - MS / 2); /* of no op */
     bench->hooks->flush(bench->hooks->context);
-    assert_int_equal(store_segment_get(bench->store, 6)->dropped_records, 2 + 3 + 4 + 1);
+    assert_int_equal(store_segment_get(bench->store, 6)->dropped_records, 2 + 4 + 1 + 1);
 }
 
 static void a_dead_source_falls_back_and_says_so(void **state)
@@ -704,6 +762,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_long_step_shows_layers_before_it_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(segments_do_not_mix, setup, teardown),
         cmocka_unit_test_setup_teardown(an_interrupted_step_leaves_nothing, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_copied_observer_serves_as_well, setup, teardown),
+        cmocka_unit_test_setup_teardown(replays_of_a_graph_are_waited_for, setup_gpu, teardown),
         cmocka_unit_test_setup_teardown(off_still_counts_steps, setup, teardown),
         cmocka_unit_test_setup_teardown(settings_are_checked, setup, teardown),
         cmocka_unit_test_setup_teardown(lost_frames_are_counted, setup, teardown),
