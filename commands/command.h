@@ -75,7 +75,8 @@ const struct command *command_find(const char *word, struct error *error);
 void command_submit(struct workbench *workbench, const char *line);
 /* Is a command running or queued? */
 bool command_busy(const struct workbench *workbench);
-/* Ctrl-C: cancel the running command and drop the queue. Returns false if nothing was running. */
+/* Ctrl-C: cancel the running command and drop the queue. Returns false if nothing was running. A
+ * worker that has not reacted when it is called again within a second is killed. */
 bool command_cancel(struct workbench *workbench);
 
 /* Candidates for the text before the cursor: fills *start with the byte offset of the word being

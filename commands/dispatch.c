@@ -218,6 +218,7 @@ static void finish_current(struct workbench *workbench)
 {
     struct execution *execution = workbench->current;
     workbench->current = NULL;
+    workbench->cancel_ns = 0;
     report(workbench, execution->sink, execution->command->name, execution->data,
            execution->warnings, &execution->error);
     if (execution->free_state)

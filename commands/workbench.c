@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define CANCEL_AGAIN_NS INT64_C(1000000000)
+
 static void on_event(void *context, const struct engine_event *event);
 static bool connect_worker(struct workbench *workbench, bool reload, struct error *error);
 static workbench_reply on_resumed;
@@ -147,6 +149,12 @@ uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t
 
 void workbench_cancel(struct workbench *workbench)
 {
+    int64_t now_ns = clock_now_ns();
+    /* the worker does not react: the second time within a second it has to go */
+    if (workbench->engine && workbench->cancel_ns &&
+        now_ns - workbench->cancel_ns < CANCEL_AGAIN_NS)
+        error_set(&workbench->connect_error, ERROR_INTERRUPTED, "worker", "killed");
+    workbench->cancel_ns = now_ns;
     for (size_t i = 0; workbench->engine && i < workbench->pending_count; i++)
         engine_cancel(workbench->engine, workbench->pending[i].engine_id);
 }
@@ -302,6 +310,7 @@ static void on_event(void *context, const struct engine_event *event)
     struct workbench *workbench = context;
     const struct sink *sink = workbench->current ? workbench->current->sink : workbench->sink;
     struct pending pending;
+    struct error error;
     char text[512];
     /* a worker that is given up has nothing more to say */
     if (workbench->connect_error.code != ERROR_NONE && event->kind != ENGINE_EVENT_ENDED)
@@ -332,9 +341,13 @@ static void on_event(void *context, const struct engine_event *event)
         store_plan(workbench->store, workbench->plan);
         break;
     case ENGINE_EVENT_RECORD:
-        if (!store_feed(workbench->store, event->data, event->bytes, NULL))
-            snprintf(workbench->notice, sizeof workbench->notice,
-                     "a record of the worker could not be read");
+        if (!store_feed(workbench->store, event->data, event->bytes, &error) &&
+            !workbench->told_bad_record && sink) {
+            char *line = xasprintf("note: a record of the worker is not understood: %s", error.why);
+            sink->line(sink->context, SINK_WARNING, line);
+            free(line);
+            workbench->told_bad_record = true; /* the next ones will be as bad */
+        }
         break;
     case ENGINE_EVENT_LOG: {
         const char *line = json_string_value(json_object_get(event->json, "text"));

@@ -53,6 +53,8 @@ struct workbench {
     int64_t connect_ns;         /* when it was started */
     struct error connect_error; /* configure or reload failed: give up this worker */
     bool restart_wanted;
+    bool told_bad_record;
+    int64_t cancel_ns; /* of the last cancel */
     char notice[160];
     char note[512];  /* the last one of `configure`, to say it once */
     char hello[160]; /* "layertop VERSION on HOST, process PID" */
@@ -85,6 +87,7 @@ struct workbench {
  * be started, `reply` is called before this returns. Steals `arguments`. */
 uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
                            workbench_reply *reply, void *context);
+/* Cancel what is pending; called again within a second, give the worker up. */
 void workbench_cancel(struct workbench *workbench);
 
 /* Change a setting: an engine's is checked by the worker, a restart is done if it takes one.

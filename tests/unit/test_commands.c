@@ -398,6 +398,27 @@ static void a_cancelled_script_ends_with_130(void **state)
     bench_free(bench);
 }
 
+static void a_worker_that_does_not_react_is_killed(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new(
+        (struct workbench_options){.interactive = true, .worker_command = "sleep 100; :"});
+    command_submit(bench->workbench, "devices; echo never");
+    workbench_dispatch(bench->workbench);
+    assert_true(command_cancel(bench->workbench));
+    workbench_dispatch(bench->workbench);
+    assert_true(command_busy(bench->workbench)); /* it may still answer */
+    assert_true(command_cancel(bench->workbench));
+    assert_int_equal(workbench_timeout_ms(bench->workbench), 0);
+    workbench_dispatch(bench->workbench);
+    assert_false(command_busy(bench->workbench));
+    assert_int_equal(workbench_fd(bench->workbench), -1);
+    assert_int_equal(json_array_size(bench->memory.results), 1);
+    assert_int_equal(code_at(bench, 0), ERROR_INTERRUPTED);
+    assert_false(workbench_quitting(bench->workbench));
+    bench_free(bench);
+}
+
 /* ---- files ---- */
 
 static char folder[] = "/tmp/layertop-test-XXXXXX";
@@ -570,6 +591,7 @@ int main(void)
         cmocka_unit_test(a_missing_worker_is_an_error),
         cmocka_unit_test(a_worker_that_dies_says_why),
         cmocka_unit_test(a_cancelled_script_ends_with_130),
+        cmocka_unit_test(a_worker_that_does_not_react_is_killed),
         cmocka_unit_test(source_runs_before_the_rest),
         cmocka_unit_test(source_fails_as_a_script_does),
         cmocka_unit_test(history_is_bounded_and_private),
