@@ -98,7 +98,8 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
         .nodes = json_array(),
     };
     json_t *inputs = json_array(), *outputs = json_array(), *reply = NULL;
-    if (source_open(&reader) && network_build(&reader, &inputs, &outputs) && bind_weights(&reader))
+    if (source_open(&reader) && network_declare(&reader) &&
+        network_trace(&reader, &inputs, &outputs) && bind_weights(&reader))
         reply = describe(&reader, inputs, outputs);
     if (reply == NULL && mine.code == ERROR_NONE)
         error_set(&mine, ERROR_MODEL_BROKEN, files->name, "its text is not UTF-8");

@@ -4,10 +4,11 @@
  * (receive.c). Everything else runs inside that child, on bytes nobody has checked:
  *
  *   source.c     which container is it? the architecture as JSON, the weights as an HDF5 image
- *   network.c    layers with nested models inlined, calls in topological order   (inbound.c)
+ *   network.c    the tree of layers and nested models, and their calls           (inbound.c)
+ *   trace.c      nested models inlined, calls in topological order
  *   config.c     class names and config keys in Keras 3 spelling                 (tfop.c)
  *   variables.c  which variables a layer class has, in Keras's order
- *   bind.c       which dataset of the file is which variable
+ *   bind.c       which dataset of the file is which variable       (bind_legacy.c, bind_v3.c)
  *   recipe.c     a demo model's weights are drawn, not read
  *
  * The child's answer is one JSON object, `reply`: either {"error": {...}} or the model, where a
@@ -26,7 +27,7 @@
 #define KERAS_CONFIG_BYTES_MAX (64u << 20)
 #define KERAS_JSON_DEPTH_MAX   512
 #define KERAS_LAYERS_MAX       65536
-#define KERAS_NODES_MAX        262144
+#define KERAS_NODES_MAX        65536
 #define KERAS_NESTING_MAX      32
 #define KERAS_WEIGHTS_MAX      262144
 
@@ -188,8 +189,10 @@ struct scope {
     size_t order_count;
 };
 
-/* network.c */
-bool network_build(struct reader *reader, json_t **inputs, json_t **outputs);
+/* network.c: fill reader->top and the reply's layers. */
+bool network_declare(struct reader *reader);
+/* trace.c: the reply's nodes, and the model's inputs and outputs. */
+bool network_trace(struct reader *reader, json_t **inputs, json_t **outputs);
 void network_free(struct scope *scope);
 
 /* inbound.c: fill child->calls of one layer object from "inbound_nodes". */
