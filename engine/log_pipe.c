@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LINE_BYTES 1024
@@ -37,11 +38,20 @@ static void drain(void)
     }
 }
 
+/* The I/O thread may have taken the last line off the pipe a moment ago: let it be sent. */
+static void drain_patiently(void)
+{
+    if (drain_from < 0)
+        return;
+    nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+    drain();
+}
+
 /* SA_RESETHAND has put the default action back: the same signal ends the process on return. */
 static void drain_and_die(int number)
 {
     int failure = errno;
-    drain();
+    drain_patiently();
     errno = failure;
     raise(number);
 }
@@ -85,7 +95,7 @@ struct log_pipe *log_pipe_new(void)
     static bool registered;
     if (!registered) {
         registered = true;
-        atexit(drain);
+        atexit(drain_patiently);
         catch_deaths();
     }
     return log;

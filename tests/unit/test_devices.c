@@ -1,4 +1,5 @@
 /* The session with a second device: a fake GPU module (tests/tools/fake_gpu.c), built here. */
+#include "engine/clock.h"
 #include "engine/session_private.h"
 
 #include <setjmp.h>
@@ -275,8 +276,10 @@ static void two_devices_take_turns(void **state)
 
     json_decref(ask(session, "start", NULL, &error));
     listener.steps_cpu = listener.steps_gpu = 0;
-    while (listener.steps_cpu == 0 || listener.steps_gpu == 0)
+    int64_t limit_ns = clock_now_ns() + INT64_C(20000000000);
+    while ((listener.steps_cpu == 0 || listener.steps_gpu == 0) && clock_now_ns() < limit_ns)
         assert_true(session_step(session, &error));
+    assert_true(listener.steps_cpu > 0 && listener.steps_gpu > 0);
     json_decref(ask(session, "stop", NULL, &error));
     /* a batch that the GPU cannot hold is refused for both */
     assert_null(set(session, "batch", json_integer(1024), &error));
