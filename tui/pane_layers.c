@@ -227,6 +227,19 @@ static void draw_row(struct canvas *canvas, int y, int x, const struct table *ta
     }
 }
 
+/* Show a row as chosen: its words and numbers, not its pictures. */
+static void flag_row(struct canvas *canvas, int y, int x, const int widths[COLUMN_COUNT])
+{
+    for (int i = 0; i < COLUMN_COUNT; i++) {
+        if (widths[i] == 0)
+            continue;
+        bool picture = i == COLUMN_MARK || i == COLUMN_BAR || i == COLUMN_TREND;
+        if (!picture) /* and the blank that follows, unless a picture does */
+            canvas_flag(canvas, y, x, widths[i] + (i == COLUMN_SHARE ? 0 : 1), CELL_REVERSE);
+        x += widths[i] + 1;
+    }
+}
+
 /* What is known of the chosen layer, below a table that leaves room for it. */
 static void draw_detail(struct canvas *canvas, struct rect rect, const struct view *view)
 {
@@ -292,7 +305,7 @@ void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view
         draw_row(canvas, y, rect.x, &table, &view->layers[view->rows[view->top + i]], view);
         if ((view->focus == FOCUS_PANES || view->focus == FOCUS_SEARCH) &&
             view->top + i == view->selected)
-            canvas_flag(canvas, y, rect.x, rect.cols, CELL_REVERSE);
+            flag_row(canvas, y, rect.x, table.widths);
     }
     if (view->row_count == 0 && rows > 2) {
         const char *text =

@@ -211,6 +211,7 @@ struct terminal *terminal_open(struct error *error)
     raw();
     noecho();
     nonl();
+    idlok(stdscr, FALSE);
     typeahead(-1); /* else it looks at our keys and gives up a frame when there are some */
     if (has_colors()) {
         start_color();
@@ -339,7 +340,9 @@ static void put_cell(const struct terminal *terminal, int y, int x, const struct
                         (cell->flags & CELL_REVERSE ? A_REVERSE : 0) |
                         (cell->flags & CELL_BOLD ? A_BOLD : 0);
     cchar_t out;
-    if (setcchar(&out, text, attributes, terminal->pairs[cell->style], NULL) == OK)
+    /* a chosen row is of one colour, or it would be a patchwork */
+    short pair = cell->flags & CELL_REVERSE ? 0 : terminal->pairs[cell->style];
+    if (setcchar(&out, text, attributes, pair, NULL) == OK)
         mvadd_wch(y, x, &out);
 }
 
