@@ -1,18 +1,9 @@
 #include "commands/workbench_private.h"
 
-#include "commands/format.h"
-#include "engine/clock.h"
-
 #include <langinfo.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-#define CANCEL_AGAIN_NS INT64_C(1000000000)
-
-static void on_event(void *context, const struct engine_event *event);
-static bool connect_worker(struct workbench *workbench, bool reload, struct error *error);
-static workbench_reply on_resumed;
 
 struct workbench *workbench_new(const struct workbench_options *options, struct error *error)
 {
@@ -38,21 +29,12 @@ struct workbench *workbench_new(const struct workbench_options *options, struct 
     return workbench;
 }
 
-static void change_clear(struct workbench *workbench)
-{
-    json_decref(workbench->change.value);
-    json_decref(workbench->change.old);
-    workbench->change = (struct change){0};
-}
-
 void workbench_free(struct workbench *workbench)
 {
     if (!workbench)
         return;
     dispatch_free(workbench);
-    change_clear(workbench);
-    if (workbench->engine)
-        engine_stop(workbench->engine);
+    link_free(workbench);
     if (workbench->history)
         history_free(workbench->history);
     store_free(workbench->store);
@@ -63,7 +45,6 @@ void workbench_free(struct workbench *workbench)
     json_decref(workbench->load_arguments);
     json_decref(workbench->last_run);
     json_decref(workbench->devices);
-    free(workbench->pending);
     free(workbench->program);
     free(workbench->worker_command);
     free(workbench);
@@ -87,363 +68,6 @@ void workbench_set_display(struct workbench *workbench,
 {
     workbench->save_display = save;
     workbench->save_display_context = context;
-}
-
-/* ---- requests ---- */
-
-static uint64_t submit(struct workbench *workbench, const char *verb, json_t *arguments,
-                       workbench_reply *reply, void *context)
-{
-    workbench->pending =
-        xrealloc(workbench->pending, (workbench->pending_count + 1) * sizeof *workbench->pending);
-    struct pending *pending = &workbench->pending[workbench->pending_count++];
-    *pending = (struct pending){.serial = workbench->next_serial++,
-                                .engine_id = engine_submit(workbench->engine, verb, arguments),
-                                .reply = reply,
-                                .context = context};
-    snprintf(pending->verb, sizeof pending->verb, "%s", verb);
-    return pending->serial;
-}
-
-static bool take_pending(struct workbench *workbench, uint64_t engine_id, struct pending *out)
-{
-    for (size_t i = 0; i < workbench->pending_count; i++) {
-        if (engine_id && workbench->pending[i].engine_id != engine_id)
-            continue;
-        *out = workbench->pending[i];
-        workbench->pending_count--;
-        memmove(&workbench->pending[i], &workbench->pending[i + 1],
-                (workbench->pending_count - i) * sizeof *workbench->pending);
-        return true;
-    }
-    return false;
-}
-
-/* No reply of this worker will come any more: answer everybody. */
-static void fail_pending(struct workbench *workbench, const struct error *error)
-{
-    struct pending pending;
-    while (take_pending(workbench, 0, &pending))
-        if (pending.reply)
-            pending.reply(workbench, pending.context, NULL, error);
-}
-
-uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
-                           workbench_reply *reply, void *context)
-{
-    struct error error = {0};
-    bool fresh = workbench->engine == NULL;
-    bool replaces_model = strcmp(verb, "load") == 0 || strcmp(verb, "unload") == 0;
-    if (!workbench->engine && !connect_worker(workbench, !replaces_model, &error)) {
-        json_decref(arguments);
-        reply(workbench, context, NULL, &error);
-        return workbench->next_serial++;
-    }
-    bool resume = fresh && workbench->live && strcmp(verb, "load") == 0;
-    uint64_t serial = submit(workbench, verb, arguments, reply, context);
-    /* a worker that was live goes on after a `load`; its successor has to be told */
-    if (resume)
-        submit(workbench, "start", NULL, on_resumed, NULL);
-    return serial;
-}
-
-void workbench_cancel(struct workbench *workbench)
-{
-    int64_t now_ns = clock_now_ns();
-    /* the worker does not react: the second time within a second it has to go */
-    if (workbench->engine && workbench->cancel_ns &&
-        now_ns - workbench->cancel_ns < CANCEL_AGAIN_NS)
-        error_set(&workbench->connect_error, ERROR_INTERRUPTED, "worker", "killed");
-    workbench->cancel_ns = now_ns;
-    for (size_t i = 0; workbench->engine && i < workbench->pending_count; i++)
-        engine_cancel(workbench->engine, workbench->pending[i].engine_id);
-}
-
-/* ---- the worker's life ---- */
-
-static void finish_change(struct workbench *workbench, const struct error *error);
-
-static void connect_failed(struct workbench *workbench, const struct error *error)
-{
-    /* Interrupted is the user's wish, and the worker's own death has been told already. */
-    if (workbench->connect_error.code == ERROR_NONE)
-        workbench->connect_error = *error;
-}
-
-/* What a worker has to say about the devices it found; each worker says it again. */
-static void tell_note(struct workbench *workbench, const char *note)
-{
-    if (!note || strncmp(note, workbench->note, sizeof workbench->note - 1) == 0)
-        return;
-    snprintf(workbench->note, sizeof workbench->note, "%s", note);
-    if (workbench->current)
-        execution_warn(workbench->current, "%s", note);
-}
-
-static void on_configured(struct workbench *workbench, void *context, const json_t *data,
-                          const struct error *error)
-{
-    (void)context;
-    struct error cause;
-    if (!data) {
-        cause = *error;
-        if (cause.code == ERROR_WORKER) /* "configure" is no word of the user's */
-            snprintf(cause.what, sizeof cause.what, "worker");
-        connect_failed(workbench, &cause);
-        return;
-    }
-    json_decref(workbench->devices);
-    workbench->devices = json_incref(json_object_get(data, "devices"));
-    tell_note(workbench, json_string_value(json_object_get(data, "note")));
-    if (workbench->change.restarting && !workbench->load_arguments)
-        finish_change(workbench, NULL);
-}
-
-static void on_reloaded(struct workbench *workbench, void *context, const json_t *data,
-                        const struct error *error)
-{
-    (void)context;
-    if (!data) {
-        connect_failed(workbench, error);
-        return;
-    }
-    workbench_loaded(workbench, data, json_incref(workbench->load_arguments));
-    if (workbench->change.restarting)
-        finish_change(workbench, NULL);
-    else if (workbench->current)
-        execution_warn(workbench->current, "new worker, model loaded again: %.2f s",
-                       (double)(clock_now_ns() - workbench->connect_ns) / 1e9);
-}
-
-static void on_resumed(struct workbench *workbench, void *context, const json_t *data,
-                       const struct error *error)
-{
-    (void)context;
-    (void)error;
-    if (!data)
-        workbench->live = false;
-}
-
-static bool connect_worker(struct workbench *workbench, bool reload, struct error *error)
-{
-    struct engine_options options = {.program = workbench->program,
-                                     .worker_command = workbench->worker_command,
-                                     .replay_speed = 1};
-    workbench->engine = engine_start(&options, error);
-    if (!workbench->engine)
-        return false;
-    workbench->engine_ended = false;
-    workbench->connect_error = (struct error){0};
-    workbench->connect_ns = clock_now_ns();
-    workbench->notice[0] = '\0';
-    json_t *values = json_object();
-    for (size_t i = 0; i < setting_count(); i++) {
-        const struct setting *setting = setting_at(i);
-        if (setting->engine)
-            json_object_set(values, setting->name,
-                            json_object_get(workbench->settings, setting->name));
-    }
-    submit(workbench, "configure", json_pack("{s:o}", "settings", values), on_configured, NULL);
-    if (reload && workbench->load_arguments) {
-        submit(workbench, "load", json_incref(workbench->load_arguments), on_reloaded, NULL);
-        if (workbench->live)
-            submit(workbench, "start", NULL, on_resumed, NULL);
-    }
-    return true;
-}
-
-static void drop_worker(struct workbench *workbench)
-{
-    engine_stop(workbench->engine);
-    workbench->engine = NULL;
-    workbench->engine_ended = false;
-    if (workbench->recording && workbench->sink)
-        workbench->sink->line(workbench->sink->context, SINK_WARNING,
-                              "note: the recording ended with its worker");
-    workbench->recording = false;
-    store_ended(workbench->store);
-}
-
-/* Give the worker up: everybody who waits gets `error`, a change under way last, for it may start
- * the next worker. */
-static void give_up(struct workbench *workbench, const struct error *error)
-{
-    struct error cause = *error;
-    bool live = workbench->live;
-    drop_worker(workbench);
-    fail_pending(workbench, &cause);
-    workbench->live = live; /* the next worker resumes what this one did not */
-    workbench->connect_error = (struct error){0}; /* set again by what has just failed */
-    if (workbench->change.restarting && !workbench->restart_wanted)
-        finish_change(workbench, &cause);
-}
-
-/* After the events: what could not be done while the engine was calling us. */
-static void settle_worker(struct workbench *workbench)
-{
-    struct error error = {0};
-    if (workbench->engine && workbench->connect_error.code != ERROR_NONE) {
-        give_up(workbench, &workbench->connect_error);
-    } else if (workbench->engine && workbench->engine_ended) {
-        error_set(&error, ERROR_WORKER, "worker", "%s", workbench->notice);
-        give_up(workbench, &error);
-    }
-    if (workbench->restart_wanted) {
-        workbench->restart_wanted = false;
-        if (workbench->engine)
-            drop_worker(workbench);
-        if (!connect_worker(workbench, true, &error))
-            finish_change(workbench, &error);
-    }
-}
-
-static void on_ended(struct workbench *workbench, const struct engine_event *event)
-{
-    workbench->engine_ended = true;
-    snprintf(workbench->notice, sizeof workbench->notice, "worker ended: %.140s", event->error.why);
-    if (workbench->sink && workbench->connect_error.code == ERROR_NONE)
-        workbench->sink->line(workbench->sink->context, SINK_NOTE, workbench->notice);
-}
-
-static void on_event(void *context, const struct engine_event *event)
-{
-    struct workbench *workbench = context;
-    const struct sink *sink = workbench->current ? workbench->current->sink : workbench->sink;
-    struct pending pending;
-    struct error error;
-    char text[512];
-    /* a worker that is given up has nothing more to say */
-    if (workbench->connect_error.code != ERROR_NONE && event->kind != ENGINE_EVENT_ENDED)
-        return;
-    switch (event->kind) {
-    case ENGINE_EVENT_HELLO:
-        snprintf(workbench->hello, sizeof workbench->hello, "layertop %.60s on %.60s, process %lld",
-                 json_string_value(json_object_get(event->json, "version")) ?: "?",
-                 json_string_value(json_object_get(event->json, "host")) ?: "?",
-                 (long long)json_integer_value(json_object_get(event->json, "pid")));
-        break;
-    case ENGINE_EVENT_REPLY:
-        if (take_pending(workbench, event->id, &pending) && pending.reply)
-            pending.reply(workbench, pending.context, event->json, &event->error);
-        break;
-    case ENGINE_EVENT_PROGRESS:
-        if (sink && sink->progress) {
-            json_t *fraction = json_object_get(event->json, "fraction");
-            const char *label = json_string_value(json_object_get(event->json, "text"));
-            sink->progress(sink->context, json_to_double(fraction),
-                           text_clean(text, sizeof text, label ? label : ""));
-        }
-        break;
-    case ENGINE_EVENT_PLAN:
-        json_decref(workbench->plan);
-        workbench->plan = json_is_object(event->json) ? json_incref(event->json) : NULL;
-        workbench->last_segment = 0;
-        store_plan(workbench->store, workbench->plan);
-        break;
-    case ENGINE_EVENT_RECORD:
-        if (!store_feed(workbench->store, event->data, event->bytes, &error) &&
-            !workbench->told_bad_record && sink) {
-            char *line = xasprintf("note: a record of the worker is not understood: %s", error.why);
-            sink->line(sink->context, SINK_WARNING, line);
-            free(line);
-            workbench->told_bad_record = true; /* the next ones will be as bad */
-        }
-        break;
-    case ENGINE_EVENT_LOG: {
-        const char *line = json_string_value(json_object_get(event->json, "text"));
-        /* how the worker says that a live step failed and that it has stopped */
-        if (line && strncmp(line, "the live run ended:", 19) == 0)
-            workbench->live = false;
-        if (sink) {
-            char *whole = xasprintf("worker: %s", line ? line : "");
-            sink->line(sink->context, SINK_NOTE, text_clean(text, sizeof text, whole));
-            free(whole);
-        }
-        break;
-    }
-    case ENGINE_EVENT_ENDED:
-        on_ended(workbench, event);
-        break;
-    }
-}
-
-/* ---- settings ---- */
-
-static void finish_change(struct workbench *workbench, const struct error *error)
-{
-    struct change change = workbench->change;
-    workbench->change = (struct change){0};
-    const char *key = change.setting->name;
-    json_object_set(workbench->settings, key, error ? change.old : change.value);
-    if (error) {
-        change.reply(workbench, change.context, NULL, error);
-        /* the plots go on with the old value, if they can */
-        if (change.restarting && !change.fresh && workbench->live && !workbench->restart_wanted &&
-            !workbench->engine)
-            connect_worker(workbench, true, NULL);
-    } else {
-        double cost_ms = (double)(clock_now_ns() - change.start_ns) / 1e6;
-        json_t *data =
-            json_pack("{s:s, s:O, s:f}", "key", key, "value", change.value, "cost_ms", cost_ms);
-        if (change.restarting && !change.fresh)
-            json_object_set_new(data, "note",
-                                json_sprintf("new context %.2f s%s%s", cost_ms / 1e3,
-                                             *change.note ? "; " : "", change.note));
-        else if (*change.note)
-            json_object_set_new(data, "note", json_string(change.note));
-        change.reply(workbench, change.context, data, NULL);
-        json_decref(data);
-    }
-    json_decref(change.value);
-    json_decref(change.old);
-}
-
-static void begin_restart(struct workbench *workbench)
-{
-    workbench->change.restarting = true;
-    workbench->restart_wanted = true;
-    json_object_set(workbench->settings, workbench->change.setting->name, workbench->change.value);
-}
-
-static void on_set(struct workbench *workbench, void *context, const json_t *data,
-                   const struct error *error)
-{
-    (void)context;
-    if (!data) {
-        finish_change(workbench, error);
-        return;
-    }
-    const char *note = json_string_value(json_object_get(data, "note"));
-    if (note)
-        text_clean(workbench->change.note, sizeof workbench->change.note, note);
-    if (json_is_true(json_object_get(data, "restart")))
-        begin_restart(workbench);
-    else
-        finish_change(workbench, NULL);
-}
-
-void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
-                      workbench_reply *reply, void *context)
-{
-    workbench->change = (struct change){
-        .active = true,
-        .setting = setting,
-        .value = value,
-        .old = json_incref(json_object_get(workbench->settings, setting->name)),
-        .start_ns = clock_now_ns(),
-        .reply = reply,
-        .context = context,
-    };
-    if (!setting->engine) {
-        finish_change(workbench, NULL);
-    } else if (!workbench->engine) {
-        workbench->change.fresh = true;
-        begin_restart(workbench);
-    } else {
-        workbench_request(workbench, "set",
-                          json_pack("{s:s, s:O}", "key", setting->name, "value", value), on_set,
-                          NULL);
-    }
 }
 
 /* ---- what is known ---- */
@@ -488,21 +112,6 @@ int workbench_timeout_ms(const struct workbench *workbench)
         (!workbench->current && workbench->queue_count > 0 && !workbench->quitting))
         return 0;
     return dispatch_ticking(workbench) ? 50 : -1;
-}
-
-void workbench_dispatch(struct workbench *workbench)
-{
-    if (workbench->engine)
-        engine_dispatch(workbench->engine, on_event, workbench);
-    settle_worker(workbench);
-    dispatch_run(workbench);
-    settle_worker(workbench);
-    /* what was just submitted leaves at once if the pipe takes it */
-    if (workbench->engine && engine_wants_write(workbench->engine)) {
-        engine_dispatch(workbench->engine, on_event, workbench);
-        settle_worker(workbench);
-        dispatch_run(workbench);
-    }
 }
 
 const struct store *workbench_store(const struct workbench *workbench)

@@ -1,4 +1,4 @@
-/* What workbench.c, dispatch.c and the cmd_ files share about a workbench and nobody else sees. */
+/* What workbench.c, link.c, dispatch.c and the cmd_ files share about a workbench and nobody else sees. */
 #ifndef LAYERTOP_COMMANDS_WORKBENCH_PRIVATE_H
 #define LAYERTOP_COMMANDS_WORKBENCH_PRIVATE_H
 
@@ -83,7 +83,7 @@ struct workbench {
     void *save_display_context;
 };
 
-/* Submit a request, starting a worker if there is none. Returns its serial, > 0. If no worker can
+/* link.c (and workbench_dispatch()). Submit a request, starting a worker if there is none. Returns its serial, > 0. If no worker can
  * be started, `reply` is called before this returns. Steals `arguments`. */
 uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
                            workbench_reply *reply, void *context);
@@ -94,6 +94,9 @@ void workbench_cancel(struct workbench *workbench);
  * `reply` gets {key, value, cost_ms, note?}. Steals `value`. One change at a time. */
 void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
                       workbench_reply *reply, void *context);
+
+/* Part of workbench_free(): end the worker, forget what waits for it. */
+void link_free(struct workbench *workbench);
 
 /* Keep what a `load` or `unload` reply says; `arguments` as they were submitted. */
 void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *arguments);
