@@ -58,13 +58,16 @@ static bool configure_profile(struct collector *c, const json_t *value, bool *re
     }
     if (wants_cupti(wanted)) {
         struct error why = {.code = ERROR_NONE};
-        if (!open_trace(c, &why) && wanted == PROFILE_CUPTI) {
+        bool opened = open_trace(c, &why);
+        bool driver = cupti_driver_present();
+        /* on a machine without a GPU the setting is kept: it means the GPUs of another one */
+        if (!opened && wanted == PROFILE_CUPTI && driver) {
             if (error)
                 *error = why;
             return false;
         }
-        if (!c->trace && why.code == ERROR_CUPTI && cupti_driver_present()) {
-            char *text = xasprintf("CUPTI is not used, kernels are timed with events: %s", why.why);
+        if (!opened && (driver || wanted == PROFILE_CUPTI)) {
+            char *text = xasprintf("CUPTI is not used: %s", why.why);
             collector_note(c, text);
             free(text);
         }

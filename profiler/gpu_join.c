@@ -138,17 +138,26 @@ static struct waiting *find_by_tag(const struct gpu_join *join, uint32_t step_lo
     return NULL;
 }
 
-/* Every step is synchronised before it ends, so its work lies within it; 20 us for the mapping of
- * GPU time onto ours */
+/* Every step is synchronised before it ends, so its work lies within it. GPU times are mapped onto
+ * ours with an error of microseconds: what falls between two steps goes to the nearer one. */
 static struct waiting *find_by_time(const struct gpu_join *join, int64_t start_ns)
 {
     const int64_t slack = 20000;
+    struct waiting *later = NULL;
     for (size_t i = join->count; i-- > 0;) {
         struct waiting *step = waiting_at(join, i);
-        if (start_ns >= step->start_ns - slack)
-            return step->end_ns == INT64_MAX || start_ns <= step->end_ns + slack ? step : NULL;
+        if (start_ns < step->start_ns) {
+            later = step;
+            continue;
+        }
+        if (start_ns <= step->end_ns)
+            return step;
+        int64_t after = start_ns - step->end_ns;
+        if (after <= slack && (!later || after <= later->start_ns - start_ns))
+            return step;
+        break;
     }
-    return NULL;
+    return later && later->start_ns - start_ns <= slack ? later : NULL;
 }
 
 /* An event that no waiting step takes: of a step that is gone, or of none at all? */

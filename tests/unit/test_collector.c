@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 #include "profiler/collector.h"
 #include "profiler/collector_private.h"
+#include "profiler/cupti.h"
 #include "profiler/records.h"
 #include "profiler/store.h"
 
@@ -261,6 +262,46 @@ static void a_copied_observer_serves_as_well(void **state)
     assert_int_equal(row.total.count, 1);
 }
 
+static void throughput_counts_what_lies_between_steps(void **state)
+{
+    struct bench *bench = *state;
+    for (int i = 0; i < 10; i++) {
+        step(bench, (uint64_t)i, (const int64_t[]){MS, MS, MS}); /* 4.7 ms */
+        bench->now += 5 * MS;                                    /* inputs are made */
+    }
+    bench->hooks->flush(bench->hooks->context);
+    double rate = series_last(store_series_get(bench->store, SERIES_THROUGHPUT_CPU));
+    assert_true(fabs(rate / (80 / (10 * 0.0047 + 9 * 0.005)) - 1) < 1e-3);
+    bench->now += 1000 * MS; /* a pause is no work */
+    step(bench, 10, (const int64_t[]){MS, MS, MS});
+    bench->hooks->flush(bench->hooks->context);
+    rate = series_last(store_series_get(bench->store, SERIES_THROUGHPUT_CPU));
+    assert_true(fabs(rate / (8 / 0.0047) - 1) < 1e-3);
+}
+
+static void more_intervals_than_foreseen_make_room_for_the_next_step(void **state)
+{
+    struct bench *bench = *state;
+    const struct observer *o = observer(bench);
+    o->segment(o->context, 9);
+    for (uint64_t number = 1; number <= 2; number++) {
+        int64_t t = bench->now;
+        o->step_begin(o->context, number, t);
+        for (int slice = 0; slice < 500; slice++)
+            o->op_end(o->context, 1, INTERVAL_KERNEL, t + slice * 1000, t + slice * 1000 + 900);
+        o->step_end(o->context, number, t + 500 * 1000);
+        bench->now = t + 500 * 1000;
+    }
+    bench->hooks->flush(bench->hooks->context);
+    const struct store_segment *segment = store_segment_get(bench->store, 9);
+    assert_int_equal(segment->steps, 2);
+    assert_int_equal(segment->layers[3].count, 2);
+    assert_true(fabs(segment->layers[3].mean - 0.45) < 1e-6);
+    assert_int_equal(segment->ledger.steps, 1); /* the first one had lost some: it is not shown */
+    assert_true(fabs(segment->ledger.class_ms[LEDGER_KERNEL] - 0.45) < 1e-6);
+    assert_int_equal(segment->dropped_records, 1);
+}
+
 static void an_interrupted_step_leaves_nothing(void **state)
 {
     struct bench *bench = *state;
@@ -312,6 +353,13 @@ static void settings_are_checked(void **state)
     assert_true(
         bench->hooks->configure(bench->hooks->context, "profile", automatic, &restart, &error));
     json_decref(automatic);
+    if (!cupti_driver_present()) { /* kept for a machine that has one */
+        json_t *cupti = json_string("cupti");
+        assert_true(
+            bench->hooks->configure(bench->hooks->context, "profile", cupti, &restart, &error));
+        json_decref(cupti);
+        assert_non_null(strstr(store_note(bench->store), "no NVIDIA driver"));
+    }
     assert_string_equal(bench->hooks->timing_source(bench->hooks->context, "cpu"), "clock");
 }
 
@@ -561,6 +609,17 @@ static void kernels_without_a_tag_are_placed_by_time(void **state)
         gpu_step(bench, 100 + (uint64_t)i, false);
     bench->hooks->flush(bench->hooks->context);
     check_gpu_segment(store_segment_get(bench->store, 5), 5);
+    /* steps back to back, each with a last kernel just before the next one begins */
+    observer(bench)->segment(observer(bench)->context, 6);
+    for (int i = 0; i < 5; i++) {
+        gpu_step(bench, 200 + (uint64_t)i, false);
+        gpu_work(GPU_EVENT_KERNEL, 0, 1, bench->now - 3000, bench->now - 1000);
+    }
+    bench->hooks->flush(bench->hooks->context);
+    const struct summary *dense = &store_segment_get(bench->store, 6)->layers[3];
+    assert_int_equal(dense->count, 5);
+    assert_true(fabs(dense->min - 2.002) < 1e-6);
+    assert_true(fabs(dense->max - 2.002) < 1e-6);
 }
 
 static void live_steps_wait_for_their_flush(void **state)
@@ -612,7 +671,8 @@ static void replays_of_a_graph_are_waited_for(void **state)
         o->step_end(o->context, number, t + 5 * MS);
         gpu.flushes += 5; /* the last kernel's buffer is held back for so long */
         bench->hooks->tick(bench->hooks->context);
-        gpu_work(GPU_EVENT_KERNEL, 0, 2, t + 3 * MS, t + 4 * MS);
+        /* it starts a microsecond before the next step does, and is still of this one */
+        gpu_work(GPU_EVENT_KERNEL, 0, 2, t + 5 * MS - 1000, t + 6 * MS - 1000);
         gpu.flushes++;
         bench->hooks->tick(bench->hooks->context);
         bench->now = t + 5 * MS;
@@ -761,6 +821,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(live_rows_show_the_last_second, setup, teardown),
         cmocka_unit_test_setup_teardown(a_long_step_shows_layers_before_it_ends, setup, teardown),
         cmocka_unit_test_setup_teardown(segments_do_not_mix, setup, teardown),
+        cmocka_unit_test_setup_teardown(throughput_counts_what_lies_between_steps, setup, teardown),
+        cmocka_unit_test_setup_teardown(more_intervals_than_foreseen_make_room_for_the_next_step,
+                                        setup, teardown),
         cmocka_unit_test_setup_teardown(an_interrupted_step_leaves_nothing, setup, teardown),
         cmocka_unit_test_setup_teardown(a_copied_observer_serves_as_well, setup, teardown),
         cmocka_unit_test_setup_teardown(replays_of_a_graph_are_waited_for, setup_gpu, teardown),
