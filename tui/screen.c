@@ -367,7 +367,7 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
     struct error error = {0};
     struct terminal *terminal = terminal_open(&error);
     if (terminal == NULL) {
-        dprintf(2, "layertop: %s: %s\n", error.what, error.why);
+        dprintf(2, "layertop: %s: %s\nhint: %s\n", error.what, error.why, error.hint);
         return 1;
     }
     struct screen screen = {
@@ -419,11 +419,5 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
 
 bool tui_possible(void)
 {
-    const char *name = getenv("TERM");
-    if (!isatty(0) || !isatty(1) || name == NULL || name[0] == '\0' || strcmp(name, "dumb") == 0)
-        return false;
-    int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-    if (fd >= 0)
-        close(fd);
-    return fd >= 0;
+    return isatty(0) && isatty(1) && terminal_possible();
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <term.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -154,6 +155,25 @@ static void send_modes(struct terminal *terminal, bool on)
         terminal->asked_sync = true;
         write_all(terminal->fd, "\033[?2026$p", 9);
     }
+}
+
+bool terminal_possible(void)
+{
+    const char *name = getenv("TERM");
+    int status;
+    if (name == NULL || name[0] == '\0' || strcmp(name, "dumb") == 0)
+        return false;
+    int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    if (fd < 0)
+        return false;
+    bool possible = setupterm(name, fd, &status) == OK;
+    if (possible) {
+        const char *move_cursor = tigetstr("cup");
+        possible = move_cursor != NULL && move_cursor != (char *)-1;
+        del_curterm(cur_term);
+    }
+    close(fd);
+    return possible;
 }
 
 struct terminal *terminal_open(struct error *error)

@@ -10,6 +10,9 @@
 
 struct terminal;
 
+/* Is there a terminal at /dev/tty of a known kind that can move its cursor? */
+bool terminal_possible(void);
+
 /* NULL with ERROR_UNSUPPORTED if there is no terminal or it cannot move its cursor. Sets LC_CTYPE
  * from the environment, and takes LINES and COLUMNS out of it: they would hide a resize. */
 struct terminal *terminal_open(struct error *error);

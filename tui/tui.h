@@ -16,8 +16,8 @@ struct tui_options {
     size_t command_count;
 };
 
-/* Can a screen be shown here: standard input and output are terminals, TERM is neither unset nor
- * "dumb", and /dev/tty opens? If not, plain_run() is the thing to call. */
+/* Can a screen be shown here: standard input and output are terminals, /dev/tty opens, and TERM names
+ * a kind that can move its cursor? If not, plain_run() is the thing to call. */
 bool tui_possible(void);
 
 /* Show the screen until `quit`, the end of the terminal or SIGTERM, then put the terminal back as

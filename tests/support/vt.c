@@ -25,7 +25,7 @@ struct vt {
     VTerm *vterm;
     VTermScreen *screen;
     bool alternate, cursor;
-    uint64_t bytes;
+    uint64_t bytes, escapes;
     char *text;
 };
 
@@ -158,6 +158,8 @@ static bool read_some(struct vt *vt, int milliseconds)
         return false;
     }
     vt->bytes += (uint64_t)count;
+    for (ssize_t i = 0; i < count; i++)
+        vt->escapes += bytes[i] == '\033';
     vterm_input_write(vt->vterm, bytes, (size_t)count);
     /* a terminal answers some questions */
     size_t length = vterm_output_read(vt->vterm, reply, sizeof reply);
@@ -269,6 +271,11 @@ bool vt_alternate(const struct vt *vt)
 bool vt_cursor_visible(const struct vt *vt)
 {
     return vt->cursor;
+}
+
+uint64_t vt_escapes(const struct vt *vt)
+{
+    return vt->escapes;
 }
 
 uint64_t vt_bytes(const struct vt *vt)

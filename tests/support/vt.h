@@ -42,6 +42,7 @@ double vt_number(struct vt *vt, const char *expression);
 
 bool vt_alternate(const struct vt *vt); /* is the alternate screen shown? */
 bool vt_cursor_visible(const struct vt *vt);
-uint64_t vt_bytes(const struct vt *vt); /* written by the program so far */
+uint64_t vt_escapes(const struct vt *vt); /* ESC bytes among them */
+uint64_t vt_bytes(const struct vt *vt);   /* written by the program so far */
 
 #endif

@@ -261,6 +261,49 @@ static void save_display_writes_what_is_seen(void **state)
     quit(vt);
 }
 
+static void line_mode_has_the_same_editor(void **state)
+{
+    (void)state;
+    const char *argv[] = {program, "--plain", NULL};
+    struct vt *vt = vt_start(24, 80, argv, environment);
+    expect(vt, "^layertop.*> *$", SLOW);
+    assert_false(vt_alternate(vt));
+    vt_type(vt, "exho one\033[D\033[D\033[D\033[D\033[D\033[D\177c\r");
+    expect(vt, "> echo one\n+one\n", SLOW);
+    vt_type(vt, "\033[A");
+    expect(vt, "> echo one *\n*$", SLOW);
+    vt_type(vt, "\025prec\tfp\t");
+    expect(vt, "^fp16  fp32", SLOW); /* the list stands above the prompt */
+    expect(vt, "> precision fp *\n*$", SLOW);
+    vt_type(vt, "\003");
+    expect(vt, "> *\n*$", SLOW);
+    vt_type(vt, "foo\r");
+    expect(vt, "error\\[E002\\]", SLOW);
+    vt_type(vt, "\004");
+    int status;
+    assert_true(vt_wait_exit(vt, SLOW, &status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    vt_free(vt);
+}
+
+/* A dumb terminal edits its line itself and gets no escape sequence at all. */
+static void a_dumb_terminal_gets_plain_lines(void **state)
+{
+    (void)state;
+    const char *argv[] = {program, NULL};
+    const char *dumb[] = {"TERM=dumb", environment[0], environment[1], NULL};
+    struct vt *vt = vt_start(24, 80, argv, dumb);
+    expect(vt, "^layertop.*> *$", SLOW);
+    vt_type(vt, "echo one\r");
+    expect(vt, "^one\n", SLOW);
+    vt_type(vt, "quit\r");
+    int status;
+    assert_true(vt_wait_exit(vt, SLOW, &status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+    assert_int_equal(vt_escapes(vt), 0);
+    vt_free(vt);
+}
+
 int main(void)
 {
     /* beside us: build/tests/test_screen and build/layertop, or the same of a sanitizer build */
@@ -283,6 +326,8 @@ int main(void)
         cmocka_unit_test(suspends_and_comes_back),
         cmocka_unit_test(idle_writes_nothing),
         cmocka_unit_test(save_display_writes_what_is_seen),
+        cmocka_unit_test(line_mode_has_the_same_editor),
+        cmocka_unit_test(a_dumb_terminal_gets_plain_lines),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
