@@ -47,6 +47,12 @@ static void drain_patiently(void)
     drain();
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+static void catch_deaths(void)
+{
+    /* a sanitizer reports by itself, and its report must not be cut short */
+}
+#else
 /* SA_RESETHAND has put the default action back: the same signal ends the process on return. */
 static void drain_and_die(int number)
 {
@@ -58,14 +64,13 @@ static void drain_and_die(int number)
 
 static void catch_deaths(void)
 {
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they report by themselves */
     static const int numbers[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT};
     struct sigaction action = {.sa_handler = drain_and_die,
                                .sa_flags = (int)(SA_RESETHAND | SA_NODEFER)};
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         sigaction(numbers[i], &action, NULL);
-#endif
 }
+#endif
 
 struct log_pipe *log_pipe_new(void)
 {
