@@ -34,7 +34,7 @@ FORCE:
 $(B)/%.cu.o: %.cu $(B)/cuda-archs
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  NVCC    $<")
-	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
+	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo -Xfatbin=-compress-all $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 $(CUDA_CSOURCES:%.c=$(B)/%.o): $(B)/cuda-archs
 

@@ -5,14 +5,11 @@
 #include "engine/cuda/kernels.h"
 #include "engine/graph/op.h"
 
-__device__ inline float apply_unary(int function, float x, float alpha, float beta)
+/* Out of line: inlined into every kernel and unrolled, the functions below would be megabytes. */
+static __device__ __noinline__ float apply_rare_unary(int function, float x, float alpha,
+                                                      float beta)
 {
     switch (function) {
-    case UNARY_RELU: {
-        /* alpha 0 must not make -inf a NaN; a NaN stays one */
-        float y = x > 0.0f ? x : alpha == 0.0f ? (x <= 0.0f ? 0.0f : x) : alpha * x;
-        return beta > 0.0f && y > beta ? beta : y;
-    }
     case UNARY_SIGMOID:
         return 1.0f / (1.0f + expf(-x));
     case UNARY_TANH:
@@ -57,22 +54,29 @@ __device__ inline float apply_unary(int function, float x, float alpha, float be
         return x * tanhf(log1pf(expf(-fabsf(x))) + (x > 0.0f ? x : 0.0f));
     case UNARY_CLIP:
         return x < alpha ? alpha : x > beta ? beta : x;
-    case UNARY_LINEAR:
-        return alpha * x + beta;
     default: /* UNARY_IDENTITY */
         return x;
     }
 }
 
-__device__ inline float apply_binary(int function, float a, float b)
+__device__ inline float apply_unary(int function, float x, float alpha, float beta)
+{
+    if (function == UNARY_RELU) {
+        /* alpha 0 must not make -inf a NaN; a NaN stays one */
+        float y = x > 0.0f ? x : alpha == 0.0f ? (x <= 0.0f ? 0.0f : x) : alpha * x;
+        return beta > 0.0f && y > beta ? beta : y;
+    }
+    if (function == UNARY_LINEAR) {
+        return alpha * x + beta;
+    }
+    return apply_rare_unary(function, x, alpha, beta);
+}
+
+static __device__ __noinline__ float apply_rare_binary(int function, float a, float b)
 {
     switch (function) {
-    case BINARY_ADD:
-        return a + b;
     case BINARY_SUBTRACT:
         return a - b;
-    case BINARY_MULTIPLY:
-        return a * b;
     case BINARY_DIVIDE:
         return a / b;
     case BINARY_MAXIMUM: /* a NaN on either side stays */
@@ -82,6 +86,13 @@ __device__ inline float apply_binary(int function, float a, float b)
     default: /* BINARY_POWER */
         return powf(a, b);
     }
+}
+
+__device__ inline float apply_binary(int function, float a, float b)
+{
+    return function == BINARY_ADD        ? a + b
+           : function == BINARY_MULTIPLY ? a * b
+                                         : apply_rare_binary(function, a, b);
 }
 
 /* The operand at VEC neighbouring elements that begin at element i of the output. */
