@@ -50,7 +50,13 @@ static struct view view_flat(const struct shape *shape)
     return view_rows(shape_elements(shape) / width, width);
 }
 
-static struct dnn_md *md_of(const struct view *view)
+/* Of an activation, and of a constant as it lies in the pool. */
+static struct dnn_md *md_of(const struct builder *b, const struct view *view)
+{
+    return dnn_md_new(view->rank, view->dims, view->strides, b->plan->type);
+}
+
+static struct dnn_md *md_of_constant(const struct view *view)
 {
     return dnn_md_new(view->rank, view->dims, view->strides, dnnl_f32);
 }
@@ -78,7 +84,7 @@ static void add_argument(struct builder *b, int id, dnnl_memory_t memory, bool o
     step->owned[step->argument_count++] = owned;
 }
 
-static void add_data(struct builder *b, int id, const struct dnn_md *md, float *data)
+static void add_data(struct builder *b, int id, const struct dnn_md *md, void *data)
 {
     add_argument(b, id, dnn_memory_new(md, b->device->engine, data), true);
 }
@@ -119,7 +125,7 @@ static bool in_place(const struct builder *b, int value)
 static struct posts make_posts(struct builder *b, const struct view *result,
                                const struct dnn_post *first, size_t first_count)
 {
-    struct posts posts = {.md = md_of(result)};
+    struct posts posts = {.md = md_of(b, result)};
     const struct op *op = b->op;
     for (size_t i = 0; i < first_count; i++)
         posts.list[posts.count++] = first[i];
@@ -276,11 +282,11 @@ static bool build_conv(struct builder *b)
     struct conv_parts parts = {.window = {conv->spatial, conv->kernel, conv->stride, conv->dilation,
                                           conv->pad_before, conv->pad_after},
                                .transposed = conv->transposed,
-                               .src = md_of(&src),
-                               .weights = dnn_md_new(kernel.rank, kernel.dims, NULL, dnnl_f32),
-                               .plain = md_of(&kernel),
-                               .bias = conv->bias ? md_of(&bias) : NULL,
-                               .dst = md_of(&dst)};
+                               .src = md_of(b, &src),
+                               .weights = dnn_md_new(kernel.rank, kernel.dims, NULL, b->plan->type),
+                               .plain = md_of_constant(&kernel),
+                               .bias = conv->bias ? md_of_constant(&bias) : NULL,
+                               .dst = md_of(b, &dst)};
     struct posts posts = make_posts(b, &dst, NULL, 0);
     dnnl_primitive_desc_t pd = choose(b, make_conv, &parts, &posts, 0, true);
     if (pd) {
@@ -338,17 +344,17 @@ static bool build_matmul(struct builder *b)
         dst = view_flat(out_shape(b));
         weights = (struct view){.rank = 2, .dims = {units, channels}, .strides = {1, units}};
         bias = (struct view){.rank = 1, .dims = {units}, .strides = {1}};
-        parts.plain = md_of(&weights);
-        parts.weights = dnn_md_new(2, weights.dims, NULL, dnnl_f32);
-        parts.bias = matmul->bias ? md_of(&bias) : NULL;
+        parts.plain = md_of_constant(&weights);
+        parts.weights = dnn_md_new(2, weights.dims, NULL, b->plan->type);
+        parts.bias = matmul->bias ? md_of_constant(&bias) : NULL;
     } else {
         src = view_matrices(in);
         weights = view_matrices(shape_of_value(b, b->op->inputs[1]));
         dst = view_matrices(out_shape(b));
-        parts.weights = md_of(&weights);
+        parts.weights = md_of(b, &weights);
     }
-    parts.src = md_of(&src);
-    parts.dst = md_of(&dst);
+    parts.src = md_of(b, &src);
+    parts.dst = md_of(b, &dst);
     struct posts posts = make_posts(b, &dst, NULL, 0);
     dnnl_primitive_desc_t pd = choose(b, make_matmul, &parts, &posts, 0, true);
     if (pd) {
@@ -415,8 +421,8 @@ static bool build_simple(struct builder *b, maker *make, struct simple_parts *pa
                          const struct view *src, const struct view *dst,
                          const struct dnn_post *first, size_t first_count, bool accept_reference)
 {
-    parts->src = md_of(src);
-    parts->dst = md_of(dst);
+    parts->src = md_of(b, src);
+    parts->dst = md_of(b, dst);
     struct posts posts = make_posts(b, dst, first, first_count);
     dnnl_primitive_desc_t pd = choose(b, make, parts, &posts, first_count, accept_reference);
     if (pd) {
@@ -532,7 +538,7 @@ static bool build_binary(struct builder *b)
         !shape_equal(shape_of_value(b, op->inputs[0]), shape_of_value(b, op->inputs[1])))
         return false;
     struct view view = view_flat(out_shape(b));
-    parts.a = md_of(&view);
+    parts.a = md_of(b, &view);
     parts.b = parts.dst = parts.a;
     struct posts posts = make_posts(b, &view, NULL, 0);
     dnnl_primitive_desc_t pd = choose(b, make_binary, &parts, &posts, 0, false);
@@ -559,8 +565,8 @@ static bool build_affine(struct builder *b)
         (second && shape_elements(&second->shape) != row.dims[1]))
         return false;
     struct binary_parts parts = {.algorithm = affine->scale ? dnnl_binary_mul : dnnl_binary_add,
-                                 .a = md_of(&view),
-                                 .b = md_of(&row)};
+                                 .a = md_of(b, &view),
+                                 .b = md_of_constant(&row)};
     parts.dst = parts.a;
     struct dnn_post shift = {.kind = DNN_BINARY, .algorithm = dnnl_binary_add, .operand = parts.b};
     struct posts posts = make_posts(b, &view, &shift, second ? 1 : 0);
@@ -610,8 +616,8 @@ static bool build_normalise(struct builder *b)
     struct norm_parts parts = {.epsilon = op->epsilon,
                                .scale = op->gamma != NULL,
                                .shift = op->beta != NULL,
-                               .src = md_of(&view)};
-    struct dnn_md *vector = md_of(&row);
+                               .src = md_of(b, &view)};
+    struct dnn_md *vector = md_of_constant(&row);
     struct posts posts = make_posts(b, &view, NULL, 0);
     dnnl_primitive_desc_t pd = choose(b, make_norm, &parts, &posts, 0, false);
     if (pd) {
@@ -643,15 +649,37 @@ static void build_own(struct builder *b, own_kernel *kernel)
     struct step *step = b->step;
     const struct op *op = b->op;
     step->own = kernel;
+    step->widened = b->plan->type == dnnl_bf16 && !own_moves(op);
     step->call = (struct own_call){.graph = b->graph,
                                    .op = op,
-                                   .inputs = xmalloc((op->input_count + 1) * sizeof(float *)),
-                                   .output = plan_value(b->plan, op->outputs[0])};
+                                   .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
+                                   .output = plan_value(b->plan, op->outputs[0]),
+                                   .element_bytes = dnnl_data_type_size(b->plan->type)};
     for (size_t i = 0; i < op->input_count; i++)
         step->call.inputs[i] = plan_value(b->plan, op->inputs[i]);
     step->posts = op->posts;
     step->post_count = op->post_count;
     step->impl = "own";
+}
+
+/* Room for float32 copies of what our loops read and write in a bfloat16 plan: the result, then
+ * the inputs or the operand of a post. */
+static void reserve_copies(struct builder *b)
+{
+    struct step *step = b->step;
+    if (b->plan->type != dnnl_bf16 || (!step->widened && step->post_count == 0))
+        return;
+    size_t elements = (size_t)shape_elements(out_shape(b)), most = 0;
+    size_t inputs = 0;
+    for (size_t i = 0; step->widened && i < b->op->input_count; i++)
+        inputs += (size_t)shape_elements(shape_of_value(b, b->op->inputs[i]));
+    for (size_t i = 0; i < step->post_count; i++) {
+        if (step->posts[i].kind == POST_BINARY)
+            most = (size_t)shape_elements(shape_of_value(b, step->posts[i].value));
+    }
+    size_t bytes = (elements + (inputs > most ? inputs : most)) * sizeof(float);
+    if (bytes > step->scratch_bytes)
+        step->scratch_bytes = bytes;
 }
 
 bool step_build(struct plan *plan, int index, struct error *error)
@@ -670,8 +698,10 @@ bool step_build(struct plan *plan, int index, struct error *error)
     if (error)
         error->code = ERROR_NONE;
     if (BUILDERS[op->kind] && BUILDERS[op->kind](&b)) {
-        if (!b.failed)
+        if (!b.failed) {
+            reserve_copies(&b);
             return true;
+        }
         if (error && error->code != ERROR_NONE)
             return false;
         return error_set(error, ERROR_MEMORY, layer->path, "oneDNN cannot make its primitive");
@@ -679,6 +709,7 @@ bool step_build(struct plan *plan, int index, struct error *error)
     own_kernel *kernel = own_kernel_of(op);
     if (kernel) {
         build_own(&b, kernel);
+        reserve_copies(&b);
         return true;
     }
     return error_set(error, ERROR_BACKEND_OP, layer->path,

@@ -165,9 +165,9 @@ static void cpu_device_trim(struct device *device)
 
 /* ---- plans ---- */
 
-float *plan_value(const struct plan *plan, int value)
+void *plan_value(const struct plan *plan, int value)
 {
-    return (float *)(void *)(plan->arena + plan->memory->offsets[value]);
+    return plan->arena + plan->memory->offsets[value];
 }
 
 static void cpu_plan_free(struct plan *plan)
@@ -183,6 +183,8 @@ static void cpu_plan_free(struct plan *plan)
         step_free(&plan->steps[i]);
     free(plan->steps);
     free((void *)plan->impls);
+    free(plan->input_offsets);
+    free(plan->output_offsets);
     if (plan->arena) {
         pages_free(plan->arena, plan->arena_bytes);
         device->arena_bytes -= plan->arena_bytes;
@@ -192,24 +194,52 @@ static void cpu_plan_free(struct plan *plan)
     free(plan);
 }
 
-static bool check_precision(enum precision precision, struct error *error)
+static bool check_precision(enum precision precision, dnnl_data_type_t *type, struct error *error)
 {
-    if (precision == PRECISION_FP32)
+    *type = precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
+    if (precision == PRECISION_FP32 || (precision == PRECISION_BF16 && dnn_has_bf16()))
         return true;
-    error_set(error, ERROR_UNSUPPORTED, "precision", "the CPU computes in fp32, not in %s",
-              precision_name(precision));
+    if (precision == PRECISION_BF16)
+        error_set(error, ERROR_UNSUPPORTED, "precision",
+                  "this processor (%s) does not multiply bf16 in hardware, and without that it is "
+                  "slower than fp32",
+                  dnn_isa_name());
+    else
+        error_set(error, ERROR_UNSUPPORTED, "precision", "the CPU computes in fp32 or bf16, not %s",
+                  precision_name(precision));
     return error_hint(error, "set precision fp32");
+}
+
+/* In a bf16 plan the host's float32 inputs and outputs lie behind the planned arena. */
+static size_t place_ports(struct plan *plan, const int *values, size_t count, size_t **offsets,
+                          size_t end)
+{
+    *offsets = xcalloc(count + 1, sizeof **offsets);
+    for (size_t i = 0; i < count; i++) {
+        (*offsets)[i] = end;
+        end += (size_t)shape_elements(&plan->graph->values[values[i]].shape) * sizeof(float);
+        end = (end + 63) & ~(size_t)63;
+    }
+    return end;
 }
 
 static bool make_arena(struct plan *plan, struct error *error)
 {
     struct device *device = plan->device;
-    static const struct memory_options OPTIONS = {
-        .alignment = 64, .element_bytes = sizeof(float), .keep_inputs = true};
-    plan->memory = memory_plan_new(plan->graph, &OPTIONS, error);
+    const struct graph *graph = plan->graph;
+    const struct memory_options options = {.alignment = 64,
+                                           .element_bytes = dnnl_data_type_size(plan->type),
+                                           .keep_inputs = plan->type == dnnl_f32};
+    plan->memory = memory_plan_new(graph, &options, error);
     if (!plan->memory)
         return false;
-    size_t bytes = plan->memory->arena_bytes > 0 ? plan->memory->arena_bytes : 64;
+    size_t bytes = plan->memory->arena_bytes;
+    if (plan->type != dnnl_f32) {
+        bytes = place_ports(plan, graph->inputs, graph->input_count, &plan->input_offsets, bytes);
+        bytes =
+            place_ports(plan, graph->outputs, graph->output_count, &plan->output_offsets, bytes);
+    }
+    bytes = bytes > 0 ? bytes : 64;
     if (!device_admit(device, bytes, "activations", error))
         return false;
     plan->arena = pages_new(bytes, "activations", error);
@@ -238,11 +268,13 @@ static void slow_down(struct plan *plan)
 static struct plan *cpu_plan_new(struct device *device, const struct graph *graph,
                                  const struct plan_options *options, struct error *error)
 {
-    if (!check_precision(options->precision, error))
+    dnnl_data_type_t type;
+    if (!check_precision(options->precision, &type, error))
         return NULL;
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->device = device;
     plan->graph = graph;
+    plan->type = type;
     plan->steps = xcalloc(graph->op_count + 1, sizeof *plan->steps);
     plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
     plan->next = device->plans;
@@ -265,21 +297,79 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
 
 static void *cpu_plan_input(struct plan *plan, size_t index)
 {
+    if (plan->input_offsets)
+        return plan->arena + plan->input_offsets[index];
     return plan_value(plan, plan->graph->inputs[index]);
 }
 
 static const void *cpu_plan_output(struct plan *plan, size_t index)
 {
+    if (plan->output_offsets)
+        return plan->arena + plan->output_offsets[index];
     return plan_value(plan, plan->graph->outputs[index]);
 }
 
 /* ---- steps ---- */
 
+static int64_t elements_of(const struct plan *plan, int value)
+{
+    return shape_elements(&plan->graph->values[value].shape);
+}
+
+/* Our loop over float32 copies of bfloat16 values; the result is left in the scratchpad. */
+static void run_widened(struct plan *plan, const struct step *step, const struct op *op)
+{
+    float *result = plan->device->scratch;
+    float *next = result + elements_of(plan, op->outputs[0]);
+    struct own_call call = step->call;
+    const void *inputs[16];
+    const void **list = op->input_count > 16 ? xmalloc(op->input_count * sizeof *list) : inputs;
+    for (size_t i = 0; i < op->input_count; i++) {
+        int64_t count = elements_of(plan, op->inputs[i]);
+        own_widen(step->call.inputs[i], next, count);
+        list[i] = next;
+        next += count;
+    }
+    call.inputs = list;
+    call.output = result;
+    call.element_bytes = sizeof(float);
+    step->own(&call);
+    if (list != inputs)
+        free(list);
+}
+
+/* Posts that the primitive could not take. */
+static void run_posts(struct plan *plan, const struct step *step, const struct op *op)
+{
+    const struct graph *graph = plan->graph;
+    int out = op->outputs[0];
+    int64_t count = elements_of(plan, out);
+    bool narrow = plan->type == dnnl_bf16;
+    float *result = narrow ? plan->device->scratch : plan_value(plan, out);
+    if (narrow && !step->widened)
+        own_widen(plan_value(plan, out), result, count);
+    for (size_t i = 0; i < step->post_count; i++) {
+        const struct post *post = &step->posts[i];
+        const struct shape *shape = NULL;
+        const float *operand = NULL;
+        if (post->kind == POST_BINARY) {
+            shape = &graph->values[post->value].shape;
+            operand = plan_value(plan, post->value);
+            if (narrow) {
+                own_widen(plan_value(plan, post->value), result + count, shape_elements(shape));
+                operand = result + count;
+            }
+        }
+        own_post(post, result, &graph->values[out].shape, operand, shape);
+    }
+    if (narrow)
+        own_narrow(result, plan_value(plan, out), count);
+}
+
 static bool run_step(struct plan *plan, int index, struct error *error)
 {
     struct step *step = &plan->steps[index];
-    const struct graph *graph = plan->graph;
-    const struct op *op = &graph->ops[index];
+    const struct op *op = &plan->graph->ops[index];
     if (step->primitive) {
         if (step->scratch)
             dnnl_memory_set_data_handle(step->scratch, plan->device->scratch);
@@ -287,19 +377,36 @@ static bool run_step(struct plan *plan, int index, struct error *error)
                                                       step->argument_count, step->arguments);
         if (status != dnnl_success)
             return error_set(error, status == dnnl_out_of_memory ? ERROR_MEMORY : ERROR_BACKEND_OP,
-                             graph->model->layers[op->layer].path, "oneDNN failed with status %d",
-                             (int)status);
+                             plan->graph->model->layers[op->layer].path,
+                             "oneDNN failed with status %d", (int)status);
+    } else if (step->widened) {
+        run_widened(plan, step, op);
     } else if (step->own) {
         step->own(&step->call);
     }
-    for (size_t i = 0; i < step->post_count; i++) {
-        const struct post *post = &step->posts[i];
-        bool binary = post->kind == POST_BINARY;
-        own_post(post, plan_value(plan, op->outputs[0]), &graph->values[op->outputs[0]].shape,
-                 binary ? plan_value(plan, post->value) : NULL,
-                 binary ? &graph->values[post->value].shape : NULL);
-    }
+    if (step->widened || step->post_count > 0)
+        run_posts(plan, step, op);
     return true;
+}
+
+/* A bf16 plan's inputs in, or outputs out. */
+static void convert_ports(struct plan *plan, const struct observer *observer, bool in)
+{
+    const struct graph *graph = plan->graph;
+    size_t count = in ? graph->input_count : graph->output_count;
+    for (size_t i = 0; plan->type == dnnl_bf16 && i < count; i++) {
+        int value = in ? graph->inputs[i] : graph->outputs[i];
+        int64_t elements = elements_of(plan, value);
+        int64_t start_ns = observer ? clock_now_ns() : 0;
+        if (in)
+            own_narrow(cpu_plan_input(plan, i), plan_value(plan, value), elements);
+        else
+            own_widen(plan_value(plan, value),
+                      (float *)(void *)(plan->arena + plan->output_offsets[i]), elements);
+        if (observer && observer->interval)
+            observer->interval(observer->context, INTERVAL_COPY, -1, (uint64_t)elements * 6,
+                               start_ns, clock_now_ns());
+    }
 }
 
 static bool run_steps(struct plan *plan, const struct step_context *context, struct error *error)
@@ -334,8 +441,10 @@ static bool cpu_plan_run(struct plan *plan, const struct step_context *context, 
     omp_set_num_threads(plan->device->threads);
     if (observer && observer->step_begin)
         observer->step_begin(observer->context, context->step, clock_now_ns());
+    convert_ports(plan, observer, true);
     if (!run_steps(plan, context, error))
         return false;
+    convert_ports(plan, observer, false);
     if (observer && observer->step_end)
         observer->step_end(observer->context, context->step, clock_now_ns());
     return true;

@@ -40,6 +40,7 @@ struct step {
 
     own_kernel *own;
     struct own_call call;
+    bool widened;             /* bfloat16 plan: our loops get float32 copies in the scratchpad */
     const struct post *posts; /* done by own_post(), in place, after the rest */
     size_t post_count;
 
@@ -51,16 +52,18 @@ struct plan {
     struct device *device;
     const struct graph *graph;
     struct memory_plan *memory;
+    dnnl_data_type_t type; /* of activations and weights: f32 or bf16 */
     unsigned char *arena;
     size_t arena_bytes;
-    struct step *steps; /* one per op */
+    size_t *input_offsets, *output_offsets; /* bf16: the host's float32 buffers, in the arena */
+    struct step *steps;                     /* one per op */
     const char **impls;
     size_t scratch_bytes; /* the most that any step needs */
     struct plan *next;
 };
 
 /* A value's place in the arena. */
-float *plan_value(const struct plan *plan, int value);
+void *plan_value(const struct plan *plan, int value);
 
 /* build.c: fill plan->steps[op]. Errors: ERROR_BACKEND_OP naming the layer, ERROR_MEMORY. */
 bool step_build(struct plan *plan, int op, struct error *error);

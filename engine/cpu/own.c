@@ -297,6 +297,7 @@ void own_affine(const struct own_call *call)
     const struct shape *shape = &call->graph->values[call->op->outputs[0]].shape;
     int64_t channels = shape->dims[shape->rank - 1], rows = shape_elements(shape) / channels;
     const float *x = call->inputs[0];
+    float *y = call->output;
     const float *scale = affine->scale ? affine->scale->data : NULL;
     const float *shift = affine->shift ? affine->shift->data : NULL;
     if (!per_channel(affine->scale) || !per_channel(affine->shift)) { /* single numbers */
@@ -306,12 +307,12 @@ void own_affine(const struct own_call *call)
             for (int64_t c = 0; c < channels; c++) {
                 float s = scale ? scale[one_scale ? 0 : c] : 1;
                 float t = shift ? shift[one_shift ? 0 : c] : 0;
-                call->output[row * channels + c] = x[row * channels + c] * s + t;
+                y[row * channels + c] = x[row * channels + c] * s + t;
             }
         }
         return;
     }
 #pragma omp parallel for if (rows * channels > OWN_PARALLEL)
     for (int64_t row = 0; row < rows; row++)
-        affine_row(x + row * channels, scale, shift, call->output + row * channels, channels);
+        affine_row(x + row * channels, scale, shift, y + row * channels, channels);
 }

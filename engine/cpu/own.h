@@ -1,7 +1,8 @@
 /* Our own CPU loops, for what oneDNN lacks or does slowly: copies, broadcasts, odd functions.
  *
- * A kernel gets dense float32 arrays in the shapes of the graph. Big ones are shared out over the
- * OpenMP threads. Threads: the engine thread calls.
+ * A kernel gets dense arrays in the shapes of the graph: float32, or for those that only move numbers
+ * (own_moves) elements of any size. Big ones are shared out over the OpenMP threads. Threads: the
+ * engine thread calls.
  */
 #ifndef LAYERTOP_ENGINE_CPU_OWN_H
 #define LAYERTOP_ENGINE_CPU_OWN_H
@@ -11,14 +12,22 @@
 struct own_call {
     const struct graph *graph;
     const struct op *op;
-    const float **inputs; /* one per op input */
-    float *output;
+    const void **inputs; /* one per op input */
+    void *output;
+    size_t element_bytes; /* 4: float32; 2: bfloat16, own_moves() only */
 };
 
 typedef void own_kernel(const struct own_call *call);
 
 /* The kernel of an op without its posts, NULL if there is none. */
 own_kernel *own_kernel_of(const struct op *op);
+
+/* Does the op only move numbers about, so that its kernel takes elements of any size? */
+bool own_moves(const struct op *op);
+
+/* bfloat16 to float32 and back (to nearest, ties to even). */
+void own_widen(const uint16_t *from, float *to, int64_t count);
+void own_narrow(const float *from, uint16_t *to, int64_t count);
 
 /* y = post(y) in place over the shape of y; `operand` is the second operand of a binary post. */
 void own_post(const struct post *post, float *y, const struct shape *shape, const float *operand,

@@ -13,10 +13,63 @@ static const struct shape *out_shape(const struct own_call *call)
     return &call->graph->values[call->op->outputs[0]].shape;
 }
 
-static void fill(float *y, int64_t count, float value)
+bool own_moves(const struct op *op)
 {
-    for (int64_t i = 0; i < count; i++)
-        y[i] = value;
+    return op->kind == OP_PAD || op->kind == OP_SLICE || op->kind == OP_CONCAT ||
+           op->kind == OP_TRANSPOSE ||
+           (op->kind == OP_RESIZE && op->resize.function == RESIZE_NEAREST);
+}
+
+/* Element `index` of an array of elements of some size. */
+static char *at(const struct own_call *call, const void *array, int64_t index)
+{
+    return (char *)(uintptr_t)array + (size_t)index * call->element_bytes;
+}
+
+static void copy(const struct own_call *call, char *to, const char *from, int64_t count)
+{
+    memcpy(to, from, (size_t)count * call->element_bytes);
+}
+
+static void copy_one(const struct own_call *call, char *to, const char *from)
+{
+    if (call->element_bytes == sizeof(float))
+        memcpy(to, from, sizeof(float));
+    else
+        memcpy(to, from, sizeof(uint16_t));
+}
+
+static void fill(const struct own_call *call, char *to, int64_t count, float value)
+{
+    uint16_t half;
+    own_narrow(&value, &half, 1);
+    for (int64_t i = 0; i < count; i++, to += call->element_bytes) {
+        if (call->element_bytes == sizeof value)
+            memcpy(to, &value, sizeof value);
+        else
+            memcpy(to, &half, sizeof half);
+    }
+}
+
+void own_widen(const uint16_t *from, float *to, int64_t count)
+{
+#pragma omp parallel for if (count > OWN_PARALLEL)
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits = (uint32_t)from[i] << 16;
+        memcpy(&to[i], &bits, sizeof bits);
+    }
+}
+
+void own_narrow(const float *from, uint16_t *to, int64_t count)
+{
+#pragma omp parallel for if (count > OWN_PARALLEL)
+    for (int64_t i = 0; i < count; i++) {
+        uint32_t bits;
+        memcpy(&bits, &from[i], sizeof bits);
+        bool nan = (bits & 0x7fffffff) > 0x7f800000;
+        uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
+        to[i] = (uint16_t)(nan ? bits >> 16 | 64 : rounded >> 16);
+    }
 }
 
 /* One output row (all axes but the last) at a time; the last axis is a copy between two margins. */
@@ -29,7 +82,7 @@ void own_pad(const struct own_call *call)
     int64_t copied = in->dims[last];
 #pragma omp parallel for if (rows * width > OWN_PARALLEL)
     for (int64_t row = 0; row < rows; row++) {
-        float *y = call->output + row * width;
+        char *y = at(call, call->output, row * width);
         int64_t rest = row, from = 0, stride = copied;
         bool inside = true;
         for (int i = last - 1; i >= 0; i--) {
@@ -40,12 +93,13 @@ void own_pad(const struct own_call *call)
             stride *= in->dims[i];
         }
         if (!inside) {
-            fill(y, width, pad->value);
+            fill(call, y, width, pad->value);
             continue;
         }
-        fill(y, pad->before[last], pad->value);
-        memcpy(y + pad->before[last], call->inputs[0] + from, (size_t)copied * sizeof *y);
-        fill(y + pad->before[last] + copied, pad->after[last], pad->value);
+        fill(call, y, pad->before[last], pad->value);
+        y = at(call, y, pad->before[last]);
+        copy(call, y, at(call, call->inputs[0], from), copied);
+        fill(call, at(call, y, copied), pad->after[last], pad->value);
     }
 }
 
@@ -55,13 +109,13 @@ void own_slice(const struct own_call *call)
     const struct shape *in = in_shape(call, 0), *out = out_shape(call);
     int last = in->rank - 1;
     if (last < 0) {
-        call->output[0] = call->inputs[0][0];
+        copy_one(call, call->output, call->inputs[0]);
         return;
     }
     int64_t width = out->dims[last], rows = shape_elements(out) / width, step = slice->step[last];
 #pragma omp parallel for if (rows * width > OWN_PARALLEL)
     for (int64_t row = 0; row < rows; row++) {
-        float *y = call->output + row * width;
+        char *y = at(call, call->output, row * width);
         int64_t rest = row, from = slice->begin[last], stride = in->dims[last];
         for (int i = last - 1; i >= 0; i--) {
             from += (slice->begin[i] + rest % out->dims[i] * slice->step[i]) * stride;
@@ -69,11 +123,11 @@ void own_slice(const struct own_call *call)
             stride *= in->dims[i];
         }
         if (step == 1) {
-            memcpy(y, call->inputs[0] + from, (size_t)width * sizeof *y);
+            copy(call, y, at(call, call->inputs[0], from), width);
             continue;
         }
         for (int64_t i = 0; i < width; i++)
-            y[i] = call->inputs[0][from + i * step];
+            copy_one(call, at(call, y, i), at(call, call->inputs[0], from + i * step));
     }
 }
 
@@ -82,17 +136,17 @@ void own_concat(const struct own_call *call)
 {
     const struct shape *out = out_shape(call);
     int axis = call->op->concat.axis;
-    int64_t rows = 1, width = 1, at = 0;
+    int64_t rows = 1, width = 1, offset = 0;
     for (int i = 0; i < out->rank; i++)
         *(i < axis ? &rows : &width) *= out->dims[i];
     for (size_t input = 0; input < call->op->input_count; input++) {
         const struct shape *in = in_shape(call, input);
-        const float *x = call->inputs[input];
+        const void *x = call->inputs[input];
         int64_t run = shape_elements(in) / rows;
 #pragma omp parallel for if (rows * run > OWN_PARALLEL)
         for (int64_t row = 0; row < rows; row++)
-            memcpy(call->output + row * width + at, x + row * run, (size_t)run * sizeof *x);
-        at += run;
+            copy(call, at(call, call->output, row * width + offset), at(call, x, row * run), run);
+        offset += run;
     }
 }
 
@@ -116,21 +170,43 @@ void own_transpose(const struct own_call *call)
             from += rest % out->dims[i] * moved[i];
             rest /= out->dims[i];
         }
-        float *y = call->output + row * width;
+        char *y = at(call, call->output, row * width);
         for (int64_t i = 0; i < width; i++)
-            y[i] = call->inputs[0][from + i * moved[last]];
+            copy_one(call, at(call, y, i), at(call, call->inputs[0], from + i * moved[last]));
     }
 }
 
-/* Where output cell i reads, with half-pixel centres: the two cells and the share of the second. */
+/* Cell of the input under output cell i: floor((i + 1/2) in / out), in integers. */
+static int64_t nearest(int64_t i, int64_t in, int64_t out)
+{
+    return (2 * i + 1) * in / (2 * out);
+}
+
+static void resize_nearest(const struct own_call *call)
+{
+    const struct shape *in = in_shape(call, 0), *out = out_shape(call);
+    int64_t height = out->dims[1], width = out->dims[2], channels = out->dims[3];
+    int64_t rows = out->dims[0] * height;
+#pragma omp parallel for if (rows * width * channels > OWN_PARALLEL)
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t line = row / height * in->dims[1] + nearest(row % height, in->dims[1], height);
+        for (int64_t x = 0; x < width; x++) {
+            int64_t cell = line * in->dims[2] + nearest(x, in->dims[2], width);
+            copy(call, at(call, call->output, (row * width + x) * channels),
+                 at(call, call->inputs[0], cell * channels), channels);
+        }
+    }
+}
+
+/* Where output cell i reads, with half-pixel centres: two cells and the share of the second. */
 static void taps(int64_t i, int64_t in, int64_t out, int64_t *low, int64_t *high, float *share)
 {
-    double at = ((double)i + 0.5) * (double)in / (double)out - 0.5;
-    at = at < 0 ? 0 : at;
-    *low = (int64_t)at;
+    double place = ((double)i + 0.5) * (double)in / (double)out - 0.5;
+    place = place < 0 ? 0 : place;
+    *low = (int64_t)place;
     *low = *low > in - 1 ? in - 1 : *low;
     *high = *low + 1 < in ? *low + 1 : in - 1;
-    *share = (float)(at - (double)*low);
+    *share = (float)(place - (double)*low);
 }
 
 OWN_VECTOR static void blend(const float *a, const float *b, const float *c, const float *d,
@@ -143,33 +219,34 @@ OWN_VECTOR static void blend(const float *a, const float *b, const float *c, con
     }
 }
 
-void own_resize(const struct own_call *call)
+static void resize_bilinear(const struct own_call *call)
 {
     const struct shape *in = in_shape(call, 0), *out = out_shape(call);
+    const float *from = call->inputs[0];
+    float *to = call->output;
     int64_t height = out->dims[1], width = out->dims[2], channels = out->dims[3];
-    bool nearest = call->op->resize.function == RESIZE_NEAREST;
     int64_t rows = out->dims[0] * height;
 #pragma omp parallel for if (rows * width * channels > OWN_PARALLEL)
     for (int64_t row = 0; row < rows; row++) {
-        const float *image = call->inputs[0] + row / height * in->dims[1] * in->dims[2] * channels;
+        const float *image = from + row / height * in->dims[1] * in->dims[2] * channels;
         int64_t top, bottom, left, right;
         float down, over;
         taps(row % height, in->dims[1], height, &top, &bottom, &down);
-        if (nearest) /* floor((i + 1/2) in / out), in integers */
-            top = (2 * (row % height) + 1) * in->dims[1] / (2 * height);
+        const float *upper = image + top * in->dims[2] * channels;
+        const float *lower = image + bottom * in->dims[2] * channels;
         for (int64_t x = 0; x < width; x++) {
-            float *y = call->output + (row * width + x) * channels;
-            if (nearest) {
-                left = (2 * x + 1) * in->dims[2] / (2 * width);
-                memcpy(y, image + (top * in->dims[2] + left) * channels,
-                       (size_t)channels * sizeof *y);
-                continue;
-            }
             taps(x, in->dims[2], width, &left, &right, &over);
-            const float *upper = image + top * in->dims[2] * channels;
-            const float *lower = image + bottom * in->dims[2] * channels;
             blend(upper + left * channels, upper + right * channels, lower + left * channels,
-                  lower + right * channels, over, down, y, channels);
+                  lower + right * channels, over, down, to + (row * width + x) * channels,
+                  channels);
         }
     }
+}
+
+void own_resize(const struct own_call *call)
+{
+    if (call->op->resize.function == RESIZE_NEAREST)
+        resize_nearest(call);
+    else
+        resize_bilinear(call);
 }

@@ -64,7 +64,7 @@ void own_reduce(const struct own_call *call)
         }
         if (reduce->function == REDUCE_MEAN)
             sum /= (double)gone;
-        call->output[i] = sums ? (float)sum : best;
+        ((float *)call->output)[i] = sums ? (float)sum : best;
     }
 }
 
@@ -80,8 +80,8 @@ void own_normalise(const struct own_call *call)
     const float *beta = op->beta ? op->beta->data : NULL;
 #pragma omp parallel for if (rows * width > OWN_PARALLEL)
     for (int64_t row = 0; row < rows; row++) {
-        const float *x = call->inputs[0] + row * width;
-        float *y = call->output + row * width;
+        const float *x = (const float *)call->inputs[0] + row * width;
+        float *y = (float *)call->output + row * width;
         double mean = 0, square = 0;
         for (int64_t i = 0; i < width && !op->rms; i++)
             mean += (double)x[i];

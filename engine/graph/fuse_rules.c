@@ -120,6 +120,14 @@ static const struct constant *fold_constant(struct fuser *f, char *key, const st
     return constant;
 }
 
+/* restrict lets the compiler use vectors */
+static void scale_row(const float *restrict from, const double *restrict scale, float *restrict to,
+                      int64_t channels)
+{
+    for (int64_t k = 0; k < channels; k++)
+        to[k] = (float)((double)from[k] * scale[k]);
+}
+
 /* weights[..., k, (c)] * scale[k]; `inner` elements follow each k. */
 static const struct constant *fold_weights(struct fuser *f, const struct constant *weights,
                                            const struct op *guest, int64_t channels, int64_t inner)
@@ -138,12 +146,16 @@ static const struct constant *fold_weights(struct fuser *f, const struct constan
     for (int64_t k = 0; k < channels; k++)
         scale[k] = scale_of(guest, k);
     int64_t rows = shape_elements(&weights->shape) / channels / inner;
-    const float *from = weights->data;
+#pragma omp parallel for if (rows * channels * inner > 65536)
     for (int64_t row = 0; row < rows; row++) {
-        for (int64_t k = 0; k < channels; k++) {
-            for (int64_t c = 0; c < inner; c++)
-                *data++ = (float)((double)*from++ * scale[k]);
+        const float *from = weights->data + row * channels * inner;
+        float *to = data + row * channels * inner;
+        if (inner == 1) {
+            scale_row(from, scale, to, channels);
+            continue;
         }
+        for (int64_t i = 0; i < channels * inner; i++)
+            to[i] = (float)((double)from[i] * scale[i / inner]);
     }
     free(scale);
     return folded;

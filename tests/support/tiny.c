@@ -91,7 +91,7 @@ static json_t *argument(const char *text, const struct names *names, struct mode
 /* ARGUMENTS up to the closing parenthesis; commas inside brackets do not separate. */
 static const char *arguments(const char *at, const struct names *names, struct model_node *node)
 {
-    char word[128];
+    char word[1024];
     size_t used = 0;
     int depth = 0;
     node->args = json_array();

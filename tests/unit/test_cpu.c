@@ -13,7 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TOLERANCE 1e-5
+#define TOLERANCE      1e-5
+#define TOLERANCE_BF16 4e-2 /* 8 bits of mantissa, through a few layers */
 
 static float *random_input(const struct shape *shape, uint64_t *state, double scale)
 {
@@ -29,10 +30,11 @@ static void fail_with(const char *text, const struct error *error)
     fail_msg("%s\nE%03d %s: %s", text, (int)error->code, error->what, error->why);
 }
 
-/* Run a model on the CPU and compare every output with the reference over the unfused graph.
- * Returns the fused or unfused graph's impls joined, for tests that ask who ran. */
-static void check(const char *text, int64_t batch, bool fusion, double scale)
+/* Run a model on the CPU and compare every output with the reference over the unfused graph. */
+static void check_at(const char *text, int64_t batch, bool fusion, double scale,
+                     enum precision precision)
 {
+    double tolerance = precision == PRECISION_BF16 ? TOLERANCE_BF16 : TOLERANCE;
     struct error error = {0};
     struct model *model = tiny_model(text);
     struct constant_pool *pool = constant_pool_new();
@@ -52,7 +54,7 @@ static void check(const char *text, int64_t batch, bool fusion, double scale)
     const struct device_options options = {.threads = 2};
     struct device *device = backend_cpu.device_open(&options, NULL, &error);
     assert_non_null(device);
-    const struct plan_options plan_options = {.precision = PRECISION_FP32};
+    const struct plan_options plan_options = {.precision = precision};
     struct plan *plan = backend_cpu.plan_new(device, graph, &plan_options, &error);
     if (!plan)
         fail_with(text, &error);
@@ -74,7 +76,7 @@ static void check(const char *text, int64_t batch, bool fusion, double scale)
             apart = fmax(apart,
                          isnan((double)got[j]) ? (double)INFINITY : fabs((double)got[j] - want[j]));
         }
-        if (!(apart <= TOLERANCE * most)) {
+        if (!(apart <= tolerance * most)) {
             char *graph_text = graph_to_text(graph);
             fail_msg("%s\nbatch %d, fusion %d: %g away of %g\n%s", text, (int)batch, fusion, apart,
                      most, graph_text);
@@ -91,8 +93,21 @@ static void check(const char *text, int64_t batch, bool fusion, double scale)
     model_free(model);
 }
 
+static void check(const char *text, int64_t batch, bool fusion, double scale)
+{
+    check_at(text, batch, fusion, scale, PRECISION_FP32);
+}
+
+/* Set by the tests of bf16: everything that check_all() sees runs in bf16 too. */
+static bool also_bf16;
+
 static void check_all(const char *text)
 {
+    if (also_bf16) {
+        check_at(text, 3, true, 1, PRECISION_BF16);
+        check_at(text, 3, false, 1, PRECISION_BF16);
+        return;
+    }
     check(text, 1, true, 2);
     check(text, 3, true, 2);
     check(text, 3, false, 2);
@@ -153,7 +168,8 @@ static void depthwise_and_separable(void **state)
               "y = DepthwiseConv1D(x) {'kernel_size': 4, 'padding': 'same', 'use_bias': false} "
               "k 4,6,1\nout y\n");
     check_all("x = Input 8,9,6\n"
-              "y = SeparableConv2D(x) {'filters': 10, 'depth_multiplier': 2, 'kernel_size': 3, 'padding': 'same', "
+              "y = SeparableConv2D(x) {'filters': 10, 'depth_multiplier': 2, 'kernel_size': 3, "
+              "'padding': 'same', "
               "'activation': 'swish'} d 3,3,6,2 p 1,1,12,10 b 10\nout y\n");
 }
 
@@ -312,8 +328,8 @@ static void merges(void **state)
     check_all("x = Input 6,5,8\ny = Input 2,5,8\nz = Concatenate(x, y) {'axis': 1}\nout z");
     check_all("x = Input 6,8\ny = Input 5,8\nz = Dot(x, y) {'axes': [2, 2], 'normalize': true}\n"
               "out z");
-    check_all("x = Input 6,8\ny = ops.Power(x, 2)\nz = ops.Subtract(1, y)\nw = ops.Divide(2, z)\n"
-              "v = ops.Maximum(w, -0.5)\nout v");
+    check_all("x = Input 6,8\ny = ops.Power(x, 2)\nz = ops.Subtract(1, y)\np = ops.Add(y, 1)\n"
+              "w = ops.Divide(2, p)\nv = ops.Maximum(w, 0.5)\nout z\nout v");
     check_all("x = Input 4,3\ny = ops.Multiply(x, [1, 2, 3])\nz = ops.Subtract([[1], [2], [3], "
               "[4]], y)\nout z");
 }
@@ -409,6 +425,45 @@ static void batch_statistics_and_mixing(void **state)
     graph_free(graph);
     constant_pool_free(pool);
     model_free(model);
+}
+
+/* ---- bf16 ---- */
+
+static void bf16_is_close(void **state)
+{
+    struct error error = {0};
+    const struct device_options options = {.threads = 1};
+    struct device *device = backend_cpu.device_open(&options, NULL, &error);
+    struct model *model = tiny_model("x = Input 4\ny = ReLU(x)\nout y");
+    struct constant_pool *pool = constant_pool_new();
+    const struct graph_options graph_options = {.batch = 1};
+    struct graph *graph = graph_lower(model, &graph_options, pool, &error);
+    struct plan_options plan_options = {.precision = PRECISION_FP16};
+    assert_null(backend_cpu.plan_new(device, graph, &plan_options, &error));
+    assert_int_equal(error.code, ERROR_UNSUPPORTED);
+    assert_string_equal(error.hint, "set precision fp32");
+    plan_options.precision = PRECISION_BF16;
+    struct plan *plan = backend_cpu.plan_new(device, graph, &plan_options, &error);
+    bool supported = plan != NULL;
+    if (plan)
+        backend_cpu.plan_free(plan);
+    else
+        assert_int_equal(error.code, ERROR_UNSUPPORTED); /* this processor has none */
+    graph_free(graph);
+    constant_pool_free(pool);
+    model_free(model);
+    backend_cpu.device_close(device);
+    if (!supported)
+        return;
+    also_bf16 = true;
+    whole_blocks(state);
+    no_op_models(state);
+    depthwise_and_separable(state);
+    dense_layers(state);
+    pools(state);
+    merges(state);
+    moves(state);
+    also_bf16 = false;
 }
 
 /* ---- the observer, cancelling, memory ---- */
@@ -541,6 +596,7 @@ int main(void)
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(no_op_models),
         cmocka_unit_test(batch_statistics_and_mixing),
+        cmocka_unit_test(bf16_is_close),
         cmocka_unit_test(the_observer_hears_each_op),
         cmocka_unit_test(too_large_is_an_error),
     };
