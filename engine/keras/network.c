@@ -80,9 +80,15 @@ static bool child_declare(struct reader *reader, struct scope *scope, struct chi
     child->is_op = config_is_op(reader, object);
     child->config = config_normalise(reader, class_name, config, &child->class_name);
     child->is_input = strcmp(child->class_name, "InputLayer") == 0;
+    /* quantised layers keep integer kernels and scales under the names of others */
+    if (strstr(json_text(child->config, "dtype", ""), "_from_") != NULL)
+        return error_set(reader->error, ERROR_MODEL_LAYERS, reader->files->name,
+                         "the layer \"%s\" is quantised (%s); save the model as it was before "
+                         "quantize()",
+                         child->name, json_text(child->config, "dtype", ""));
     if (child->is_input &&
         (json_truth(child->config, "sparse", false) || json_truth(child->config, "ragged", false)))
-        return error_set(reader->error, ERROR_UNSUPPORTED, reader->files->name,
+        return error_set(reader->error, ERROR_MODEL_LAYERS, reader->files->name,
                          "the input \"%s\" is %s", child->name,
                          json_truth(child->config, "sparse", false) ? "sparse" : "ragged");
     return true;
@@ -366,7 +372,7 @@ static bool input_insert(struct reader *reader, json_t *object)
         json_decref(batch);
         error_set(reader->error, ERROR_MODEL_SHAPE, reader->files->name,
                   "the model was saved without an input shape");
-        return error_hint(reader->error, "load MODEL --shape 224,224,3");
+        return error_hint(reader->error, "load %s --shape 224,224,3", reader->files->name);
     }
     const char *dtype = json_text(json_object_get(first, "config"), "dtype", "float32");
     if (strcmp(json_text(first, "class_name", ""), "Embedding") != 0)
@@ -383,7 +389,7 @@ static bool input_insert(struct reader *reader, json_t *object)
 bool network_declare(struct reader *reader)
 {
     if (!config_is_model(reader->root))
-        return error_set(reader->error, ERROR_UNSUPPORTED, reader->files->name,
+        return error_set(reader->error, ERROR_MODEL_LAYERS, reader->files->name,
                          "\"%s\" is a subclassed model: the file does not say how its layers are "
                          "connected",
                          json_text(reader->root, "class_name", "?"));

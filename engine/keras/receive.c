@@ -146,7 +146,7 @@ static bool port_take(json_t *object, const struct model *model, const char *fil
         !shape_take(json_object_get(object, "shape"), &port->shape))
         return bad(error, file, "inputs or outputs");
     if (!dtype_parse(dtype, &port->dtype))
-        return error_set(error, ERROR_UNSUPPORTED, file, "the input \"%s\" is of type %s",
+        return error_set(error, ERROR_MODEL_LAYERS, file, "the input \"%s\" is of type %s",
                          port->name, dtype);
     return true;
 }

@@ -68,7 +68,7 @@ static bool writer_decide(struct reader *reader)
     else if (reader->version[0] == '\0')
         major = 2;
     if (major == 1) {
-        error_set(reader->error, ERROR_UNSUPPORTED, reader->files->name,
+        error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
                   "it was written by Keras %s; files of Keras 2 and 3 are read", reader->version);
         return error_hint(reader->error, "load it with Keras 2.0 to 2.3 and save it again");
     }
@@ -128,7 +128,7 @@ static bool layout_detect(struct reader *reader)
         reader->layout = WEIGHTS_V3;
     } else {
         return error_set(
-            reader->error, old ? ERROR_UNSUPPORTED : ERROR_MODEL_FILE, reader->files->name,
+            reader->error, ERROR_MODEL_FILE, reader->files->name,
             old ? "its weights were written by Keras 1; files of Keras 2 and 3 are read"
                 : "an HDF5 file without a Keras model or weights");
     }
@@ -277,7 +277,7 @@ bool source_open(struct reader *reader)
     if (reader->version == NULL)
         version_set(reader, NULL);
     if (ok && reader->backend != NULL && strcmp(reader->backend, "theano") == 0)
-        return error_set(reader->error, ERROR_UNSUPPORTED, reader->files->name,
+        return error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
                          "its kernels were written by the Theano backend, which flips them");
     return ok && writer_decide(reader);
 }
