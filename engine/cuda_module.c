@@ -66,8 +66,10 @@ static void *module_find(const char *file, struct error *error)
             error_set(error, ERROR_GPU, "GPU part", "%s does not load: %s", path, why);
             return NULL;
         }
+        /* what no longer fits is left out */
         size_t used = strlen(tried);
-        snprintf(tried + used, sizeof tried - used, "%s%s", used > 0 ? ", " : "", path);
+        if (snprintf(tried + used, sizeof tried - used, "%s%s", used > 0 ? ", " : "", path) < 0)
+            break;
     }
     error_set(error, ERROR_GPU, "GPU part", MODULE_FILE " was not found (tried %s)", tried);
     error_hint(error, "make CUDA=1, or export LAYERTOP_CUDA_MODULE=/path/to/" MODULE_FILE);
