@@ -1,5 +1,6 @@
 /* The session with the real reader and the CPU backend: requests in, replies and events out. */
 #include "engine/clock.h"
+#include "engine/convert.h"
 #include "engine/npy.h"
 #include "engine/session_private.h"
 
@@ -526,6 +527,58 @@ static void the_last_batch_is_cut(void **state)
     bench_free(bench);
 }
 
+/* The largest difference between the arrays of two files; fails if shapes or names differ. */
+static double difference(const char *path_a, const char *path_b)
+{
+    struct error error;
+    struct npy_file *a = npy_open(path_a, &error), *b = npy_open(path_b, &error);
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_int_equal(npy_count(a), npy_count(b));
+    double worst = 0;
+    for (size_t i = 0; i < npy_count(a); i++) {
+        const struct npy_array *x = npy_at(a, i), *y = npy_find(b, x->name);
+        assert_non_null(y);
+        assert_true(shape_equal(&x->shape, &y->shape));
+        for (size_t j = 0; j < x->bytes / 4; j++) {
+            double one = convert_read((const char *)x->data + 4 * j, DTYPE_F32);
+            double other = convert_read((const char *)y->data + 4 * j, DTYPE_F32);
+            worst = fmax(worst, fabs(one - other));
+        }
+    }
+    npy_close(a);
+    npy_close(b);
+    return worst;
+}
+
+/* tests/data/mixing was written by Keras: centred subtracts the batch's mean, which 5 rows in
+ * batches of 3 must not be padded for; two has two inputs by name and two outputs. */
+static void predictions_are_those_of_keras(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new();
+    char out[64], request[256];
+    expect_ok(bench, "configure", "{'settings': {'devices': ['cpu'], 'batch': 3, 'threads': 1}}");
+    expect_ok(bench, "load", "{'path': 'tests/data/mixing/centred.keras'}");
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npy", (int)getpid());
+    snprintf(request, sizeof request, "{'input': 'tests/data/mixing/x.npy', 'output': '%s'}", out);
+    expect_ok(bench, "predict", request);
+    assert_true(difference("tests/data/mixing/y.npy", out) < 1e-6);
+    unlink(out);
+    expect_ok(bench, "load", "{'path': 'tests/data/mixing/two.keras'}");
+    snprintf(request, sizeof request, "{'input': 'tests/data/mixing/two_in.npz', 'output': '%s'}",
+             out);
+    expect_error(bench, ERROR_VALUE, "predict", request); /* two outputs in one .npy */
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npz", (int)getpid());
+    snprintf(request, sizeof request, "{'input': 'tests/data/mixing/two_in.npz', 'output': '%s'}",
+             out);
+    expect_ok(bench, "predict", request);
+    assert_true(difference("tests/data/mixing/two_out.npz", out) < 1e-6);
+    unlink(out);
+    expect_error(bench, ERROR_INPUT, "predict", "{'input': 'tests/data/mixing/x.npy'}");
+    bench_free(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -544,6 +597,7 @@ int main(void)
         cmocka_unit_test(random_inputs_depend_on_the_seed_alone),
         cmocka_unit_test(digits_are_recognised),
         cmocka_unit_test(the_last_batch_is_cut),
+        cmocka_unit_test(predictions_are_those_of_keras),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
