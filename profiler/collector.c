@@ -357,7 +357,8 @@ static void on_op_end(void *context, int op, enum interval_class class, int64_t 
             row->duration_ns += end_ns - start_ns;
         }
     }
-    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS)
+    /* a window closes inside a step only if the step is long: between steps it costs no step */
+    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS && end_ns - c->step_start_ns >= WINDOW_NS)
         round_up(c, end_ns, false);
     add_interval(c, LEDGER_PROFILER, end_ns, clock_now_ns());
 }

@@ -10,6 +10,7 @@
  * sessions           records counted through on, off, on; and after a session without launches
  * replay PINNED LIMIT CALLS    1.2 million kernels of replayed graphs: zero timestamps, memory
  * flush              latency of cuptiActivityFlushAll(0) at 20 Hz, and what it costs the steps
+ * bursts             tracing on and off over replays: cost of each, of the switch, records lost
  * memory             which ways to allocate leave MEMORY2 records
  * ours GRAPH         our own stack (profiler/cupti.h) end to end: every kernel with its op?
  */
@@ -575,6 +576,53 @@ static void flush(json_t *out)
     set(out, "zero_timestamps", seen.zero_times);
 }
 
+/* Tracing in bursts: 100 ms on, 400 ms off, for 8 s, over replays of a graph of 60 kernels */
+static void bursts(json_t *out)
+{
+    open_cupti();
+    seen.keep = false;
+    attribute(CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED, 1, 1);
+    CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+    open_device();
+    cudaGraphExec_t exec = instantiate(capture(60));
+    std::vector<double> on_us, off_us, enable_us, disable_us;
+    uint64_t traced = 0;
+    auto phase = [&](double seconds, std::vector<double> &walls) {
+        int64_t until = clock_now_ns() + (int64_t)(seconds * 1e9);
+        uint64_t steps = 0;
+        while (clock_now_ns() < until) {
+            int64_t start = clock_now_ns();
+            CUDA(cudaGraphLaunch(exec, stream));
+            CUDA(cudaStreamSynchronize(stream));
+            walls.push_back((double)(clock_now_ns() - start) * 1e-3);
+            steps++;
+        }
+        return steps;
+    };
+    std::vector<double> warm;
+    phase(0.3, warm);
+    forget();
+    for (int i = 0; i < 16; i++) {
+        traced += phase(0.1, on_us);
+        CUPTI(api.flush_all(0));
+        int64_t start = clock_now_ns();
+        CUPTI(api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+        disable_us.push_back((double)(clock_now_ns() - start) * 1e-3);
+        phase(0.4, off_us);
+        start = clock_now_ns();
+        CUPTI(api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL));
+        enable_us.push_back((double)(clock_now_ns() - start) * 1e-3);
+    }
+    settle();
+    set(out, "step_us_on", median(on_us));
+    set(out, "step_us_off", median(off_us));
+    set(out, "enable_us_median", median(enable_us));
+    set(out, "disable_us_median", median(disable_us));
+    set(out, "kernels", seen.records[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    set(out, "kernels_expected", traced * 60);
+    set(out, "zero_timestamps", seen.zero_times);
+}
+
 static void memory(json_t *out)
 {
     open_cupti();
@@ -740,6 +788,8 @@ int main(int count, char **arguments)
             replay_many(number(2), number(3), number(4), out);
         else if (name == "flush")
             flush(out);
+        else if (name == "bursts")
+            bursts(out);
         else if (name == "memory")
             memory(out);
         else if (name == "ours")
@@ -760,6 +810,7 @@ int main(int count, char **arguments)
                              "replay 1 8 1",
                              "replay 1 8 0",
                              "flush",
+                             "bursts",
                              "memory",
                              "ours 0",
                              "ours 1"};
