@@ -14,4 +14,4 @@ conformance: all
 	$(Q)tests/conformance/setup.sh $(CONFORMANCE_VENV) "$(if $(TF),tf-keras,keras$(addprefix ==,$(KERAS)))"
 	$(Q)mkdir -p tests/results
 	$(Q)CONFORMANCE_TF=$(TF) CONFORMANCE_DEVICE=$(or $(DEVICE),cpu) nice $(CONFORMANCE_VENV)/bin/python \
-	    tests/conformance/run.py $(PROGRAM) $(CONFORMANCE) $(CONFORMANCE_TABLE) $(if $(ONLY),'$(ONLY)')
+	    tests/conformance/run.py $(PROGRAM) $(CONFORMANCE_VENV)-models $(CONFORMANCE_TABLE) $(if $(ONLY),'$(ONLY)')

@@ -1,10 +1,15 @@
 """Real Keras as the judge: random weights, a float64 run of the same model, and the two file formats.
 
+What is made for a case is kept (up to CONFORMANCE_KEEP_MB, 256, a case), so that only layertop runs anew.
+
 `keras` is Keras 3 or tf-keras 2.x, whichever CONFORMANCE_TF asks for. Everything is drawn from a seed
 made of the case's name, so that a run can be repeated on any machine.
 """
+import hashlib
+import json
 import logging
 import os
+import shutil
 import warnings
 import zlib
 
@@ -168,29 +173,70 @@ def error_of(y, y64):
     return float(np.abs(y[finite] - y64[finite]).max() / max(np.abs(y64[finite]).max(), 1e-6))
 
 
+def digest_of(case):
+    """Changes with whatever decides what is made: this file, the case's file and the versions."""
+    digest = hashlib.sha256(keras.__version__.encode())
+    for path in (__file__, case.build.__code__.co_filename):
+        with open(path, 'rb') as f:
+            digest.update(f.read())
+    return digest.hexdigest()
+
+
+def kept(case, folder):
+    """What an earlier run made in this folder, or None."""
+    try:
+        with open(os.path.join(folder, 'made.json')) as f:
+            made = json.load(f)
+        if made['digest'] != digest_of(case):
+            return None
+        answers = np.load(os.path.join(folder, 'answers.npz'))
+        made['answers'] = [answers['arr_%d' % i] for i in range(len(answers.files))]
+        made['inputs'] = case.draw()
+        return made
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def keep(case, folder, made):
+    np.savez(os.path.join(folder, 'answers.npz'), *made['answers'])
+    with open(os.path.join(folder, 'made.json'), 'w') as f:
+        json.dump({'digest': digest_of(case), 'files': made['files'], 'refusals': made['refusals'],
+                   'keras_error': made['keras_error']}, f)
+
+
+def forget(folder):
+    """Remove what is too large to keep."""
+    size = sum(entry.stat().st_size for entry in os.scandir(folder))
+    if size > float(os.environ.get('CONFORMANCE_KEEP_MB') or 256) * 1e6:
+        shutil.rmtree(folder)
+
+
 def make(case, folder):
-    """Write the files of a case: {'files': {format: path or the message of Keras's refusal},
-    'inputs': [...], 'answers': [...float64], 'keras_error': Keras's own float32 against float64}."""
+    """Write the files of a case: {'files': {format: file name or None}, 'refusals': {format: Keras's
+    message}, 'inputs': [...], 'answers': [...float64], 'keras_error': its own float32 against float64}."""
+    made = kept(case, folder)
+    if made:
+        return made
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
     inputs = case.draw()
     set_float('float32')
     model = case.build()
     if case.prepare:
         case.prepare(model)
-        values = model.get_weights()
     else:
         randomise(model, case)
         if case.calm:
             calm_down(model, inputs, case.rng('statistics'))
-        values = model.get_weights()
+    values = model.get_weights()
     y32 = call(model, inputs)
-    files = {}
+    files, refusals = {}, {}
     for suffix in ('keras', 'h5'):
-        path = os.path.join(folder, 'model.' + suffix)
+        files[suffix] = 'model.' + suffix
         try:
-            model.save(path)
-            files[suffix] = path
+            model.save(os.path.join(folder, files[suffix]))
         except Exception as why:  # Keras cannot write every model in every format
-            files[suffix] = why
+            files[suffix], refusals[suffix] = None, str(why).split('\n')[0][:200]
     del model
     set_float('float64')
     twin = case.build()
@@ -205,5 +251,7 @@ def make(case, folder):
             raise ValueError('the float64 answer of %s is not finite' % case.name)
         if case.calm and spread < 1e-3:
             raise ValueError('%s answers the same whatever comes in: nothing is tested' % case.name)
-    return {'files': files, 'inputs': inputs, 'answers': y64,
+    made = {'files': files, 'refusals': refusals, 'inputs': inputs, 'answers': y64,
             'keras_error': max(error_of(a, b) for a, b in zip(y32, y64))}
+    keep(case, folder, made)
+    return made

@@ -3,8 +3,8 @@
 
 usage: run.py LAYERTOP WORKDIR TABLE [PATTERN]
 
-One line a model and format; the table (JSON) goes to TABLE. PATTERN is a shell pattern over the names
-(app/*, conv2d/*, *mask*). A model whose layers layertop names as unsupported counts as unsupported, not as
+One line a model and format; the table (JSON) goes to TABLE, the models into WORKDIR. PATTERN is shell patterns over the
+names, with commas between (app/*,conv2d/*,*mask*). A model whose layers layertop names as unsupported counts as unsupported, not as
 passed. Fails if any answer is wrong or any file that Keras wrote cannot be loaded for another reason.
 """
 import datetime
@@ -69,10 +69,9 @@ def ask(layertop, model, made, folder):
 def judge(layertop, case, suffix, made, folder):
     """One row of the table."""
     row = {'name': case.name, 'format': suffix}
-    model = made['files'][suffix]
-    if isinstance(model, Exception):
-        return dict(row, result='not written', message='Keras: ' + str(model).split('\n')[0][:200])
-    answers, refusal = ask(layertop, model, made, folder)
+    if not made['files'][suffix]:
+        return dict(row, result='not written', message='Keras: ' + made['refusals'][suffix])
+    answers, refusal = ask(layertop, os.path.join(folder, made['files'][suffix]), made, folder)
     if refusal:
         unsupported = refusal[0] in UNSUPPORTED
         return dict(row, result='unsupported' if unsupported else 'failed',
@@ -130,20 +129,19 @@ def all_cases():
 def main():
     layertop, work, table = sys.argv[1:4]
     pattern = sys.argv[4] if len(sys.argv) > 4 else '*'
-    folder = os.path.join(work, 'files')
     home = os.path.join(work, 'home')
     os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
     rows, skipped, start = [], {}, time.time()
     for case in all_cases():
-        if not fnmatch.fnmatch(case.name, pattern):
+        if not any(fnmatch.fnmatch(case.name, one) for one in pattern.split(',')):
             continue
-        shutil.rmtree(folder, ignore_errors=True)
-        os.makedirs(folder)
+        folder = os.path.join(work, case.name.replace('/', '-'))
         try:
             made = oracle.make(case, folder)
         except Exception as why:
             # older or other versions of Keras lack some; what is odd here shows in the table
             skipped[case.name] = '%s: %s' % (type(why).__name__, str(why).split('\n')[0][:160])
+            shutil.rmtree(folder, ignore_errors=True)
             print('%-12s %s: %s' % ('no model', case.name, skipped[case.name]), flush=True)
             continue
         for suffix in made['files']:
@@ -151,7 +149,7 @@ def main():
             rows.append(row)
             print('%-12s %-44s %-6s %-9s %s' % (row['result'], case.name, suffix, row.get('error', ''),
                                                 row.get('message', '')), flush=True)
-    shutil.rmtree(folder, ignore_errors=True)
+        oracle.forget(folder)
     counts = write_table(table, layertop, rows, skipped, time.time() - start)
     print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not in this Keras; table in %s' %
           (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(skipped), table))
