@@ -27,8 +27,9 @@
 struct pending { /* a request without a reply */
     uint64_t id;
     char verb[16];
-    struct error refused; /* answered at the next dispatch without asking the worker */
-    json_t *answer;       /* same, with data */
+    bool here;            /* answered at the next dispatch, without the worker */
+    struct error refused; /* with this error, */
+    json_t *answer;       /* or this; if the worker is asked too, added to its answer */
 };
 
 struct engine {
@@ -49,6 +50,7 @@ struct engine {
     char last_words[256];
     json_t *hello, *model, *plan; /* for the head of a recording; NULL or references */
     struct journal *journal;
+    bool raw; /* the recording has a part at the worker */
 };
 
 /* ---- start ---- */
@@ -166,11 +168,13 @@ static void wake_up(struct engine *engine)
     (void)ignored;
 }
 
-/* `record` ends here: the journal is the front's file. Returns false if the worker is needed. */
+/* `record`: the journal is the front's file; only raw CUPTI buffers are written where the GPU is.
+ * Fills the answer; returns false if the worker has to be asked as well. */
 static bool record(struct engine *engine, struct pending *pending, const json_t *arguments)
 {
     const char *path = json_string_value(json_object_get(arguments, "path"));
     bool off = json_is_true(json_object_get(arguments, "off"));
+    bool raw = off && engine->raw;
     if (off && engine->journal != NULL) {
         pending->answer = journal_describe(engine->journal);
         if (!journal_close(engine->journal, &pending->refused)) {
@@ -178,6 +182,7 @@ static bool record(struct engine *engine, struct pending *pending, const json_t 
             pending->answer = NULL;
         }
         engine->journal = NULL;
+        engine->raw = false;
     } else if (off) {
         error_set(&pending->refused, ERROR_COMMAND, "record off", "nothing is being recorded");
     } else if (engine->journal != NULL) {
@@ -189,11 +194,12 @@ static bool record(struct engine *engine, struct pending *pending, const json_t 
     } else {
         engine->journal =
             journal_new(path, engine->hello, engine->model, engine->plan, &pending->refused);
-        if (engine->journal != NULL)
+        if (engine->journal != NULL) {
             pending->answer = journal_describe(engine->journal);
+            raw = engine->raw = json_is_string(json_object_get(arguments, "raw"));
+        }
     }
-    /* raw CUPTI buffers are written where the GPU is */
-    return off || json_object_get(arguments, "raw") == NULL || pending->answer == NULL;
+    return !raw || pending->answer == NULL;
 }
 
 uint64_t engine_submit(struct engine *engine, const char *verb, json_t *arguments)
@@ -203,14 +209,17 @@ uint64_t engine_submit(struct engine *engine, const char *verb, json_t *argument
     if (arguments == NULL)
         arguments = json_object();
     bool recording = strcmp(verb, "record") == 0;
-    bool here = recording && record(engine, pending, arguments);
+    bool local = recording && record(engine, pending, arguments);
+    pending->here = local || engine->ended;
     json_t *request = json_pack("{s:s, s:o}", "verb", verb, "arguments", arguments);
     if (engine->journal != NULL && !recording)
         journal_json(engine->journal, STREAM_REQUEST, id, request);
-    if (!here && !engine->ended && !stream_put_json(&engine->out, STREAM_REQUEST, id, request))
+    if (!pending->here && !stream_put_json(&engine->out, STREAM_REQUEST, id, request)) {
         error_set(&pending->refused, ERROR_VALUE, verb, "the request is too long");
+        pending->here = true;
+    }
     json_decref(request);
-    if (here || engine->ended || pending->refused.code != ERROR_NONE)
+    if (pending->here)
         wake_up(engine);
     else
         flush_out(engine);
@@ -262,6 +271,11 @@ static void deliver_reply(struct engine *engine, engine_handler *handler, void *
     /* `record` with raw: the worker answered its part, ours was ready before */
     if (event->json != NULL && pending.answer != NULL)
         json_object_update(event->json, pending.answer);
+    if (event->json == NULL && pending.answer != NULL && engine->journal != NULL) {
+        journal_close(engine->journal, NULL);
+        engine->journal = NULL;
+        engine->raw = false;
+    }
     json_decref(pending.answer);
     event->kind = ENGINE_EVENT_REPLY;
     handler(context, event);
@@ -404,7 +418,7 @@ static void answer_here(struct engine *engine, engine_handler *handler, void *co
     uint64_t last = engine->last_id; /* what a handler submits meanwhile has its turn next time */
     for (size_t i = 0; i < engine->open_count && engine->open[i].id <= last;) {
         struct pending *pending = &engine->open[i];
-        if (!engine->ended && pending->refused.code == ERROR_NONE && pending->answer == NULL) {
+        if (!engine->ended && !pending->here) {
             i++;
             continue;
         }

@@ -227,6 +227,42 @@ static void a_worker_that_hangs_can_be_left(void **state)
     assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
 }
 
+/* Raw buffers are the worker's part of a recording: it is told when they begin and end, and a
+ * recording that it refuses does not go on. */
+static void a_raw_recording_has_two_ends(void **state)
+{
+    (void)state;
+    struct seen seen = {0};
+    struct engine *engine = start();
+    char path[64], part[80];
+    snprintf(path, sizeof path, "/tmp/layertop-test-%d", (int)getpid());
+    snprintf(part, sizeof part, "%s.part", path);
+    engine_submit(engine, "record", json_pack("{s:s, s:s}", "path", path, "raw", "print"));
+    wait_for(engine, &seen, &seen.replies, 1);
+    assert_int_equal(seen.error.code, ERROR_NONE);
+    assert_int_equal(access(part, F_OK), 0);
+    engine_submit(engine, "record", json_pack("{s:b}", "off", 1));
+    wait_for(engine, &seen, &seen.replies, 2);
+    assert_int_equal(seen.error.code, ERROR_NONE);
+    unlink(part);
+    engine_submit(engine, "record", json_pack("{s:s, s:s}", "path", path, "raw", "ticks"));
+    wait_for(engine, &seen, &seen.replies, 3);
+    assert_int_equal(seen.error.code, ERROR_CUPTI);
+    engine_submit(engine, "record", json_pack("{s:b}", "off", 1));
+    wait_for(engine, &seen, &seen.replies, 4);
+    assert_int_equal(seen.error.code, ERROR_COMMAND);
+    unlink(part);
+    /* a recording outlives its worker, and can still be ended */
+    engine_submit(engine, "record", json_pack("{s:s}", "path", path));
+    kill(engine_pid(engine), SIGKILL);
+    wait_for(engine, &seen, &seen.ends, 1);
+    engine_submit(engine, "record", json_pack("{s:b}", "off", 1));
+    wait_for(engine, &seen, &seen.replies, 6);
+    assert_int_equal(seen.error.code, ERROR_NONE);
+    unlink(part);
+    engine_stop(engine);
+}
+
 /* An idle worker with no device open sleeps: no ticks, no processor time. */
 static void an_idle_worker_does_not_wake(void **state)
 {
@@ -292,6 +328,7 @@ int main(int argc, char **argv)
 #endif
         cmocka_unit_test(records_are_dropped_and_replies_are_not),
         cmocka_unit_test(a_worker_that_hangs_can_be_left),
+        cmocka_unit_test(a_raw_recording_has_two_ends),
         cmocka_unit_test(an_idle_worker_does_not_wake),
         cmocka_unit_test(a_front_of_another_version_is_refused),
     };
