@@ -286,6 +286,8 @@ OWN_VECTOR static void affine_row(const float *x, const float *scale, const floa
     }
 }
 
+#define PATTERN 512
+
 static bool per_channel(const struct constant *constant)
 {
     return !constant || shape_elements(&constant->shape) > 1;
@@ -312,7 +314,22 @@ void own_affine(const struct own_call *call)
         }
         return;
     }
-#pragma omp parallel for if (rows * channels > OWN_PARALLEL)
-    for (int64_t row = 0; row < rows; row++)
-        affine_row(x + row * channels, scale, shift, y + row * channels, channels);
+    /* few channels make short rows: write the constants out over several pixels */
+    float wide_scale[PATTERN], wide_shift[PATTERN];
+    int64_t repeats = channels < PATTERN ? PATTERN / channels : 1;
+    if (repeats > 1) {
+        for (int64_t i = 0; i < repeats * channels; i++) {
+            wide_scale[i] = scale ? scale[i % channels] : 1;
+            wide_shift[i] = shift ? shift[i % channels] : 0;
+        }
+        scale = scale ? wide_scale : NULL;
+        shift = shift ? wide_shift : NULL;
+    }
+    int64_t width = repeats * channels, count = rows * channels;
+    int64_t wide_rows = (count + width - 1) / width;
+#pragma omp parallel for if (count > OWN_PARALLEL)
+    for (int64_t row = 0; row < wide_rows; row++) {
+        int64_t at = row * width;
+        affine_row(x + at, scale, shift, y + at, count - at < width ? count - at : width);
+    }
 }

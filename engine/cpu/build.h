@@ -1,0 +1,76 @@
+/* Between build.c (what all steps share) and build_ops.c (one function an op kind). Private. */
+#ifndef LAYERTOP_ENGINE_CPU_BUILD_H
+#define LAYERTOP_ENGINE_CPU_BUILD_H
+
+#include "engine/cpu/cpu.h"
+
+/* What the building of one step carries around. */
+struct builder {
+    struct plan *plan;
+    struct device *device;
+    const struct graph *graph;
+    const struct op *op;
+    struct step *step;
+    struct error *error;
+    bool failed; /* out of memory: not "no such primitive" */
+};
+
+/* A shape as oneDNN sees it: logical dims and strides. */
+struct view {
+    int rank;
+    int64_t dims[TENSOR_RANK_MAX], strides[TENSOR_RANK_MAX];
+};
+
+/* ---- views ---- */
+
+/* (N, spatial..., C) row-major, in the logical order N, C, spatial... */
+struct view view_channels(const struct shape *shape);
+struct view view_rows(int64_t rows, int64_t width);
+/* All but the last axis joined. */
+struct view view_flat(const struct shape *shape);
+/* Of an activation, and of a constant as it lies in the pool. Free with dnn_md_free(). */
+struct dnn_md *md_of(const struct builder *b, const struct view *view);
+struct dnn_md *md_of_constant(const struct view *view);
+const struct shape *shape_of_value(const struct builder *b, int value);
+const struct shape *out_shape(const struct builder *b);
+
+/* ---- arguments: failures set b->failed ---- */
+
+void step_add_value(struct builder *b, int id, const struct dnn_md *md, int value);
+/* A constant; `chosen`: reordered into what the primitive wants for its weights. */
+void step_add_constant(struct builder *b, int id, const struct constant *constant,
+                       const struct dnn_md *plain, const_dnnl_primitive_desc_t pd, bool chosen);
+
+/* ---- posts ---- */
+
+/* The posts of an op in oneDNN's words. */
+struct posts {
+    struct dnn_post list[DNN_POSTS_MAX];
+    int values[DNN_POSTS_MAX]; /* second operand of a binary */
+    size_t count;
+    size_t taken;      /* posts of the op that the list covers */
+    struct dnn_md *md; /* of every binary operand, which has the shape of the result */
+    bool sums;         /* the result is added to what lies in the output already */
+};
+
+/* Translate as many posts as oneDNN has words for, after `first`, posts the primitive needs for
+ * itself. posts.md is the caller's to free. */
+struct posts step_posts(struct builder *b, const struct view *result, const struct dnn_post *first,
+                        size_t first_count);
+
+/* What makes a primitive descriptor of the op's kind with given attributes. */
+typedef dnnl_primitive_desc_t step_maker(struct builder *b, const_dnnl_primitive_attr_t attr,
+                                         const void *context);
+
+/* The best primitive descriptor: with all posts; if that is slow or missing, without, and the posts
+ * in a loop of ours. `own_count` are posts the primitive cannot do without. NULL if there is none,
+ * or only oneDNN's slow reference and that is not accepted. */
+dnnl_primitive_desc_t step_choose(struct builder *b, step_maker *make, const void *context,
+                                  struct posts *posts, size_t own_count, bool accept_reference);
+/* Make the primitive; add post operands and the scratchpad. Consumes pd. */
+void step_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct posts *posts);
+
+/* build_ops.c, per op kind: false if oneDNN has nothing (good) for it; NULL where it never has. */
+extern bool (*const STEP_BUILDERS[OP_KIND_COUNT])(struct builder *b);
+
+#endif
