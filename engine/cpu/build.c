@@ -72,14 +72,14 @@ static void add_data(struct builder *b, int id, const struct dnn_md *md, void *d
     add_argument(b, id, dnn_memory_new(md, b->device->engine, data), true);
 }
 
-void step_add_value(struct builder *b, int id, const struct dnn_md *md, int value)
+void builder_add_value(struct builder *b, int id, const struct dnn_md *md, int value)
 {
     add_data(b, id, md, plan_value(b->plan, value));
 }
 
 /* A constant, reordered into what the primitive chose for `what`. */
-void step_add_constant(struct builder *b, int id, const struct constant *constant,
-                       const struct dnn_md *plain, const_dnnl_primitive_desc_t pd, bool chosen)
+void builder_add_constant(struct builder *b, int id, const struct constant *constant,
+                          const struct dnn_md *plain, const_dnnl_primitive_desc_t pd, bool chosen)
 {
     struct dnn_md *wanted = chosen ? dnn_md_query(pd, dnnl_query_weights_md, 0) : NULL;
     add_argument(b, id, weights_get(b->device, constant, plain, wanted, b->error), false);
@@ -95,8 +95,8 @@ static bool in_place(const struct builder *b, int value)
 
 /* Translate as many posts as oneDNN has words for, after `first`, posts the primitive needs for
  * itself. */
-struct posts step_posts(struct builder *b, const struct view *result, const struct dnn_post *first,
-                        size_t first_count)
+struct posts builder_posts(struct builder *b, const struct view *result,
+                           const struct dnn_post *first, size_t first_count)
 {
     struct posts posts = {.md = md_of(b, result)};
     const struct op *op = b->op;
@@ -138,7 +138,7 @@ static bool is_reference(const_dnnl_primitive_desc_t pd)
     return strncmp(name, "ref", 3) == 0 || strncmp(name, "simple:ref", 10) == 0;
 }
 
-static dnnl_primitive_desc_t try_posts(struct builder *b, step_maker *make, const void *context,
+static dnnl_primitive_desc_t try_posts(struct builder *b, builder_maker *make, const void *context,
                                        const struct posts *posts, size_t count)
 {
     dnnl_primitive_attr_t attr = dnn_attributes(posts->list, count);
@@ -151,8 +151,8 @@ static dnnl_primitive_desc_t try_posts(struct builder *b, step_maker *make, cons
 
 /* The best primitive descriptor: with all posts; if that is slow or missing, without, and the posts
  * in a loop of ours. `own_count` are posts the primitive cannot do without. */
-dnnl_primitive_desc_t step_choose(struct builder *b, step_maker *make, const void *context,
-                                  struct posts *posts, size_t own_count, bool accept_reference)
+dnnl_primitive_desc_t builder_choose(struct builder *b, builder_maker *make, const void *context,
+                                     struct posts *posts, size_t own_count, bool accept_reference)
 {
     dnnl_primitive_desc_t fused = try_posts(b, make, context, posts, posts->count);
     if (fused && !is_reference(fused))
@@ -177,13 +177,13 @@ dnnl_primitive_desc_t step_choose(struct builder *b, step_maker *make, const voi
 }
 
 /* Make the primitive; add post operands and the scratchpad. Consumes pd. */
-void step_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct posts *posts)
+void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct posts *posts)
 {
     struct step *step = b->step;
     for (size_t i = 0; i < posts->count; i++) {
         if (posts->list[i].kind == DNN_BINARY && posts->list[i].operand == posts->md)
-            step_add_value(b, DNNL_ARG_ATTR_MULTIPLE_POST_OP((int)i) | DNNL_ARG_SRC_1, posts->md,
-                           posts->values[i]);
+            builder_add_value(b, DNNL_ARG_ATTR_MULTIPLE_POST_OP((int)i) | DNNL_ARG_SRC_1, posts->md,
+                              posts->values[i]);
     }
     struct dnn_md *scratch = dnn_md_query(pd, dnnl_query_scratchpad_md, 0);
     step->scratch_bytes = dnn_md_bytes(scratch);
@@ -254,7 +254,7 @@ bool step_build(struct plan *plan, int index, struct error *error)
         return true;
     if (error)
         error->code = ERROR_NONE;
-    if (STEP_BUILDERS[op->kind] && STEP_BUILDERS[op->kind](&b)) {
+    if (BUILDERS_OF_KIND[op->kind] && BUILDERS_OF_KIND[op->kind](&b)) {
         if (!b.failed) {
             reserve_copies(&b);
             return true;

@@ -36,10 +36,10 @@ const struct shape *out_shape(const struct builder *b);
 
 /* ---- arguments: failures set b->failed ---- */
 
-void step_add_value(struct builder *b, int id, const struct dnn_md *md, int value);
+void builder_add_value(struct builder *b, int id, const struct dnn_md *md, int value);
 /* A constant; `chosen`: reordered into what the primitive wants for its weights. */
-void step_add_constant(struct builder *b, int id, const struct constant *constant,
-                       const struct dnn_md *plain, const_dnnl_primitive_desc_t pd, bool chosen);
+void builder_add_constant(struct builder *b, int id, const struct constant *constant,
+                          const struct dnn_md *plain, const_dnnl_primitive_desc_t pd, bool chosen);
 
 /* ---- posts ---- */
 
@@ -55,22 +55,22 @@ struct posts {
 
 /* Translate as many posts as oneDNN has words for, after `first`, posts the primitive needs for
  * itself. posts.md is the caller's to free. */
-struct posts step_posts(struct builder *b, const struct view *result, const struct dnn_post *first,
-                        size_t first_count);
+struct posts builder_posts(struct builder *b, const struct view *result,
+                           const struct dnn_post *first, size_t first_count);
 
 /* What makes a primitive descriptor of the op's kind with given attributes. */
-typedef dnnl_primitive_desc_t step_maker(struct builder *b, const_dnnl_primitive_attr_t attr,
-                                         const void *context);
+typedef dnnl_primitive_desc_t builder_maker(struct builder *b, const_dnnl_primitive_attr_t attr,
+                                            const void *context);
 
 /* The best primitive descriptor: with all posts; if that is slow or missing, without, and the posts
  * in a loop of ours. `own_count` are posts the primitive cannot do without. NULL if there is none,
  * or only oneDNN's slow reference and that is not accepted. */
-dnnl_primitive_desc_t step_choose(struct builder *b, step_maker *make, const void *context,
-                                  struct posts *posts, size_t own_count, bool accept_reference);
+dnnl_primitive_desc_t builder_choose(struct builder *b, builder_maker *make, const void *context,
+                                     struct posts *posts, size_t own_count, bool accept_reference);
 /* Make the primitive; add post operands and the scratchpad. Consumes pd. */
-void step_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct posts *posts);
+void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct posts *posts);
 
 /* build_ops.c, per op kind: false if oneDNN has nothing (good) for it; NULL where it never has. */
-extern bool (*const STEP_BUILDERS[OP_KIND_COUNT])(struct builder *b);
+extern bool (*const BUILDERS_OF_KIND[OP_KIND_COUNT])(struct builder *b);
 
 #endif

@@ -57,15 +57,15 @@ static bool build_conv(struct builder *b)
                                .plain = md_of_constant(&kernel),
                                .bias = conv->bias ? md_of_constant(&bias) : NULL,
                                .dst = md_of(b, &dst)};
-    struct posts posts = step_posts(b, &dst, NULL, 0);
-    dnnl_primitive_desc_t pd = step_choose(b, make_conv, &parts, &posts, 0, true);
+    struct posts posts = builder_posts(b, &dst, NULL, 0);
+    dnnl_primitive_desc_t pd = builder_choose(b, make_conv, &parts, &posts, 0, true);
     if (pd) {
-        step_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
-        step_add_constant(b, DNNL_ARG_WEIGHTS, conv->weights, parts.plain, pd, true);
+        builder_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
+        builder_add_constant(b, DNNL_ARG_WEIGHTS, conv->weights, parts.plain, pd, true);
         if (conv->bias)
-            step_add_constant(b, DNNL_ARG_BIAS, conv->bias, parts.bias, pd, false);
-        step_add_value(b, DNNL_ARG_DST, parts.dst, b->op->outputs[0]);
-        step_finish(b, pd, &posts);
+            builder_add_constant(b, DNNL_ARG_BIAS, conv->bias, parts.bias, pd, false);
+        builder_add_value(b, DNNL_ARG_DST, parts.dst, b->op->outputs[0]);
+        builder_finish(b, pd, &posts);
     }
     dnn_md_free(parts.src);
     dnn_md_free(parts.weights);
@@ -125,18 +125,18 @@ static bool build_matmul(struct builder *b)
     }
     parts.src = md_of(b, &src);
     parts.dst = md_of(b, &dst);
-    struct posts posts = step_posts(b, &dst, NULL, 0);
-    dnnl_primitive_desc_t pd = step_choose(b, make_matmul, &parts, &posts, 0, true);
+    struct posts posts = builder_posts(b, &dst, NULL, 0);
+    dnnl_primitive_desc_t pd = builder_choose(b, make_matmul, &parts, &posts, 0, true);
     if (pd) {
-        step_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
+        builder_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
         if (parts.constant)
-            step_add_constant(b, DNNL_ARG_WEIGHTS, matmul->weights, parts.plain, pd, true);
+            builder_add_constant(b, DNNL_ARG_WEIGHTS, matmul->weights, parts.plain, pd, true);
         else
-            step_add_value(b, DNNL_ARG_WEIGHTS, parts.weights, b->op->inputs[1]);
+            builder_add_value(b, DNNL_ARG_WEIGHTS, parts.weights, b->op->inputs[1]);
         if (matmul->bias)
-            step_add_constant(b, DNNL_ARG_BIAS, matmul->bias, parts.bias, pd, false);
-        step_add_value(b, DNNL_ARG_DST, parts.dst, b->op->outputs[0]);
-        step_finish(b, pd, &posts);
+            builder_add_constant(b, DNNL_ARG_BIAS, matmul->bias, parts.bias, pd, false);
+        builder_add_value(b, DNNL_ARG_DST, parts.dst, b->op->outputs[0]);
+        builder_finish(b, pd, &posts);
     }
     dnn_md_free(parts.src);
     dnn_md_free(parts.weights);
@@ -187,18 +187,19 @@ static dnnl_primitive_desc_t make_reorder(struct builder *b, const_dnnl_primitiv
     return dnn_reorder(b->device->engine, attr, parts->src, parts->dst);
 }
 
-static bool build_simple(struct builder *b, step_maker *make, struct simple_parts *parts,
+static bool build_simple(struct builder *b, builder_maker *make, struct simple_parts *parts,
                          const struct view *src, const struct view *dst,
                          const struct dnn_post *first, size_t first_count, bool accept_reference)
 {
     parts->src = md_of(b, src);
     parts->dst = md_of(b, dst);
-    struct posts posts = step_posts(b, dst, first, first_count);
-    dnnl_primitive_desc_t pd = step_choose(b, make, parts, &posts, first_count, accept_reference);
+    struct posts posts = builder_posts(b, dst, first, first_count);
+    dnnl_primitive_desc_t pd =
+        builder_choose(b, make, parts, &posts, first_count, accept_reference);
     if (pd) {
-        step_add_value(b, DNNL_ARG_SRC, parts->src, b->op->inputs[0]);
-        step_add_value(b, DNNL_ARG_DST, parts->dst, b->op->outputs[0]);
-        step_finish(b, pd, &posts);
+        builder_add_value(b, DNNL_ARG_SRC, parts->src, b->op->inputs[0]);
+        builder_add_value(b, DNNL_ARG_DST, parts->dst, b->op->outputs[0]);
+        builder_finish(b, pd, &posts);
     }
     dnn_md_free(parts->src);
     dnn_md_free(parts->dst);
@@ -310,13 +311,13 @@ static bool build_binary(struct builder *b)
     struct view view = view_flat(out_shape(b));
     parts.a = md_of(b, &view);
     parts.b = parts.dst = parts.a;
-    struct posts posts = step_posts(b, &view, NULL, 0);
-    dnnl_primitive_desc_t pd = step_choose(b, make_binary, &parts, &posts, 0, false);
+    struct posts posts = builder_posts(b, &view, NULL, 0);
+    dnnl_primitive_desc_t pd = builder_choose(b, make_binary, &parts, &posts, 0, false);
     if (pd) {
-        step_add_value(b, DNNL_ARG_SRC_0, parts.a, op->inputs[0]);
-        step_add_value(b, DNNL_ARG_SRC_1, parts.b, op->inputs[1]);
-        step_add_value(b, DNNL_ARG_DST, parts.dst, op->outputs[0]);
-        step_finish(b, pd, &posts);
+        builder_add_value(b, DNNL_ARG_SRC_0, parts.a, op->inputs[0]);
+        builder_add_value(b, DNNL_ARG_SRC_1, parts.b, op->inputs[1]);
+        builder_add_value(b, DNNL_ARG_DST, parts.dst, op->outputs[0]);
+        builder_finish(b, pd, &posts);
     }
     dnn_md_free(parts.a);
     dnn_md_free(posts.md);
@@ -339,16 +340,17 @@ static bool build_affine(struct builder *b)
                                  .b = md_of_constant(&row)};
     parts.dst = parts.a;
     struct dnn_post shift = {.kind = DNN_BINARY, .algorithm = dnnl_binary_add, .operand = parts.b};
-    struct posts posts = step_posts(b, &view, &shift, second ? 1 : 0);
-    dnnl_primitive_desc_t pd = step_choose(b, make_binary, &parts, &posts, second ? 1 : 0, false);
+    struct posts posts = builder_posts(b, &view, &shift, second ? 1 : 0);
+    dnnl_primitive_desc_t pd =
+        builder_choose(b, make_binary, &parts, &posts, second ? 1 : 0, false);
     if (pd) {
-        step_add_value(b, DNNL_ARG_SRC_0, parts.a, b->op->inputs[0]);
-        step_add_constant(b, DNNL_ARG_SRC_1, first, parts.b, pd, false);
-        step_add_value(b, DNNL_ARG_DST, parts.dst, b->op->outputs[0]);
+        builder_add_value(b, DNNL_ARG_SRC_0, parts.a, b->op->inputs[0]);
+        builder_add_constant(b, DNNL_ARG_SRC_1, first, parts.b, pd, false);
+        builder_add_value(b, DNNL_ARG_DST, parts.dst, b->op->outputs[0]);
         if (second)
-            step_add_constant(b, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, second,
-                              parts.b, pd, false);
-        step_finish(b, pd, &posts);
+            builder_add_constant(b, DNNL_ARG_ATTR_MULTIPLE_POST_OP(0) | DNNL_ARG_SRC_1, second,
+                                 parts.b, pd, false);
+        builder_finish(b, pd, &posts);
     }
     dnn_md_free(parts.a);
     dnn_md_free(parts.b);
@@ -388,16 +390,16 @@ static bool build_normalise(struct builder *b)
                                .shift = op->beta != NULL,
                                .src = md_of(b, &view)};
     struct dnn_md *vector = md_of_constant(&row);
-    struct posts posts = step_posts(b, &view, NULL, 0);
-    dnnl_primitive_desc_t pd = step_choose(b, make_norm, &parts, &posts, 0, false);
+    struct posts posts = builder_posts(b, &view, NULL, 0);
+    dnnl_primitive_desc_t pd = builder_choose(b, make_norm, &parts, &posts, 0, false);
     if (pd) {
-        step_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
-        step_add_value(b, DNNL_ARG_DST, parts.src, b->op->outputs[0]);
+        builder_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
+        builder_add_value(b, DNNL_ARG_DST, parts.src, b->op->outputs[0]);
         if (op->gamma)
-            step_add_constant(b, DNNL_ARG_SCALE, op->gamma, vector, pd, false);
+            builder_add_constant(b, DNNL_ARG_SCALE, op->gamma, vector, pd, false);
         if (op->beta)
-            step_add_constant(b, DNNL_ARG_SHIFT, op->beta, vector, pd, false);
-        step_finish(b, pd, &posts);
+            builder_add_constant(b, DNNL_ARG_SHIFT, op->beta, vector, pd, false);
+        builder_finish(b, pd, &posts);
     }
     dnn_md_free(parts.src);
     dnn_md_free(vector);
@@ -407,7 +409,7 @@ static bool build_normalise(struct builder *b)
 
 /* ---- the table ---- */
 
-bool (*const STEP_BUILDERS[OP_KIND_COUNT])(struct builder *b) = {
+bool (*const BUILDERS_OF_KIND[OP_KIND_COUNT])(struct builder *b) = {
     [OP_CONV] = build_conv,           [OP_MATMUL] = build_matmul,       [OP_POOL] = build_pool,
     [OP_AFFINE] = build_affine,       [OP_UNARY] = build_unary,         [OP_BINARY] = build_binary,
     [OP_SOFTMAX] = build_softmax,     [OP_NORMALISE] = build_normalise, [OP_REDUCE] = build_reduce,
