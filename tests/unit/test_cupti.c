@@ -517,8 +517,10 @@ static CUptiResult CUPTIAPI mock_flush(uint32_t flag)
 static CUptiResult CUPTIAPI mock_dropped(CUcontext context, uint32_t stream, size_t *dropped)
 {
     (void)context, (void)stream;
+    pthread_mutex_lock(&mock.lock);
     *dropped = mock.dropped;
     mock.dropped = 0;
+    pthread_mutex_unlock(&mock.lock);
     return CUPTI_SUCCESS;
 }
 static CUptiResult CUPTIAPI mock_push(CUpti_ExternalCorrelationKind kind, uint64_t id)
@@ -642,7 +644,9 @@ static void drops_are_counted(void **state)
     (void)state;
     const struct gpu_trace *trace = cupti_open(&mock_api, NULL, NULL);
     assert_non_null(trace);
+    pthread_mutex_lock(&mock.lock);
     mock.dropped = 17;
+    pthread_mutex_unlock(&mock.lock);
     trace->push(trace->context, gpu_tag(1, GPU_OP_NONE));
     launch(0, 0);
     trace->pop(trace->context);
@@ -717,7 +721,9 @@ static void capture_maps_nodes(void **state)
     mock.callback(mock.callback_context, CUPTI_CB_DOMAIN_RESOURCE,
                   CUPTI_CBID_RESOURCE_GRAPHNODE_CLONED, &resource);
     trace->pop(trace->context);
+    pthread_mutex_lock(&mock.lock);
     mock.pending[mock.pending_count++] = kernel(50, 1, 2, (uint64_t)(uintptr_t)&nodes[1]);
+    pthread_mutex_unlock(&mock.lock);
     assert_true(trace->flush(trace->context, 2000000000));
     struct gpu_event event;
     assert_int_equal(trace->take(trace->context, &event, 1), 1);
