@@ -72,6 +72,8 @@ void screen_view(const struct screen *screen, struct view *view)
         .model = workbench_model(workbench),
         .plan = workbench_plan(workbench),
         .state = workbench_state(workbench),
+        .time_keys = screen->time_keys,
+        .time_key_count = screen->time_key_count,
         .notice = workbench_notice(workbench),
         .growth = setting_on(screen, "growth"),
         .fusion = setting_on(screen, "fusion"),
@@ -114,6 +116,31 @@ void screen_view(const struct screen *screen, struct view *view)
 
 /* ---- frames ---- */
 
+/* Rows that changed places with every window could not be read: take new keys for their order every
+ * two seconds, and at once when the plan changed or there were none. */
+static void refresh_order(struct screen *screen)
+{
+    const struct store *store = workbench_store(screen->workbench);
+    const json_t *plan = workbench_plan(screen->workbench);
+    size_t count = store_layer_count(store);
+    int64_t now = clock_now_ns();
+    bool some = false;
+    for (size_t i = 0; i < screen->time_key_count; i++)
+        some = some || !isnan(screen->time_keys[i]);
+    if (some && count == screen->time_key_count && plan == screen->time_keys_plan &&
+        now - screen->time_keys_ns < 2000000000)
+        return;
+    screen->time_keys = xrealloc(screen->time_keys, count * sizeof *screen->time_keys);
+    screen->time_key_count = count;
+    screen->time_keys_ns = now;
+    screen->time_keys_plan = plan;
+    for (size_t i = 0; i < count; i++) {
+        struct store_layer layer;
+        store_layer(store, i, &layer);
+        screen->time_keys[i] = layer.time_ms;
+    }
+}
+
 /* Draw everything into the canvas; returns the cursor's column in the prompt row. */
 static int compose(struct screen *screen)
 {
@@ -123,6 +150,7 @@ static int compose(struct screen *screen)
     screen->wish.notice = workbench_notice(screen->workbench)[0] != '\0';
     layout_compute(screen->rows, screen->cols, &screen->wish, &screen->layout);
     canvas_reset(screen->canvas, screen->rows, screen->cols, wanted_symbols(screen));
+    refresh_order(screen);
     screen_view(screen, &view);
     view_clamp_rows(&screen->selected, &screen->top, view.row_count,
                     pane_layers_rows(screen->layout.table));
@@ -414,6 +442,7 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
     log_free(screen.log);
     lineedit_free(screen.editor);
     lineedit_free(screen.search);
+    free(screen.time_keys);
     return screen.end_signal != 0 ? 128 + screen.end_signal : workbench_exit_code(workbench);
 }
 

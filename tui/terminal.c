@@ -1,12 +1,11 @@
 #define _GNU_SOURCE /* pipe2 */
 #include "tui/terminal.h"
+#include "tui/utf8.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <langinfo.h>
 #include <locale.h>
-#include <math.h>
-#include <ncurses.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdint.h>
@@ -14,23 +13,27 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <term.h>
 #include <termios.h>
 #include <unistd.h>
+/* last: its macros have common names */
+#include <curses.h>
+#include <term.h>
 
 struct terminal {
-    int fd;
-    FILE *input, *output;
-    SCREEN *screen;
+    int fd, out;         /* keys without waiting; output that waits */
     int noise, saved[2]; /* read end of the pipe; descriptors 1 and 2 as they were */
     bool utf8, sync, mouse, asked_sync;
+    bool wraps_at_once;   /* a character in the last cell would scroll the screen */
     struct canvas *shown; /* what the terminal shows */
     bool valid;           /* is that so? */
-    int rows, cols;
+    bool cursor_shown;
+    int rows, cols, colors;
     char theme[16];
     bool color;
-    attr_t attributes[STYLE_COUNT];
-    short pairs[STYLE_COUNT];
+    struct look looks[STYLE_COUNT];
+    /* a frame is collected here and written at once */
+    char *frame;
+    size_t frame_bytes, frame_capacity;
 };
 
 /* Everything that may be on, off: alternate screen, mouse, paste brackets, synchronized output,
@@ -176,100 +179,114 @@ bool terminal_possible(void)
     return possible;
 }
 
+static void put_bytes(struct terminal *terminal, const char *bytes, size_t count)
+{
+    if (terminal->frame_bytes + count > terminal->frame_capacity) {
+        terminal->frame_capacity = (terminal->frame_bytes + count) * 2;
+        terminal->frame = xrealloc(terminal->frame, terminal->frame_capacity);
+    }
+    memcpy(terminal->frame + terminal->frame_bytes, bytes, count);
+    terminal->frame_bytes += count;
+}
+
+/* Put a capability, without the delays that terminals on serial lines once needed. */
+static void put_string(struct terminal *terminal, const char *text)
+{
+    if (text == NULL || text == (const char *)-1)
+        return;
+    for (const char *delay; (delay = strstr(text, "$<")) != NULL; text = delay) {
+        put_bytes(terminal, text, (size_t)(delay - text));
+        delay += strcspn(delay, ">");
+        delay += *delay == '>';
+    }
+    put_bytes(terminal, text, strlen(text));
+}
+
+static void flush_frame(struct terminal *terminal)
+{
+    write_all(terminal->out, terminal->frame, terminal->frame_bytes);
+    terminal->frame_bytes = 0;
+}
+
+static void enter_screen(struct terminal *terminal)
+{
+    struct termios raw = crash.shell;
+    raw.c_iflag &= ~(tcflag_t)(BRKINT | ICRNL | INLCR | IGNCR | ISTRIP | IXON);
+    raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | ECHONL | IEXTEN | ISIG);
+    raw.c_oflag &= ~(tcflag_t)OPOST;
+    raw.c_cc[VMIN] = 1;
+    raw.c_cc[VTIME] = 0;
+    tcsetattr(terminal->fd, TCSADRAIN, &raw);
+    put_string(terminal, enter_ca_mode);
+    flush_frame(terminal);
+    send_modes(terminal, true);
+    terminal->cursor_shown = true;
+    terminal->valid = false;
+}
+
+static void leave_screen(struct terminal *terminal)
+{
+    send_modes(terminal, false);
+    put_string(terminal, exit_attribute_mode);
+    put_string(terminal, tparm(cursor_address, (long)terminal->rows - 1, 0L));
+    put_string(terminal, exit_ca_mode);
+    /* last: some terminals bring a hidden cursor back with the screen of before */
+    put_string(terminal, cursor_normal);
+    put_bytes(terminal, "\r", 1);
+    flush_frame(terminal);
+    tcsetattr(terminal->fd, TCSADRAIN, &crash.shell);
+}
+
 struct terminal *terminal_open(struct error *error)
 {
     const char *name = getenv("TERM");
-    /* two openings: keys are read without waiting, ncurses writes a frame in one piece and waits */
-    int fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    int out = fd < 0 ? -1 : open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY);
-    if (out < 0) {
-        error_set(error, ERROR_UNSUPPORTED, "screen", "no terminal: /dev/tty: %s", strerror(errno));
+    if (!terminal_possible()) {
+        error_set(error, ERROR_UNSUPPORTED, "screen",
+                  "no terminal at /dev/tty, or one of a kind ('%s') that cannot move its cursor",
+                  name != NULL ? name : "");
         error_hint(error, "layertop --plain");
-        if (fd >= 0)
-            close(fd);
         return NULL;
     }
     struct terminal *terminal = xcalloc(1, sizeof *terminal);
-    terminal->fd = fd;
-    terminal->shown = canvas_new();
-    terminal->color = true;
+    /* two openings: keys are read without waiting, a frame is written in one piece and waits */
+    terminal->fd = open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    terminal->out = open("/dev/tty", O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    int status;
+    bool ok = terminal->fd >= 0 && terminal->out >= 0 &&
+              setupterm(name, terminal->out, &status) == OK &&
+              tcgetattr(terminal->fd, &crash.shell) == 0;
+    if (!ok)
+        error_set(error, ERROR_UNSUPPORTED, "screen", "/dev/tty: %s", strerror(errno));
+    if (!ok || !catch_noise(terminal, error)) {
+        close(terminal->fd);
+        close(terminal->out);
+        free(terminal);
+        return NULL;
+    }
     setlocale(LC_CTYPE, "");
     terminal->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0;
-    unsetenv("LINES");
-    unsetenv("COLUMNS");
-    tcgetattr(fd, &crash.shell);
-    terminal->input = fdopen(fcntl(out, F_DUPFD_CLOEXEC, 3), "r");
-    terminal->output = fdopen(out, "w");
-    terminal->screen = newterm(NULL, terminal->output, terminal->input);
-    if (terminal->screen == NULL || tigetstr("cup") == NULL || tigetstr("cup") == (char *)-1) {
-        error_set(error, ERROR_UNSUPPORTED, "screen",
-                  "a terminal of the kind '%s' cannot move "
-                  "its cursor",
-                  name != NULL ? name : "unknown");
-        error_hint(error, "layertop --plain");
-        if (terminal->screen != NULL) {
-            endwin();
-            delscreen(terminal->screen);
-        }
-        fclose(terminal->input);
-        fclose(terminal->output);
-        close(fd);
-        canvas_free(terminal->shown);
-        free(terminal);
-        return NULL;
-    }
-    if (!catch_noise(terminal, error)) {
-        terminal->saved[0] = terminal->saved[1] = -1;
-        endwin();
-        close(fd);
-        free(terminal);
-        return NULL;
-    }
-    /* until the first endwin() ncurses flushes at every move of the cursor: 416 writes a frame */
-    endwin();
-    refresh();
-    raw();
-    noecho();
-    nonl();
-    idlok(stdscr, FALSE);
-    typeahead(-1); /* else it looks at our keys and gives up a frame when there are some */
-    if (has_colors()) {
-        start_color();
-        use_default_colors();
-    }
+    terminal->shown = canvas_new();
+    terminal->color = true;
+    terminal->colors = tigetnum("colors");
+    terminal->wraps_at_once = auto_right_margin && !eat_newline_glitch;
     crash_guard(terminal, true);
-    send_modes(terminal, true);
+    enter_screen(terminal);
     terminal_set_theme(terminal, "default", true);
     terminal_size(terminal, &terminal->rows, &terminal->cols);
     return terminal;
 }
 
-static void leave_screen(struct terminal *terminal)
-{
-    const char *normal = tigetstr("cnorm");
-    curs_set(1);
-    endwin();
-    /* again: some terminals bring a hidden cursor back with the screen of before */
-    if (normal != NULL && normal != (char *)-1)
-        write_all(terminal->fd, normal, strlen(normal));
-    tcsetattr(terminal->fd, TCSANOW, &crash.shell);
-}
-
 void terminal_close(struct terminal *terminal, bool gone)
 {
-    crash_guard(terminal, false);
-    if (!gone) {
-        send_modes(terminal, false);
-        leave_screen(terminal);
-    }
-    /* delscreen() would write to a terminal that went away */
     if (!gone)
-        delscreen(terminal->screen);
-    fclose(terminal->input);
-    fclose(terminal->output);
+        leave_screen(terminal);
+    crash_guard(terminal, false);
     release_noise(terminal);
+    del_curterm(cur_term);
     close(terminal->fd);
+    close(terminal->out);
     canvas_free(terminal->shown);
+    free(terminal->frame);
     free(terminal);
 }
 
@@ -302,7 +319,6 @@ void terminal_size(struct terminal *terminal, int *rows, int *cols)
     if (terminal->rows != *rows || terminal->cols != *cols) {
         terminal->rows = *rows;
         terminal->cols = *cols;
-        resizeterm(*rows, *cols);
         terminal_redraw(terminal);
     }
 }
@@ -316,18 +332,8 @@ void terminal_set_theme(struct terminal *terminal, const char *theme, bool color
         return;
     snprintf(terminal->theme, sizeof terminal->theme, "%s", theme);
     terminal->color = color;
-    int colors = color && has_colors() ? COLORS : 0;
-    for (int i = 0; i < STYLE_COUNT; i++) {
-        struct look look = theme_look(theme, (enum style)i, colors);
-        terminal->attributes[i] = (look.flags & LOOK_BOLD ? A_BOLD : 0) |
-                                  (look.flags & LOOK_DIM ? A_DIM : 0) |
-                                  (look.flags & LOOK_REVERSE ? A_REVERSE : 0) |
-                                  (look.flags & LOOK_UNDERLINE ? A_UNDERLINE : 0);
-        terminal->pairs[i] = 0;
-        if (look.color >= 0 && i + 1 < COLOR_PAIRS &&
-            init_extended_pair(i + 1, look.color, -1) == OK)
-            terminal->pairs[i] = (short)(i + 1);
-    }
+    for (int i = 0; i < STYLE_COUNT; i++)
+        terminal->looks[i] = theme_look(theme, (enum style)i, color ? terminal->colors : 0);
     terminal_redraw(terminal);
 }
 
@@ -350,75 +356,122 @@ void terminal_redraw(struct terminal *terminal)
     terminal->valid = false;
 }
 
-/* Put one cell into ncurses's picture. */
-static void put_cell(const struct terminal *terminal, int y, int x, const struct canvas_cell *cell)
+/* How a cell looks. A chosen row is of one colour, or it would be a patchwork. */
+static struct look cell_look(const struct terminal *terminal, const struct canvas_cell *cell)
 {
-    wchar_t text[3] = {(wchar_t)cell->point, (wchar_t)cell->mark, L'\0'};
-    if (!terminal->utf8 && cell->point > 0x7e)
-        text[0] = L'?', text[1] = L'\0';
-    attr_t attributes = terminal->attributes[cell->style] |
-                        (cell->flags & CELL_REVERSE ? A_REVERSE : 0) |
-                        (cell->flags & CELL_BOLD ? A_BOLD : 0);
-    cchar_t out;
-    /* a chosen row is of one colour, or it would be a patchwork */
-    short pair = cell->flags & CELL_REVERSE ? 0 : terminal->pairs[cell->style];
-    if (setcchar(&out, text, attributes, pair, NULL) == OK)
-        mvadd_wch(y, x, &out);
+    struct look look = terminal->looks[cell->style];
+    look.flags |=
+        (cell->flags & CELL_REVERSE ? LOOK_REVERSE : 0) | (cell->flags & CELL_BOLD ? LOOK_BOLD : 0);
+    if (cell->flags & CELL_REVERSE)
+        look.color = -1;
+    return look;
+}
+
+static void put_look(struct terminal *terminal, struct look look, struct look *now)
+{
+    if (look.color == now->color && look.flags == now->flags)
+        return;
+    if (now->flags & ~look.flags || (look.color < 0 && now->color >= 0) || now->color == -2) {
+        put_string(terminal, exit_attribute_mode);
+        *now = (struct look){-1, 0};
+    }
+    unsigned more = look.flags & ~now->flags;
+    if (more & LOOK_BOLD)
+        put_string(terminal, enter_bold_mode);
+    if (more & LOOK_DIM)
+        put_string(terminal, enter_dim_mode);
+    if (more & LOOK_REVERSE)
+        put_string(terminal, enter_reverse_mode);
+    if (more & LOOK_UNDERLINE)
+        put_string(terminal, enter_underline_mode);
+    if (look.color >= 0 && look.color != now->color && set_a_foreground != NULL)
+        put_string(terminal, tparm(set_a_foreground, (long)look.color));
+    *now = look;
+}
+
+static void put_character(struct terminal *terminal, uint32_t point)
+{
+    char bytes[4];
+    if (!terminal->utf8 && point > 0x7e)
+        point = '?';
+    put_bytes(terminal, bytes, utf8_encode(point, bytes));
+}
+
+/* Bring the terminal from `shown` to `canvas`, cell by cell. */
+static void put_changes(struct terminal *terminal, const struct canvas *canvas)
+{
+    struct canvas *shown = terminal->shown;
+    struct look now = {-2, 0}; /* not known */
+    int cursor_row = -1, cursor_col = -1;
+    for (int row = 0; row < canvas->rows; row++) {
+        for (int col = 0; col < canvas->cols; col++) {
+            size_t at = (size_t)row * (size_t)canvas->cols + (size_t)col;
+            const struct canvas_cell *cell = &canvas->cells[at];
+            struct canvas_cell *before = &shown->cells[at];
+            if (cell->point == before->point && cell->mark == before->mark &&
+                cell->style == before->style && cell->flags == before->flags)
+                continue;
+            *before = *cell;
+            if (cell->point == 0 ||
+                (terminal->wraps_at_once && row == canvas->rows - 1 && col == canvas->cols - 1))
+                continue;
+            if (cursor_row != row || cursor_col != col)
+                put_string(terminal, tparm(cursor_address, (long)row, (long)col));
+            put_look(terminal, cell_look(terminal, cell), &now);
+            put_character(terminal, cell->point);
+            if (cell->mark != 0 && terminal->utf8)
+                put_character(terminal, cell->mark);
+            /* terminals differ in what is wide: there, and at the margin, address anew */
+            bool plain = cell->mark == 0 && utf8_width(cell->point) == 1 && col + 1 < canvas->cols;
+            cursor_row = plain ? row : -1;
+            cursor_col = col + 1;
+        }
+    }
+    if (now.color != -2)
+        put_string(terminal, exit_attribute_mode);
 }
 
 bool terminal_show(struct terminal *terminal, const struct canvas *canvas, int y, int x)
 {
-    struct pollfd out = {terminal->fd, POLLOUT, 0};
+    struct pollfd out = {terminal->out, POLLOUT, 0};
     if (poll(&out, 1, 0) <= 0)
         return false; /* stopped by Ctrl-S, or a slow line: never wait for it */
     struct canvas *shown = terminal->shown;
-    bool whole = !terminal->valid || shown->rows != canvas->rows || shown->cols != canvas->cols;
-    if (whole) {
-        erase();
-        clearok(curscr, TRUE);
+    if (terminal->sync)
+        put_string(terminal, "\033[?2026h");
+    size_t nothing = terminal->frame_bytes;
+    if (!terminal->valid || shown->rows != canvas->rows || shown->cols != canvas->cols) {
         canvas_reset(shown, canvas->rows, canvas->cols, canvas->symbols);
+        put_string(terminal, exit_attribute_mode);
+        put_string(terminal, clear_screen);
+        terminal->valid = true;
     }
-    for (int row = 0; row < canvas->rows; row++) {
-        size_t offset = (size_t)row * (size_t)canvas->cols;
-        for (int col = 0; col < canvas->cols; col++) {
-            const struct canvas_cell *now = &canvas->cells[offset + (size_t)col];
-            struct canvas_cell *before = &shown->cells[offset + (size_t)col];
-            if (now->point == before->point && now->mark == before->mark &&
-                now->style == before->style && now->flags == before->flags)
-                continue;
-            if (now->point != 0)
-                put_cell(terminal, row, col, now);
-            *before = *now;
-        }
-    }
-    terminal->valid = true;
-    curs_set(y >= 0);
+    put_changes(terminal, canvas);
+    if (terminal->cursor_shown != (y >= 0))
+        put_string(terminal, y >= 0 ? cursor_normal : cursor_invisible);
     if (y >= 0)
-        move(y, x);
+        put_string(terminal, tparm(cursor_address, (long)y, (long)x));
+    terminal->cursor_shown = y >= 0;
+    if (terminal->frame_bytes == nothing) {
+        terminal->frame_bytes = 0;
+        return true;
+    }
     if (terminal->sync)
-        write_all(terminal->fd, "\033[?2026h", 8);
-    refresh();
-    if (terminal->sync)
-        write_all(terminal->fd, "\033[?2026l", 8);
+        put_string(terminal, "\033[?2026l");
+    flush_frame(terminal);
     return true;
 }
 
 void terminal_suspend(struct terminal *terminal)
 {
     crash.active = 0;
-    send_modes(terminal, false);
     leave_screen(terminal);
 }
 
 void terminal_resume(struct terminal *terminal)
 {
-    refresh(); /* puts the modes of before endwin() back */
-    raw();
-    noecho();
-    nonl();
-    send_modes(terminal, true);
+    enter_screen(terminal);
     crash.active = 1;
-    terminal_redraw(terminal);
 }
 
 void terminal_bell(struct terminal *terminal)

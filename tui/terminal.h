@@ -1,6 +1,7 @@
 /* The terminal: opened on /dev/tty, put into the state a screen needs, shown canvases, and put back
- * as it was whatever happens, a crash included. The only file that knows ncurses; it uses its output
- * half, keys are decoded by input.c. What anybody prints on descriptors 1 and 2 while the screen is
+ * as it was whatever happens, a crash included. It takes from ncurses what is known of each kind of
+ * terminal (terminfo); which cells changed is known from the canvases themselves, so that a frame is
+ * one write and costs a third. Keys are decoded by input.c. What anybody prints on descriptors 1 and 2 while the screen is
  * shown comes out of terminal_noise_fd(). One terminal at a time, one thread. */
 #ifndef LAYERTOP_TUI_TERMINAL_H
 #define LAYERTOP_TUI_TERMINAL_H
@@ -14,14 +15,14 @@ struct terminal;
 bool terminal_possible(void);
 
 /* NULL with ERROR_UNSUPPORTED if there is no terminal or it cannot move its cursor. Sets LC_CTYPE
- * from the environment, and takes LINES and COLUMNS out of it: they would hide a resize. */
+ * from the environment. */
 struct terminal *terminal_open(struct error *error);
 /* Put everything back. With `gone` nothing is written any more: the terminal went away. */
 void terminal_close(struct terminal *terminal, bool gone);
 
 int terminal_fd(const struct terminal *terminal);       /* keys, not blocking */
 int terminal_noise_fd(const struct terminal *terminal); /* what was printed, not blocking */
-/* The size the terminal has now; tells ncurses if it changed. */
+/* The size the terminal has now. */
 void terminal_size(struct terminal *terminal, int *rows, int *cols);
 /* The symbols its locale and kind allow: what `set symbols auto` means. */
 enum symbols terminal_symbols(const struct terminal *terminal);

@@ -27,12 +27,15 @@ static int compare_rows(const void *left, const void *right)
     return a->index - b->index;
 }
 
-static struct sort_row sort_row(const struct store_layer *layer, int index, enum sort_key sort)
+static struct sort_row sort_row(const struct view *view, int index, enum sort_key sort)
 {
+    const struct store_layer *layer = &view->layers[index];
     struct sort_row row = {index, NAN, NULL};
     switch (sort) {
-    case SORT_TIME: /* the mean since the plan changed: rows do not jump with every window */
-        row.key = layer->total.count > 0 ? layer->total.mean : layer->time_ms;
+    case SORT_TIME:
+        row.key = view->time_keys != NULL && view->time_key_count == view->layer_count
+                      ? view->time_keys[index]
+                      : layer->time_ms;
         break;
     case SORT_NAME:
         row.name = layer->name;
@@ -56,7 +59,7 @@ static int *sorted_rows(const struct view *view, enum sort_key sort, size_t *cou
     size_t used = 0;
     for (size_t i = 0; i < view->layer_count; i++) {
         if (view->layers[i].fused_into < 0)
-            rows[used++] = sort_row(&view->layers[i], (int)i, sort);
+            rows[used++] = sort_row(view, (int)i, sort);
     }
     qsort(rows, used, sizeof *rows, compare_rows);
     int *order = xcalloc(used, sizeof *order);
