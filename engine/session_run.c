@@ -1,4 +1,5 @@
 /* Steps: one, many with exact numbers (`run`), and live ones between requests. */
+#define _GNU_SOURCE /* RUSAGE_THREAD */
 #include "engine/session_private.h"
 
 #include "engine/clock.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #define SLICE_NS      500000000 /* devices take turns of at least this */
 #define STEPS_MAX     10000000
@@ -56,6 +58,7 @@ struct measurement { /* of one device */
     uint32_t segment;
     int64_t *wall_ns;
     size_t count;
+    size_t preempted; /* steps in which the engine thread lost its processor to another */
     int64_t total_ns; /* of the back-to-back slices, what lies between their steps included */
 };
 
@@ -105,14 +108,14 @@ static json_t *measurement_json(struct session *session, const struct slot *slot
     qsort(m->wall_ns, m->count, sizeof *m->wall_ns, compare_ns);
     double samples = (double)m->count * (double)session->graph->batch;
     return json_pack(
-        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f}, s:f, s:o}", "segment",
+        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f}, s:f, s:I, s:o}", "segment",
         (json_int_t)m->segment, "device", slot->id, "batch", (json_int_t)session->graph->batch,
         "precision", precision_name(session->settings.precision), "steps", (json_int_t)m->count,
         "warmup", (json_int_t)warmup, "steady", steady, "wall_ms", "median",
         percentile_ms(m->wall_ns, m->count, 0.5), "p95", percentile_ms(m->wall_ns, m->count, 0.95),
         "min", (double)m->wall_ns[0] / 1e6, "mean", sum / (double)m->count / 1e6,
-        "throughput_per_s", samples / ((double)m->total_ns / 1e9), "memory",
-        session_memory_json(session, slot));
+        "throughput_per_s", samples / ((double)m->total_ns / 1e9), "preempted_steps",
+        (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
 }
 
 /* Steps before the measured ones. `wanted` < 0: as many as it sees fit. */
@@ -133,18 +136,31 @@ static bool warm_up(struct session *session, const struct slot *slot, int64_t wa
     }
 }
 
+/* How often this thread was taken off its processor while it wanted to run (a fraction of a
+ * microsecond to ask). */
+static long involuntary_switches(void)
+{
+    struct rusage usage = {0};
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nivcsw;
+}
+
 /* Measured steps of one device until its number is full or its turn is over. */
 static bool run_slice(struct session *session, const struct slot *slot, struct measurement *m,
                       size_t steps, bool turns, size_t done_elsewhere, size_t all,
                       struct error *error)
 {
     int64_t start_ns = clock_now_ns(), now_ns = start_ns;
+    long switches = involuntary_switches();
     set_segment(session, m->segment);
     while (m->count < steps && !(turns && now_ns - start_ns >= SLICE_NS)) {
         int64_t wall_ns;
         if (!session_one_step(session, slot, &wall_ns, error))
             return false;
         m->wall_ns[m->count++] = wall_ns;
+        long switches_now = involuntary_switches();
+        m->preempted += switches_now != switches;
+        switches = switches_now;
         now_ns = clock_now_ns();
         if (m->count < steps && now_ns - session->tick_ns >= 100000000) {
             char text[64];

@@ -257,6 +257,7 @@ static void a_run_counts_what_it_measures(void **state)
     double rate = number_at(reply, "throughput_per_s", NULL);
     assert_true(rate <= 4 / (mean / 1e3) * 1.0001 && rate > 4 / (mean / 1e3) * 0.1);
     assert_true(json_is_boolean(json_object_get(reply, "steady")));
+    assert_true(number_at(reply, "preempted_steps", NULL) <= 40);
     assert_true(number_at(reply, "memory", "planned_bytes") > 0);
     json_decref(reply);
     reply = ask(bench, "run", "{'steps': 2, 'warmup': 0}");
