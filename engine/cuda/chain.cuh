@@ -5,6 +5,10 @@
 #include "engine/cuda/kernels.h"
 #include "engine/graph/op.h"
 
+/* a new function must not run as the identity */
+static_assert(UNARY_THRESHOLD + 1 == UNARY_FUNCTION_COUNT, "a unary function is missing here");
+static_assert(BINARY_POWER + 1 == BINARY_FUNCTION_COUNT, "a binary function is missing here");
+
 /* Out of line: inlined into every kernel and unrolled, the functions below would be megabytes. */
 static __device__ __noinline__ float apply_rare_unary(int function, float x, float alpha,
                                                       float beta)
@@ -54,6 +58,8 @@ static __device__ __noinline__ float apply_rare_unary(int function, float x, flo
         return x * tanhf(log1pf(expf(-fabsf(x))) + (x > 0.0f ? x : 0.0f));
     case UNARY_CLIP:
         return x < alpha ? alpha : x > beta ? beta : x;
+    case UNARY_THRESHOLD:
+        return x > alpha ? x : beta;
     default: /* UNARY_IDENTITY */
         return x;
     }

@@ -352,6 +352,24 @@ bool device_memory(struct device *device, struct device_memory *out, struct erro
     return true;
 }
 
+uint64_t device_free_bytes(void)
+{
+    size_t free_bytes = 0, total_bytes = 0;
+    if (cudaMemGetInfo(&free_bytes, &total_bytes) != cudaSuccess) {
+        cudaGetLastError();
+        return 0;
+    }
+    return free_bytes;
+}
+
+void device_charge_context(struct device *device, uint64_t free_before)
+{
+    uint64_t now = device_free_bytes();
+    if (device->context_bytes != UINT64_MAX && now > 0 && now < free_before) {
+        device->context_bytes += free_before - now;
+    }
+}
+
 void device_report(struct device *device)
 {
     const struct observer *observer = device->observer;

@@ -58,6 +58,11 @@ void device_forget(struct device *device);
 
 /* Make the device current on this thread. */
 bool device_use(const struct device *device, struct error *error);
+/* Free bytes of the GPU now (0 if the driver does not say), and: what has gone since `free_before`,
+ * while no region changed, was taken by modules and libraries that load lazily, so it belongs to
+ * the context. */
+uint64_t device_free_bytes(void);
+void device_charge_context(struct device *device, uint64_t free_before);
 /* Tell the observer what the regions hold now. */
 void device_report(struct device *device);
 /* What the live plans need together. */

@@ -127,11 +127,10 @@ static bool is_plain_relu(const struct op *op, size_t post)
 }
 
 /* Fill sum and epilogue with what of the posts cuBLASLt does; returns how many. */
-static size_t choose_epilogue(struct plan *plan, const struct op *op, struct matmul_data *data,
-                              cublasLtEpilogue_t *epilogue)
+static size_t choose_epilogue(struct plan *plan, const struct op *op, bool bias,
+                              struct matmul_data *data, cublasLtEpilogue_t *epilogue)
 {
     size_t fused = 0;
-    bool bias = op->matmul.bias != NULL;
 
     data->sum = -1;
     if (op->post_count > 0 && op->posts[0].kind == POST_BINARY &&
@@ -150,6 +149,12 @@ static size_t choose_epilogue(struct plan *plan, const struct op *op, struct mat
 
 bool step_matmul(struct plan *plan, struct step *step, struct error *error)
 {
+    return step_product(plan, step, step->op->matmul.weights, step->op->matmul.bias, error);
+}
+
+bool step_product(struct plan *plan, struct step *step, const struct constant *weights,
+                  const struct constant *bias, struct error *error)
+{
     const struct op *op = step->op;
     const struct libraries *l = plan->device->libraries;
     const struct shape *x = plan_shape(plan, op->inputs[0]);
@@ -167,9 +172,9 @@ bool step_matmul(struct plan *plan, struct step *step, struct error *error)
     if (rows * units * inner == 0) {
         return step_lacks(step, "an empty matrix", error);
     }
-    if (op->matmul.weights != NULL) {
+    if (weights != NULL) {
         data->weights.value = -1;
-        data->weights.upload = upload_want(plan->device, op->matmul.weights, FORM_PLAIN);
+        data->weights.upload = upload_want(plan->device, weights, FORM_PLAIN);
     } else {
         data->weights.value = op->inputs[1];
         for (int i = 0; i + 2 < x->rank; i++) {
@@ -177,9 +182,9 @@ bool step_matmul(struct plan *plan, struct step *step, struct error *error)
         }
         rows /= batch;
     }
-    size_t fused = choose_epilogue(plan, op, data, &epilogue);
-    if (op->matmul.bias != NULL) {
-        data->bias = upload_want(plan->device, op->matmul.bias, FORM_PLAIN);
+    size_t fused = choose_epilogue(plan, op, bias != NULL, data, &epilogue);
+    if (bias != NULL) {
+        data->bias = upload_want(plan->device, bias, FORM_PLAIN);
     }
     cublasComputeType_t compute = plan->options.precision == PRECISION_FP32
                                       ? CUBLAS_COMPUTE_32F

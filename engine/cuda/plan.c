@@ -239,6 +239,7 @@ struct plan *plan_new(struct device *device, const struct graph *graph,
     if (!device_use(device, error)) {
         return NULL;
     }
+    uint64_t free_before = device_free_bytes();
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->device = device;
     plan->options = *options;
@@ -260,6 +261,7 @@ struct plan *plan_new(struct device *device, const struct graph *graph,
         plan_free(plan);
         return NULL;
     }
+    device_charge_context(device, free_before);
     /* a step of another plan may still run on memory that moves (without vmm) */
     if (!CUDA_OK(cudaStreamSynchronize(device->stream), device->id, error) ||
         !take_memory(plan, error)) {

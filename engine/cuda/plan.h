@@ -93,6 +93,10 @@ float *source_address(const struct plan *plan, const struct source *source);
  * the layer, or another error. */
 bool step_conv(struct plan *plan, struct step *step, struct error *error);
 bool step_matmul(struct plan *plan, struct step *step, struct error *error);
+/* y (rows, K) = x (rows, C) * weights (C, K) + bias by cuBLASLt, posts included; weights NULL: the
+ * op's second input. */
+bool step_product(struct plan *plan, struct step *step, const struct constant *weights,
+                  const struct constant *bias, struct error *error);
 bool step_own(struct plan *plan, struct step *step, struct error *error);
 
 /* Append functions to a step's chains. The first begins with step_chain_begin(). */

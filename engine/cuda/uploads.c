@@ -84,6 +84,11 @@ bool uploads_commit(struct device *device, struct error *error)
             return false;
         }
     }
+    /* a copy from pageable memory returns when the host's part is done, and our stream does not wait
+     * for the default one */
+    if (!CUDA_OK(cudaDeviceSynchronize(), "weights", error)) {
+        return false;
+    }
     device->upload_bytes = uploads_wanted_bytes(device);
     return true;
 }
