@@ -12,10 +12,13 @@ $(B)/tests/gpu/%: tests/gpu/%.c $(TEST_SUPPORT_OBJECTS) $(LIBRARY)
 	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(TEST_SUPPORT_OBJECTS) \
 	    -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive $(LIBS) -lcmocka -lvterm -lutil
 
-$(B)/tests/gpu/%: tests/gpu/%.cu
+# kernels of their own beside our CUPTI stack; they need the driver's libcuda to start
+GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) engine/error.c)
+$(B)/tests/gpu/%: tests/gpu/%.cu $(GPU_CU_OBJECTS)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
-	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall -o $@ $< -ldl
+	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall -o $@ $< $(GPU_CU_OBJECTS) \
+	    -L$(CUDA_DIR)/lib64/stubs -lcuda -ljansson -ldl -lpthread
 
 .PHONY: gpu-programs
 gpu-programs: $(GPU_PROGRAMS) $(if $(filter 1,$(CUDA)),$(patsubst tests/gpu/%.cu,$(B)/tests/gpu/%,$(wildcard tests/gpu/*.cu)))
