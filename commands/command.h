@@ -44,6 +44,9 @@ struct execution {
     json_t *warnings; /* array of strings */
     struct error error;
     uint64_t request; /* engine request waited for, 0 if none */
+    /* Long work of several requests: the engine's progress is a part of ours and gets our label. */
+    char progress_label[128]; /* "" : shown as it comes */
+    double progress_from, progress_span;
     /* Set before returning from run() to wait for `request`; data NULL: `error` says why. */
     void (*reply)(struct execution *execution, const json_t *data, const struct error *error);
     void (*tick)(struct execution *execution); /* about every 50 ms, may be NULL (watch, sleep) */

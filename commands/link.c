@@ -5,6 +5,7 @@
 #include "commands/format.h"
 #include "engine/clock.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -230,6 +231,24 @@ static void on_ended(struct workbench *workbench, const struct engine_event *eve
         workbench->sink->line(workbench->sink->context, SINK_NOTE, workbench->notice);
 }
 
+static void show_progress(const struct execution *current, const struct sink *sink,
+                          const json_t *progress)
+{
+    char text[512];
+    const char *label = json_string_value(json_object_get(progress, "text"));
+    double fraction = json_get_double(progress, "fraction");
+    text_clean(text, sizeof text, label ? label : "");
+    if (current && *current->progress_label) {
+        char *whole = xasprintf("%s: %s", current->progress_label, text);
+        fraction =
+            current->progress_from + (isnan(fraction) ? 0 : fraction) * current->progress_span;
+        sink->progress(sink->context, fraction, whole);
+        free(whole);
+    } else {
+        sink->progress(sink->context, fraction, text);
+    }
+}
+
 static void on_event(void *context, const struct engine_event *event)
 {
     struct workbench *workbench = context;
@@ -252,12 +271,8 @@ static void on_event(void *context, const struct engine_event *event)
             pending.reply(workbench, pending.context, event->json, &event->error);
         break;
     case ENGINE_EVENT_PROGRESS:
-        if (sink && sink->progress) {
-            json_t *fraction = json_object_get(event->json, "fraction");
-            const char *label = json_string_value(json_object_get(event->json, "text"));
-            sink->progress(sink->context, json_to_double(fraction),
-                           text_clean(text, sizeof text, label ? label : ""));
-        }
+        if (sink && sink->progress)
+            show_progress(workbench->current, sink, event->json);
         break;
     case ENGINE_EVENT_PLAN:
         json_decref(workbench->plan);

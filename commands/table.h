@@ -11,6 +11,7 @@
     X(unload)                                                                                      \
     X(model)                                                                                       \
     X(run)                                                                                         \
+    X(sweep)                                                                                       \
     X(start)                                                                                       \
     X(stop)                                                                                        \
     X(layers)                                                                                      \

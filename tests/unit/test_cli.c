@@ -377,6 +377,64 @@ static void commands_about_the_model(void **state)
     outcome_free(&outcome);
 }
 
+static void a_sweep_measures_each_value(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(
+        NULL, DEMO "--json -c 'batch 4; sweep batch 1..8x2 --steps 5 --metric lat; show batch'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *data = at(object_of(&outcome, "sweep"), "data");
+    assert_string_equal(json_string_value(at(data, "setting")), "batch");
+    assert_int_equal(json_array_size(at(data, "points")), 4);
+    double best = 0;
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *point = json_array_get(at(data, "points"), i);
+        assert_int_equal(number_at(point, "batch"), 1 << i);
+        assert_int_equal(number_at(point, "steps"), 5);
+        assert_true(number_at(point, "wall_ms.median") >= number_at(point, "wall_ms.min"));
+        assert_true(number_at(point, "wall_ms.p95") >= number_at(point, "wall_ms.median"));
+        assert_true(number_at(point, "memory.planned_bytes") > 0);
+        best = fmax(best, number_at(point, "throughput_per_s"));
+    }
+    /* the knee is the first with 95 % of the best */
+    for (size_t i = 0; i < 4; i++) {
+        const json_t *point = json_array_get(at(data, "points"), i);
+        if (number_at(point, "throughput_per_s") < 0.95 * best)
+            continue;
+        assert_int_equal(number_at(data, "knee"), 1 << i);
+        break;
+    }
+    assert_true(number_at(data, "best") >= 1); /* by --metric lat */
+    assert_int_equal(number_at(object_of(&outcome, "show"), "data.value"), 4);
+    outcome_free(&outcome);
+    outcome = layertop(NULL, DEMO "--json -c 'sweep precision fp32,bf16 --steps 3'");
+    data = at(object_of(&outcome, "sweep"), "data");
+    assert_int_equal(outcome.code, 0);
+    assert_string_equal(json_string_value(at(json_array_get(at(data, "points"), 1), "value")),
+                        "bf16");
+    assert_true(json_is_null(at(data, "knee")));
+    outcome_free(&outcome);
+}
+
+static void a_sweep_ends_where_memory_does(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(
+        NULL, DEMO "--json -c 'batch 4; limit 2MiB; sweep batch 4..64x2 --steps 2; show batch'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *sweep = object_of(&outcome, "sweep");
+    assert_int_equal(json_array_size(at(sweep, "data.points")), 3);
+    assert_int_equal(number_at(sweep, "data.ended.value"), 32);
+    assert_string_equal(json_string_value(at(sweep, "data.ended.code")), "E041");
+    assert_int_equal(json_array_size(at(sweep, "warn")), 1);
+    assert_int_equal(number_at(object_of(&outcome, "show"), "data.value"), 4);
+    outcome_free(&outcome);
+    /* without a single point there is nothing to show */
+    expect_code(NULL, DEMO "-c 'batch 4; limit 2MiB; sweep batch 64'", 5, "error[E041]");
+    expect_code(NULL, DEMO "-c 'sweep batch 1,foo'", 1, "error[E011]");
+    expect_code(NULL, DEMO "-c 'sweep refresh 50ms'", 1, "error[E011]: sweep: refresh");
+}
+
 static void required_numbers_come_with_the_error(void **state)
 {
     (void)state;
@@ -463,6 +521,8 @@ int main(void)
         cmocka_unit_test(run_gives_all_of_the_contract),
         cmocka_unit_test(what_is_not_measured_is_null),
         cmocka_unit_test(commands_about_the_model),
+        cmocka_unit_test(a_sweep_measures_each_value),
+        cmocka_unit_test(a_sweep_ends_where_memory_does),
         cmocka_unit_test(required_numbers_come_with_the_error),
         cmocka_unit_test(live_steps_fill_the_table),
         cmocka_unit_test(predictions),
