@@ -478,33 +478,36 @@ const char *dnn_version_text(void)
     return text;
 }
 
+/* A value of the enumeration holds the bits of what it includes: newer sets than we know of still
+ * count as the best that we do. */
+static bool includes(int isa)
+{
+    return ((int)dnnl_get_effective_cpu_isa() & isa) == isa;
+}
+
 const char *dnn_isa_name(void)
 {
-    switch ((int)dnnl_get_effective_cpu_isa()) {
-    case dnnl_cpu_isa_sse41:
-        return "SSE4.1";
-    case dnnl_cpu_isa_avx:
-        return "AVX";
-    case dnnl_cpu_isa_avx2:
-        return "AVX2";
-    case dnnl_cpu_isa_avx2_vnni:
-        return "AVX2 VNNI";
-    case dnnl_cpu_isa_avx512_core:
-        return "AVX512";
-    case dnnl_cpu_isa_avx512_core_vnni:
-        return "AVX512 VNNI";
-    case dnnl_cpu_isa_avx512_core_bf16:
-        return "AVX512 BF16";
-    case dnnl_cpu_isa_avx512_core_amx:
-        return "AVX512 AMX";
-    default:
-        return "generic";
+    static const struct {
+        int isa;
+        const char *name;
+    } SETS[] = {
+        {dnnl_cpu_isa_avx512_core_amx, "AVX512 AMX"},
+        {dnnl_cpu_isa_avx512_core_bf16, "AVX512 BF16"},
+        {dnnl_cpu_isa_avx512_core_vnni, "AVX512 VNNI"},
+        {dnnl_cpu_isa_avx512_core, "AVX512"},
+        {dnnl_cpu_isa_avx2_vnni, "AVX2 VNNI"},
+        {dnnl_cpu_isa_avx2, "AVX2"},
+        {dnnl_cpu_isa_avx, "AVX"},
+        {dnnl_cpu_isa_sse41, "SSE4.1"},
+    };
+    for (size_t i = 0; i < sizeof SETS / sizeof *SETS; i++) {
+        if (includes(SETS[i].isa))
+            return SETS[i].name;
     }
+    return "generic";
 }
 
 bool dnn_has_bf16(void)
 {
-    int isa = (int)dnnl_get_effective_cpu_isa();
-    int wanted = (int)dnnl_cpu_isa_avx512_core_bf16;
-    return isa != 0 && (isa & wanted) == wanted;
+    return includes(dnnl_cpu_isa_avx512_core_bf16);
 }
