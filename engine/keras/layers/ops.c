@@ -154,7 +154,8 @@ static int binary_constant(struct call *call, enum binary_function function, int
 {
     if (json_is_number(value))
         return lower_binary_number(call, function, x, json_number_value(value), swapped);
-    const struct constant *listed = lower_json_constant(call, swapped ? "x1 list" : "x2 list", value);
+    const struct constant *listed =
+        lower_json_constant(call, swapped ? "x1 list" : "x2 list", value);
     if (!listed || x < 0)
         return -1;
     int64_t count = shape_elements(&listed->shape);
@@ -176,8 +177,7 @@ static int binary_constant(struct call *call, enum binary_function function, int
     if (channels && function == BINARY_ADD)
         return emit_affine(call->low, x, NULL, listed);
     float *data;
-    const struct constant *constant =
-        call_constant(call, swapped ? "x1" : "x2", &wide, &data);
+    const struct constant *constant = call_constant(call, swapped ? "x1" : "x2", &wide, &data);
     if (constant && data)
         memcpy(data, listed->data, (size_t)constant->bytes);
     return emit_binary_constant(call->low, function, x, constant, swapped);
