@@ -63,10 +63,21 @@ static void device_text(const json_t *plan, const json_t *setting, char *out, si
         snprintf(out, size, "%.60s", planned);
 }
 
+/* The fence in bytes: a size, or a percentage of the device's memory; NAN if there is none. */
+static double limit_bytes(const struct workbench *workbench)
+{
+    const json_t *limit = workbench_setting(workbench, "limit");
+    if (json_is_integer(limit))
+        return (double)json_integer_value(limit);
+    if (!json_is_string(limit))
+        return NAN;
+    double total = series_last(store_series_get(workbench_store(workbench), SERIES_MEMORY_TOTAL));
+    return strtod(json_string_value(limit), NULL) / 100 * total;
+}
+
 void screen_view(const struct screen *screen, struct view *view)
 {
     const struct workbench *workbench = screen->workbench;
-    const json_t *limit = workbench_setting(workbench, "limit");
     *view = (struct view){
         .store = workbench_store(workbench),
         .model = workbench_model(workbench),
@@ -78,7 +89,7 @@ void screen_view(const struct screen *screen, struct view *view)
         .growth = setting_on(screen, "growth"),
         .fusion = setting_on(screen, "fusion"),
         .graph = setting_on(screen, "graph"),
-        .limit_bytes = json_is_integer(limit) ? (double)json_integer_value(limit) : NAN,
+        .limit_bytes = limit_bytes(workbench),
         .span_ns = (int64_t)(setting_number(screen, "span", 60000) * 1e6),
         .ago_ns = screen->ago_ns,
         .focus = screen->focus,

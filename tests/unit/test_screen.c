@@ -102,6 +102,40 @@ static void keys_become_commands(void **state)
     quit(vt);
 }
 
+static void long_work_shows_progress_and_is_cancelled(void **state)
+{
+    (void)state;
+    struct vt *vt = start(24, 80, "demo:digits");
+    expect(vt, "throughput [0-9.]+k?/s", SLOW);
+    vt_type(vt, "run 10000000\r");
+    expect(vt, "%.*Ctrl-C cancels", SLOW);
+    vt_type(vt, "half"); /* the prompt goes on meanwhile */
+    expect(vt, "> half *$", SLOW);
+    vt_type(vt, "\003");
+    expect(vt, "error\\[E090\\]", SLOW);
+    expect(vt, "^F1 help", SLOW);
+    quit(vt);
+}
+
+static void the_mouse_chooses_and_sorts(void **state)
+{
+    (void)state;
+    struct vt *vt = start(40, 120, "demo:digits");
+    expect(vt, "throughput [0-9.]+k?/s", SLOW);
+    vt_type(vt, "sort order\r");
+    expect(vt, "sort order", SLOW);
+    expect(vt, "by order", SLOW);
+    vt_type(vt, "\033[<0;5;7M\033[<0;5;7m"); /* the third row: image, rescaling, conv1 */
+    expect(vt, "^conv1\\+bn1\\+relu1  Conv2D", SLOW);
+    vt_type(vt, "\033[<65;5;7M"); /* the wheel */
+    expect(vt, "^(conv3|pool2|conv4|dropout|flatten|conv2|pool1)[^ ]*  [A-Z][a-zA-Z0-9]+ \\(",
+           SLOW);
+    vt_type(vt, "\033[<0;5;4M"); /* the heading */
+    expect(vt, "^> set sort name", SLOW);
+    vt_type(vt, ":");
+    quit(vt);
+}
+
 static void prompt_completes_and_remembers(void **state)
 {
     (void)state;
@@ -318,6 +352,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(starts_live_and_answers_a_batch),
         cmocka_unit_test(keys_become_commands),
+        cmocka_unit_test(long_work_shows_progress_and_is_cancelled),
+        cmocka_unit_test(the_mouse_chooses_and_sorts),
         cmocka_unit_test(prompt_completes_and_remembers),
         cmocka_unit_test(survives_a_storm_of_sizes),
         cmocka_unit_test(a_dead_worker_is_told_and_replaced),
