@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* dlinfo */
 #include "engine/cuda/check.h"
+#include "engine/cuda/nvml.h"
 #include "engine/cuda/visible.h"
 #include <cuda.h>
 #include <cuda_runtime_api.h>
@@ -154,8 +155,16 @@ static bool no_device(int code, struct error *error)
     char text[512];
     struct visible visible;
 
-    /* the driver answers 100 both for a machine without GPUs and for one whose GPUs are hidden */
-    visible_parse(&visible, variable, NULL, 0);
+    struct nvml_gpu gpus[VISIBLE_MAX];
+    const char *uuids[VISIBLE_MAX];
+
+    /* the driver answers 100 both for a machine without GPUs and for one whose GPUs are hidden;
+     * NVML sees hidden ones too */
+    int known = variable != NULL ? nvml_list(gpus, VISIBLE_MAX) : 0;
+    for (int i = 0; i < known; i++) {
+        uuids[i] = gpus[i].uuid;
+    }
+    visible_parse(&visible, variable, uuids, (size_t)known);
     visible_describe(text, sizeof text, &visible, variable);
     if (visible.restricted) {
         error_set(error, ERROR_DEVICE, "GPU", "%s%s (driver: %d)",
