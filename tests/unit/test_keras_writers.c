@@ -161,16 +161,21 @@ static void tf_op_layers(void **state)
 
 /* --- the same weights stored in other ways --------------------------------------------------- */
 
-static void copy_sample(void)
+static void copy_file(const char *name)
 {
     char buffer[65536];
-    FILE *in = fopen(DATA "shared_layer.h5", "rb"), *out = fopen(path, "wb");
+    FILE *in = fopen(name, "rb"), *out = fopen(path, "wb");
     assert_non_null(in);
     assert_non_null(out);
     size_t size = fread(buffer, 1, sizeof buffer, in);
     assert_int_equal(fwrite(buffer, 1, size, out), size);
     fclose(in);
     fclose(out);
+}
+
+static void copy_sample(void)
+{
+    copy_file(DATA "shared_layer.h5");
 }
 
 /* Quarters are exact in every format that is tried. */
@@ -301,6 +306,52 @@ static void split_and_padded_names(void **state)
     model_free(model);
 }
 
+/* Old writers name no variable: the weights of a nested model are told apart by their order alone,
+ * trainable ones first. In this file half of the model is frozen. */
+static void names_that_say_nothing(void **state)
+{
+    (void)state;
+    copy_file(DATA "nested_frozen.h5");
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    hid_t group = H5Gopen2(file, "model_weights/base", H5P_DEFAULT);
+    static const char *const order[] = {"conv2d_1/kernel",
+                                        "conv2d_1/bias",
+                                        "batch_normalization_1/gamma",
+                                        "batch_normalization_1/beta",
+                                        "conv2d/kernel",
+                                        "conv2d/bias",
+                                        "batch_normalization/gamma",
+                                        "batch_normalization/beta",
+                                        "batch_normalization/moving_mean",
+                                        "batch_normalization/moving_variance",
+                                        "batch_normalization_1/moving_mean",
+                                        "batch_normalization_1/moving_variance"};
+    char cells[12 * 8] = "";
+    for (int i = 0; i < 12; i++) {
+        char *name = cells + (size_t)i * 8;
+        memcpy(name, "param_", 6);
+        name[6] = (char)('a' + i);
+        assert_true(H5Lmove(group, order[i], group, name, H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    }
+    H5Adelete(group, "weight_names");
+    write_names(group, "weight_names", cells, 8, 12);
+    H5Gclose(group);
+    H5Fclose(file);
+    struct model *model = load(path, NULL), *same = load(DATA "nested_frozen.h5", NULL);
+    static const char *const layers[] = {"base/conv2d", "base/conv2d_1", "base/batch_normalization",
+                                         "base/batch_normalization_1"};
+    for (size_t i = 0; i < sizeof layers / sizeof *layers; i++) {
+        const struct model_layer *a = layer(model, layers[i]), *b = layer(same, layers[i]);
+        assert_int_equal(a->weight_count, b->weight_count);
+        for (size_t j = 0; j < a->weight_count; j++) {
+            assert_string_equal(a->weights[j].name, b->weights[j].name);
+            assert_int_equal(hash(&a->weights[j]), hash(&b->weights[j]));
+        }
+    }
+    model_free(same);
+    model_free(model);
+}
+
 /* A user block moves every address in the file. */
 static void user_block(void **state)
 {
@@ -353,9 +404,13 @@ static int teardown(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(tf_nested),       cmocka_unit_test(tf_sequential),
-        cmocka_unit_test(tf_op_layers),    cmocka_unit_test(number_formats),
-        cmocka_unit_test(storage_formats), cmocka_unit_test(split_and_padded_names),
+        cmocka_unit_test(tf_nested),
+        cmocka_unit_test(tf_sequential),
+        cmocka_unit_test(tf_op_layers),
+        cmocka_unit_test(number_formats),
+        cmocka_unit_test(storage_formats),
+        cmocka_unit_test(split_and_padded_names),
+        cmocka_unit_test(names_that_say_nothing),
         cmocka_unit_test(user_block),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
