@@ -63,7 +63,7 @@ for patch in "$patches"/$pattern.patch; do
         say "not ok" "$mutant: does not build"
         bad=$((bad + 1))
     else
-        say ok "$mutant: $(sed -n 's/^FAIL \(test_[^:]*: \)not ok [0-9]* - /\1/p; s/^FAIL \(test_.*ended.*\)/\1/p' "$log" | head -1)"
+        say ok "$mutant: $(sed -nE 's/^FAIL ([a-z_]*: )not ok [0-9]+ - /\1/p; s/^FAIL ([a-z_]*: ended)/\1/p' "$log" | head -1)"
         killed=$((killed + 1))
     fi
     patch -p1 -s -f -R --no-backup-if-mismatch <"$patch"
