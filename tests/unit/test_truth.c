@@ -1,0 +1,164 @@
+/* What the instrument shows must be what happened: the program as a whole, with known delays in it
+ * and its screen held against its JSON. Timings on a shared machine scatter, so what is compared
+ * is measured side by side, and a comparison may be tried again. */
+#include "support/vt.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <jansson.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define TRIES 8
+
+static const char *program;
+static const char *const environment[] = {"XDG_STATE_HOME=/tmp/layertop-truth-state",
+                                          "XDG_CONFIG_HOME=/tmp/layertop-truth-config", NULL};
+
+/* data of the last `run` of `layertop --json demo:digits -c COMMANDS` with `variables` set. */
+static json_t *run(const char *variables, const char *commands)
+{
+    char line[1024], *text = NULL;
+    size_t capacity = 0;
+    snprintf(line, sizeof line,
+             "%s timeout 60 %s demo:digits --json -c '%s' 2>/dev/null </dev/null", variables,
+             program, commands);
+    FILE *pipe = popen(line, "r");
+    assert_non_null(pipe);
+    json_t *data = NULL;
+    while (getline(&text, &capacity, pipe) > 0) {
+        json_t *object = json_loads(text, 0, NULL);
+        if (strcmp(json_string_value(json_object_get(object, "cmd")), "run") == 0) {
+            json_decref(data);
+            data = json_incref(json_object_get(object, "data"));
+        }
+        json_decref(object);
+    }
+    free(text);
+    pclose(pipe);
+    assert_non_null(data);
+    return data;
+}
+
+static double layer_ms(const json_t *data, size_t index, const char **name)
+{
+    json_t *layer = json_array_get(json_object_get(data, "layers"), index);
+    *name = json_string_value(json_object_get(layer, "name"));
+    json_t *time = json_object_get(layer, "time_ms");
+    return json_is_number(time) ? json_number_value(time) : NAN;
+}
+
+static double ledger_ms(const json_t *data, const char *key)
+{
+    return json_number_value(json_object_get(json_object_get(data, "ledger"), key));
+}
+
+/* One layer made 5 ms slower: its row moves by 5 ms, and no other row does. */
+static void only_the_slow_layer_moves(void **state)
+{
+    (void)state;
+    const char *commands = "devices cpu; threads 1; batch 4; run 60";
+    char why[200] = "";
+    for (int attempt = 0; attempt < TRIES; attempt++) {
+        json_t *plain = run("", commands);
+        json_t *slow = run("LAYERTOP_TEST_SLOW_LAYER=pool1:5", commands);
+        size_t count = json_array_size(json_object_get(slow, "layers"));
+        assert_true(count > 20);
+        why[0] = '\0';
+        bool moved = false;
+        for (size_t i = 0; i < count; i++) {
+            const char *name;
+            double delta_ms = layer_ms(slow, i, &name) - layer_ms(plain, i, &name);
+            if (isnan(delta_ms))
+                continue;
+            bool is_slow = strcmp(name, "pool1") == 0;
+            moved |= is_slow;
+            /* a preempted step may add to any row; a busy-wait is never shorter than asked */
+            if (is_slow ? delta_ms < 4.9 || delta_ms > 6.5 : fabs(delta_ms) > 0.5)
+                snprintf(why, sizeof why, "%s moved by %.3f ms", name, delta_ms);
+        }
+        assert_true(moved);
+        json_decref(plain);
+        json_decref(slow);
+        if (why[0] == '\0')
+            return;
+    }
+    fail_msg("%s", why);
+}
+
+/* 5 ms of a step outside all intervals are found in "unexplained", and nowhere else. */
+static void an_untraced_sleep_is_unexplained(void **state)
+{
+    (void)state;
+    char why[200] = "";
+    for (int attempt = 0; attempt < TRIES; attempt++) {
+        json_t *data = run("LAYERTOP_TEST_STEP_SLEEP=5", "devices cpu; threads 1; batch 4; run 60");
+        double unexplained = ledger_ms(data, "unexplained_ms"), wall = ledger_ms(data, "wall_ms");
+        double gap = ledger_ms(data, "gap_ms"), kernel = ledger_ms(data, "kernel_ms");
+        json_decref(data);
+        if (unexplained >= 4.9 && unexplained < 6.5 && gap < 0.5 && kernel < wall - 4.9)
+            return;
+        snprintf(why, sizeof why, "unexplained %.3f, gap %.3f, kernel %.3f of %.3f ms", unexplained,
+                 gap, kernel, wall);
+    }
+    fail_msg("%s", why);
+}
+
+/* samples/s in the screen's header, NAN if there is none */
+static double shown_throughput(struct vt *vt)
+{
+    const char *at = strstr(vt_text(vt), "throughput ");
+    char unit = ' ';
+    double value = NAN;
+    if (at == NULL || sscanf(at, "throughput %lf %c", &value, &unit) < 1)
+        return NAN;
+    return value * (unit == 'k' ? 1e3 : unit == 'M' ? 1e6 : 1);
+}
+
+/* `batch 4` at the prompt: within a second the screen shows the throughput that --json measures. */
+static void the_screen_shows_what_json_says(void **state)
+{
+    (void)state;
+    const char *argv[] = {program, "demo:digits", NULL};
+    double shown = NAN, measured = NAN;
+    for (int attempt = 0; attempt < TRIES; attempt++) {
+        struct vt *vt = vt_start(40, 120, argv, environment);
+        assert_non_null(vt);
+        assert_true(vt_wait(vt, "throughput [0-9.]+k?/s", 15000));
+        vt_type(vt, "threads 1\r");
+        assert_true(vt_wait(vt, "^> threads 1", 5000));
+        vt_pump(vt, 1200);
+        vt_type(vt, "batch 4\r");
+        vt_pump(vt, 1000);
+        bool current = strstr(vt_text(vt), "b4 ") != NULL;
+        shown = shown_throughput(vt);
+        vt_type(vt, "\025quit\r");
+        int status;
+        assert_true(vt_wait_exit(vt, 10000, &status));
+        vt_free(vt);
+        json_t *data = run("", "devices cpu; threads 1; batch 4; run 500");
+        measured = json_number_value(json_object_get(data, "throughput_per_s"));
+        json_decref(data);
+        if (current && fabs(shown / measured - 1) <= 0.10)
+            return;
+    }
+    fail_msg("the screen shows %.0f samples/s, --json %.0f", shown, measured);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(only_the_slow_layer_moves),
+        cmocka_unit_test(an_untraced_sleep_is_unexplained),
+        cmocka_unit_test(the_screen_shows_what_json_says),
+    };
+    const char *named = getenv("LAYERTOP_BIN");
+    program = named != NULL ? named : "build/layertop";
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
