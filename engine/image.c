@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <setjmp.h>
 #include <stdio.h> /* before jpeglib.h, which needs FILE */
 #include <stdlib.h>
@@ -37,46 +38,105 @@ static bool allocate(struct image *image, uint32_t width, uint32_t height, int c
            error_set(error, ERROR_MEMORY, what, "no memory for %u x %u pixels", width, height);
 }
 
-/* From `from` channels (1, 3 or 4, the last being alpha) to the image's own, in place: the pixels
- * never grow. */
-static void reduce_channels(struct image *image, int from, int to)
+/* RGB to grey in place, with Pillow's fixed-point luma. */
+static void reduce_to_grey(struct image *image)
 {
     size_t count = (size_t)image->width * (size_t)image->height;
     uint8_t *p = image->pixels;
     for (size_t i = 0; i < count; i++) {
-        const uint8_t *in = p + i * (size_t)from;
-        uint8_t *out = p + i * (size_t)to;
-        if (to == 3) {
-            memmove(out, in, 3);
-        } else {
-            /* Pillow's fixed-point luma */
-            out[0] = (uint8_t)((in[0] * 19595u + in[1] * 38470u + in[2] * 7471u + 0x8000u) >> 16);
-        }
+        const uint8_t *in = p + 3 * i;
+        p[i] = (uint8_t)((in[0] * 19595u + in[1] * 38470u + in[2] * 7471u + 0x8000u) >> 16);
     }
-    image->channels = to;
+    image->channels = 1;
+}
+
+/* libpng and libjpeg report an error by a call that must not return. */
+struct png_failure {
+    jmp_buf back;
+    char text[128];
+};
+
+static void png_failed(png_structp png, png_const_charp text)
+{
+    struct png_failure *failure = png_get_error_ptr(png);
+    snprintf(failure->text, sizeof failure->text, "%s", text);
+    longjmp(failure->back, 1);
+}
+
+static void png_message(png_structp png, png_const_charp text)
+{
+    (void)png; /* warnings of damaged but readable pictures */
+    (void)text;
+}
+
+struct png_bytes {
+    const uint8_t *data;
+    size_t left;
+};
+
+static void png_read(png_structp png, png_bytep out, png_size_t bytes)
+{
+    struct png_bytes *from = png_get_io_ptr(png);
+    if (bytes > from->left)
+        png_error(png, "it ends too early");
+    memcpy(out, from->data, bytes);
+    from->data += bytes;
+    from->left -= bytes;
+}
+
+/* Every kind of PNG as 8-bit RGB. 16 bits are scaled and no gamma is applied; alpha is dropped, so that nothing is blended with a background. */
+static void png_to_rgb(png_structp png, png_infop info)
+{
+    png_set_expand(png); /* palettes, less than 8 bits, transparent colours */
+    png_set_scale_16(png);
+    png_set_gray_to_rgb(png);
+    png_set_strip_alpha(png);
+    png_set_interlace_handling(png);
+    png_read_update_info(png, info);
 }
 
 static bool decode_png(const void *data, size_t bytes, const char *what, int channels,
                        struct image *out, struct error *error)
 {
-    png_image png = {.version = PNG_IMAGE_VERSION};
-    if (!png_image_begin_read_from_memory(&png, data, bytes))
-        return error_set(error, ERROR_FILE, what, "broken PNG: %s", png.message);
-    /* alpha is read and then dropped, so that nothing is blended with a background */
-    png.format = PNG_FORMAT_RGBA;
-    if (!allocate(out, png.width, png.height, 4, what, error)) {
-        png_image_free(&png);
-        return false;
-    }
-    if (!png_image_finish_read(&png, NULL, out->pixels, 0, NULL)) {
+    struct png_failure failure = {0};
+    struct png_bytes from = {data, bytes};
+    /* changed between setjmp and longjmp: they must not live in registers */
+    png_bytep *volatile rows = NULL;
+    png_infop volatile info = NULL;
+    png_structp png =
+        png_create_read_struct(PNG_LIBPNG_VER_STRING, &failure, png_failed, png_message);
+    if (png == NULL)
+        return error_set(error, ERROR_MEMORY, what, "libpng does not start");
+    volatile bool good = false;
+    if (setjmp(failure.back) == 0) {
+        png_infop fresh = png_create_info_struct(png);
+        info = fresh;
+        png_set_read_fn(png, &from, png_read);
+        png_set_user_limits(png, SIDE_MAX, SIDE_MAX);
+        png_read_info(png, fresh);
+        png_to_rgb(png, fresh);
+        uint32_t height = png_get_image_height(png, fresh);
+        if (png_get_rowbytes(png, fresh) != 3 * (size_t)png_get_image_width(png, fresh))
+            png_error(png, "its rows are of an unknown kind");
+        if (allocate(out, png_get_image_width(png, fresh), height, 3, what, error)) {
+            rows = xcalloc(height, sizeof *rows);
+            for (uint32_t y = 0; y < height; y++)
+                rows[y] = out->pixels + (size_t)y * (size_t)out->width * 3;
+            png_read_image(png, rows);
+            good = true;
+        }
+    } else {
         image_free(out);
-        return error_set(error, ERROR_FILE, what, "broken PNG: %s", png.message);
+        error_set(error, ERROR_FILE, what, "broken PNG: %s", failure.text);
     }
-    reduce_channels(out, 4, channels);
-    return true;
+    png_infop made = info;
+    png_destroy_read_struct(&png, made != NULL ? &made : NULL, NULL);
+    free(rows);
+    if (good && channels == 1)
+        reduce_to_grey(out);
+    return good;
 }
 
-/* libjpeg reports an error by a call that must not return. */
 struct jpeg_failure {
     struct jpeg_error_mgr manager;
     jmp_buf back;
@@ -164,36 +224,64 @@ bool image_read(const char *path, int channels, struct image *out, struct error 
     return good;
 }
 
-/* Two neighbours of an output position and the weight of the second. */
-static void taps(int out, int out_size, int in_size, int *low, int *high, float *weight)
+/* The input positions that one output position is made of, and their weights. */
+struct taps {
+    int first, count;
+    float *weights;
+};
+
+/* A triangle around the position's centre, as wide as the step between two of them when shrinking
+ * and one pixel to each side when enlarging; what sticks out at an edge is left out. */
+static struct taps *taps_new(int out_size, int in_size)
 {
-    float at = ((float)out + 0.5f) * ((float)in_size / (float)out_size) - 0.5f;
-    if (at < 0)
-        at = 0;
-    *low = (int)at < in_size - 1 ? (int)at : in_size - 1;
-    *high = *low + 1 < in_size ? *low + 1 : in_size - 1;
-    *weight = at - (float)*low;
+    double step = (double)in_size / out_size, reach = step > 1 ? step : 1;
+    size_t most = (size_t)(2 * reach) + 3;
+    struct taps *taps = xmalloc((size_t)out_size * (sizeof *taps + most * sizeof(float)));
+    float *weights = (float *)(void *)(taps + out_size);
+    for (int i = 0; i < out_size; i++, weights += most) {
+        double centre = (i + 0.5) * step, sum = 0;
+        int first = (int)floor(centre - reach), last = (int)ceil(centre + reach);
+        first = first < 0 ? 0 : first;
+        last = last > in_size ? in_size : last;
+        taps[i] = (struct taps){first, 0, weights};
+        for (int j = first; j < last && (size_t)taps[i].count < most; j++) {
+            double weight = 1 - fabs(j + 0.5 - centre) / reach;
+            sum += weights[taps[i].count++] = weight > 0 ? (float)weight : 0;
+        }
+        for (int j = 0; j < taps[i].count; j++)
+            weights[j] = (float)(weights[j] / sum);
+    }
+    return taps;
 }
 
 void image_resize(const struct image *image, int width, int height, float *out)
 {
-    size_t channels = (size_t)image->channels, stride = (size_t)image->width * channels;
-    for (int y = 0; y < height; y++) {
-        int y0, y1, x0, x1;
-        float wy, wx;
-        taps(y, height, image->height, &y0, &y1, &wy);
-        const uint8_t *upper = image->pixels + (size_t)y0 * stride;
-        const uint8_t *lower = image->pixels + (size_t)y1 * stride;
-        for (int x = 0; x < width; x++) {
-            taps(x, width, image->width, &x0, &x1, &wx);
-            for (size_t c = 0; c < channels; c++) {
-                float a = upper[(size_t)x0 * channels + c], b = upper[(size_t)x1 * channels + c];
-                float d = lower[(size_t)x0 * channels + c], e = lower[(size_t)x1 * channels + c];
-                float top = a + (b - a) * wx, bottom = d + (e - d) * wx;
-                *out++ = top + (bottom - top) * wy;
+    size_t channels = (size_t)image->channels, row = (size_t)width * channels;
+    struct taps *across = taps_new(width, image->width), *down = taps_new(height, image->height);
+    /* every input row squeezed to the new width, then columns: each pixel is read once */
+    float *squeezed = xcalloc((size_t)image->height * row, sizeof *squeezed);
+    for (int y = 0; y < image->height; y++) {
+        const uint8_t *from = image->pixels + (size_t)y * (size_t)image->width * channels;
+        float *to = squeezed + (size_t)y * row;
+        for (int x = 0; x < width; x++, to += channels) {
+            const uint8_t *pixel = from + (size_t)across[x].first * channels;
+            for (int j = 0; j < across[x].count; j++, pixel += channels) {
+                for (size_t c = 0; c < channels; c++)
+                    to[c] += across[x].weights[j] * pixel[c];
             }
         }
     }
+    memset(out, 0, (size_t)height * row * sizeof *out);
+    for (int y = 0; y < height; y++, out += row) {
+        for (int j = 0; j < down[y].count; j++) {
+            const float *from = squeezed + (size_t)(down[y].first + j) * row;
+            for (size_t i = 0; i < row; i++)
+                out[i] += down[y].weights[j] * from[i];
+        }
+    }
+    free(squeezed);
+    free(across);
+    free(down);
 }
 
 void image_preprocess(const char *mode, float *p, size_t pixels)

@@ -1,8 +1,9 @@
 /* Pictures: PNG and JPEG decoded to 8-bit, made grey or RGB, resized, as Keras does it.
  *
  * Grey is ITU-R BT.601 luma (0.299, 0.587, 0.114), as in Pillow's convert("L"); an alpha channel is
- * dropped. Resizing is bilinear with half-pixel centres and no antialiasing, as tf.image.resize and
- * keras.ops.image.resize do by default: source = (i + 0.5) * in / out - 0.5, clamped.
+ * dropped, 16 bits are scaled to 8. Resizing is bilinear with half-pixel centres; when shrinking, the
+ * triangle widens with the scale, so that every pixel counts: tf.image.resize and
+ * keras.ops.image.resize with antialias=True, and Pillow's BILINEAR.
  * Pure but for reading the file; thread-safe.
  */
 #ifndef LAYERTOP_ENGINE_IMAGE_H

@@ -6,8 +6,8 @@
  *   .png .jpg       one picture; a folder: all of its pictures, in order of their names
  *
  * Kinds are told by content. Pictures become grey or RGB by the channels of the model's input, are
- * resized to its height and width (bilinear, half-pixel centres) and hold 0..255 unless the model's
- * family needs otherwise (`preprocess`). Arrays may leave out a channel axis of 1. Everything that
+ * resized to its height and width (bilinear, averaging when they shrink) and hold 0..255 unless the
+ * model's family needs otherwise (`preprocess`). Arrays may leave out a channel axis of 1. Everything that
  * comes from a file is checked. Engine thread.
  */
 #ifndef LAYERTOP_ENGINE_INPUT_H

@@ -19,7 +19,8 @@
 
 #include <cmocka.h>
 
-#define DATA "tests/data/arrays/"
+#define DATA     "tests/data/arrays/"
+#define PICTURES "tests/data/pictures/"
 
 static void assert_close(double got, double wanted, double tolerance)
 {
@@ -263,13 +264,58 @@ static void cut_and_damaged_pictures_are_refused(void **state)
     }
 }
 
+/* 40 y + 10 x in 16 bits with a gamma, the same in colour under a transparent first column, and a
+ * palette. */
+static void every_kind_of_png_becomes_rgb(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file;
+        uint8_t wanted[2][3]; /* of pixels (1, 0) and (1, 3) */
+    } cases[] = {
+        {PICTURES "grey16.png", {{40, 40, 40}, {70, 70, 70}}},
+        {PICTURES "rgba.png", {{40, 45, 50}, {70, 75, 80}}},
+        {PICTURES "palette.png", {{10, 20, 30}, {0, 0, 0}}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct image image;
+        struct error error = {0};
+        assert_true(image_read(cases[i].file, 3, &image, &error));
+        assert_int_equal(image.channels, 3);
+        assert_memory_equal(image.pixels + (size_t)(4 + 0) * 3, cases[i].wanted[0], 3);
+        assert_memory_equal(image.pixels + (size_t)(4 + 3) * 3, cases[i].wanted[1], 3);
+        image_free(&image);
+        assert_true(image_read(cases[i].file, 1, &image, &error));
+        assert_int_equal(image.channels, 1);
+        image_free(&image);
+    }
+}
+
+/* Grey levels 0..7 in one row, to 3: each is the mean of what lies around it. */
+static void shrinking_averages(void **state)
+{
+    (void)state;
+    uint8_t levels[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    struct image image = {.width = 8, .height = 1, .channels = 1, .pixels = levels};
+    float out[8], wide[8];
+    image_resize(&image, 3, 1, out);
+    assert_close((double)out[0], 1.1052632, 1e-5); /* 21 / 19 */
+    assert_close((double)out[1], 3.5, 1e-5);
+    assert_close((double)out[2], 5.8947368, 1e-5);
+    image = (struct image){.width = 4, .height = 1, .channels = 1, .pixels = levels};
+    image_resize(&image, 8, 1, wide);
+    const double enlarged[8] = {0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3};
+    for (size_t i = 0; i < 8; i++)
+        assert_close((double)wide[i], enlarged[i], 1e-6);
+}
+
 static void resizing_is_what_keras_computes(void **state)
 {
     (void)state;
-    /* keras.ops.image.resize(..., (3, 4), interpolation="bilinear", antialias=False) */
-    const double wanted[3][4] = {{17.083332, 34.583332, 52.083332, 69.583328},
-                                 {83.75, 101.25, 118.75, 136.25},
-                                 {150.416656, 167.916656, 185.416656, 202.916656}};
+    /* keras.ops.image.resize(..., (3, 4), interpolation="bilinear", antialias=True) */
+    const double wanted[3][4] = {{22.380953, 37.942856, 56.342850, 71.904762},
+                                 {85.238098, 100.800000, 119.200000, 134.761917},
+                                 {148.095230, 163.657135, 182.057129, 197.619050}};
     struct image image;
     float out[3 * 4 * 3];
     assert_true(image_read(DATA "rgb.png", 3, &image, NULL));
@@ -392,6 +438,8 @@ int main(void)
         cmocka_unit_test(integers_saturate),
         cmocka_unit_test(pictures_are_decoded),
         cmocka_unit_test(cut_and_damaged_pictures_are_refused),
+        cmocka_unit_test(every_kind_of_png_becomes_rgb),
+        cmocka_unit_test(shrinking_averages),
         cmocka_unit_test(resizing_is_what_keras_computes),
         cmocka_unit_test(families_are_preprocessed_as_keras_does),
         cmocka_unit_test(inputs_come_from_every_kind),
