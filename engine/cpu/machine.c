@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* sched_getaffinity */
 /* What the kernel says about this machine: cores, memory, the processor's name. */
 #include "engine/cpu/cpu.h"
+#include <omp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,12 +24,30 @@ static long read_number(const char *path, long missing)
     return read_line(path, line, sizeof line) ? strtol(line, NULL, 10) : missing;
 }
 
+/* The processors this process may use. Where OpenMP binds threads, it has already bound this one to
+ * its own place when its library was loaded: ask it for all places. */
+static bool allowed_processors(cpu_set_t *allowed)
+{
+    CPU_ZERO(allowed);
+    for (int place = 0; place < omp_get_num_places(); place++) {
+        int ids[CPU_SETSIZE];
+        int count = omp_get_place_num_procs(place);
+        if (count > CPU_SETSIZE)
+            continue;
+        omp_get_place_proc_ids(place, ids);
+        for (int i = 0; i < count; i++)
+            if (ids[i] >= 0 && ids[i] < CPU_SETSIZE)
+                CPU_SET(ids[i], allowed);
+    }
+    return CPU_COUNT(allowed) > 0 || sched_getaffinity(0, sizeof *allowed, allowed) == 0;
+}
+
 int machine_physical_cores(void)
 {
     cpu_set_t allowed;
     long seen[CPU_SETSIZE];
     int count = 0;
-    if (sched_getaffinity(0, sizeof allowed, &allowed) != 0)
+    if (!allowed_processors(&allowed))
         return 1;
     for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
         char path[96];

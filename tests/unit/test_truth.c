@@ -1,6 +1,7 @@
 /* What the instrument shows must be what happened: the program as a whole, with known delays in it
  * and its screen held against its JSON. Timings on a shared machine scatter, so what is compared
  * is measured side by side, and a comparison may be tried again. */
+#define _GNU_SOURCE /* sched_getaffinity */
 #include "support/vt.h"
 
 #include <setjmp.h>
@@ -11,6 +12,7 @@
 #include <cmocka.h>
 #include <jansson.h>
 #include <math.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -151,9 +153,45 @@ static void the_screen_shows_what_json_says(void **state)
     fail_msg("the screen shows %.0f samples/s, --json %.0f", shown, measured);
 }
 
+/* The CPU is a fair opponent: all physical cores that this process may use, and no more. */
+static void the_cpu_uses_every_core(void **state)
+{
+    (void)state;
+    cpu_set_t allowed;
+    bool seen[CPU_SETSIZE] = {false};
+    int cores = 0;
+    assert_int_equal(sched_getaffinity(0, sizeof allowed, &allowed), 0);
+    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        char path[96];
+        int first = cpu; /* the lowest sibling stands for the core */
+        if (!CPU_ISSET(cpu, &allowed))
+            continue;
+        snprintf(path, sizeof path, "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list",
+                 cpu);
+        FILE *file = fopen(path, "r");
+        if (file != NULL) {
+            if (fscanf(file, "%d", &first) != 1)
+                first = cpu;
+            fclose(file);
+        }
+        cores += !seen[first];
+        seen[first] = true;
+    }
+    char line[512];
+    snprintf(line, sizeof line, "timeout 60 %s --json -c devices 2>/dev/null </dev/null", program);
+    FILE *pipe = popen(line, "r");
+    json_t *object = json_loadf(pipe, JSON_DISABLE_EOF_CHECK, NULL);
+    pclose(pipe);
+    json_t *devices = json_object_get(json_object_get(object, "data"), "devices");
+    json_t *threads = json_object_get(json_array_get(devices, 0), "threads");
+    assert_int_equal(json_integer_value(threads), cores);
+    json_decref(object);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_cpu_uses_every_core),
         cmocka_unit_test(only_the_slow_layer_moves),
         cmocka_unit_test(an_untraced_sleep_is_unexplained),
         cmocka_unit_test(the_screen_shows_what_json_says),
