@@ -66,6 +66,29 @@ static void print_predictions(struct execution *execution, json_t *predictions)
     }
 }
 
+/* How pictures were scaled, and why so. */
+static void print_preprocess(struct execution *execution, const json_t *preprocess)
+{
+    static const char *const reasons[][2] = {
+        {"setting", "`set preprocess`"},
+        {"recipe", "the demo model's own"},
+        {"model", "the model scales by itself or takes no colours"},
+        {"name", "as Keras does for models of this name"},
+        {"unknown", "nothing says how; if the model needs it: `set preprocess tf`"},
+    };
+    if (!json_is_object(preprocess))
+        return;
+    const char *mode = text(preprocess, "mode"), *source = text(preprocess, "source");
+    const char *reason = source;
+    for (size_t i = 0; i < sizeof reasons / sizeof *reasons; i++)
+        if (strcmp(source, reasons[i][0]) == 0)
+            reason = reasons[i][1];
+    if (strcmp(mode, "none") == 0)
+        execution_print(execution, "  pictures stay 0..255 (%s)", reason);
+    else
+        execution_print(execution, "  pictures scaled as %s (%s)", mode, reason);
+}
+
 static void predicted(struct execution *execution, const json_t *data, const struct error *error)
 {
     if (!data) {
@@ -88,6 +111,7 @@ static void predicted(struct execution *execution, const json_t *data, const str
     json_t *written = json_object_get(data, "written");
     if (json_is_string(written))
         execution_print(execution, "  written to %s", json_string_value(written));
+    print_preprocess(execution, json_object_get(data, "preprocess"));
     print_predictions(execution, json_object_get(data, "predictions"));
     execution_done(execution);
 }
@@ -137,7 +161,8 @@ const struct command command_predict = {
         "IN: .npy, .npz (inputs by name, or arr_0, arr_1, ... in the model's order), an HDF5\n"
         "dataset (FILE.h5:NAME), a PNG or JPEG, or a folder of them. OUT: .npy for one output,\n"
         ".npz for several (arr_0, ... in the model's order). The data are cut into rows of\n"
-        "`batch`, as Keras does. Paths are the worker's.",
+        "`batch`, as Keras does. Pictures are resized and scaled as the model's family needs it\n"
+        "(help preprocess); `labels FILE` names the classes. Paths are the worker's.",
     .examples = WORDS("predict x.npy y.npy", "predict cat.jpg --top 3"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_min = 1,

@@ -129,6 +129,26 @@ static const struct setting settings[] = {
          "random, or a .npy, .npz, HDF5 dataset (FILE.h5:NAME), PNG or JPEG. Never zeros: zeros\n"
          "are faster than data on some hardware.",
      .example = "set input random"},
+    {.name = "preprocess",
+     .aliases = WORDS("preprocess_input"),
+     .type = SETTING_CHOICE,
+     .choices = WORDS("auto", "none", "tf", "caffe", "torch"),
+     .value = "auto",
+     .engine = true,
+     .summary = "how pictures are scaled before the model gets them",
+     .help =
+         "Keras's preprocess_input on values 0..255: tf: x/127.5-1; caffe: BGR minus the ImageNet\n"
+         "means; torch: x/255, then ImageNet's mean and deviation; none: as they are. auto: the\n"
+         "demo model's own, none if the model scales by itself, else by the name that Keras gives\n"
+         "its applications (vgg16, resnet50, mobilenetv2_1.00_224 ...), else none.",
+     .example = "set preprocess tf"},
+    {.name = "labels",
+     .type = SETTING_TEXT,
+     .value = "none",
+     .engine = true,
+     .summary = "names of the classes: a text file of the worker's, one a line",
+     .help = "none: `predict` says the numbers of classes; demo:digits has names of its own.",
+     .example = "labels none"},
     {.name = "warmup",
      .type = SETTING_INTEGER,
      .choices = WORDS("auto"),

@@ -130,35 +130,9 @@ char *demo_resolve(const char *path, struct error *error)
     return found;
 }
 
-/* ---- labels ---- */
-
-char **demo_labels(const char *path)
+char *demo_labels_path(const char *path)
 {
     if (!demo_is_name(path) || strcasecmp(path, "demo:digits") != 0)
         return NULL;
-    char *file_name = demo_data_path("demo/digits/labels.txt");
-    FILE *file = file_name != NULL ? fopen(file_name, "re") : NULL;
-    free(file_name);
-    if (file == NULL)
-        return NULL;
-    char line[256];
-    char **labels = NULL;
-    size_t count = 0;
-    while (fgets(line, sizeof line, file) != NULL) {
-        line[strcspn(line, "\r\n")] = '\0';
-        if (line[0] == '\0')
-            continue;
-        labels = xrealloc(labels, (count + 2) * sizeof *labels);
-        labels[count++] = xstrdup(line);
-        labels[count] = NULL;
-    }
-    fclose(file);
-    return labels;
-}
-
-void demo_labels_free(char **labels)
-{
-    for (size_t i = 0; labels != NULL && labels[i] != NULL; i++)
-        free(labels[i]);
-    free(labels);
+    return demo_data_path("demo/digits/labels.txt");
 }

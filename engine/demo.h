@@ -17,9 +17,7 @@ char *demo_resolve(const char *path, struct error *error);
 /* Path of a file below the data folder, NULL if it is not there. Caller frees. */
 char *demo_data_path(const char *relative);
 
-/* Class names of a demo model, one a row, NULL-terminated; NULL if it has none. Free with
- * demo_labels_free(). */
-char **demo_labels(const char *path);
-void demo_labels_free(char **labels);
+/* The file with the class names of a demo model (labels.h), NULL if it has none. Caller frees. */
+char *demo_labels_path(const char *path);
 
 #endif

@@ -35,8 +35,10 @@
  *   stop      {}                               -> {}
  *   predict   {input, output?, top?}           -> {rows, predict_ms, outputs: [{name, shape,
  *             dtype}], written?, predictions?: [{source, top: [{class, label?, probability}]}],
- *             preprocess?}: top defaults to 3, with an output to 0; preprocess (pictures only) is
- *             "none", "tf", "caffe" or "torch", by the model's family.
+ *             preprocess?: {mode, source}}: top defaults to 3 (5 from 100 classes on), with an
+ *             output to 0. preprocess, for pictures only: mode is "none", "tf", "caffe" or "torch",
+ *             source says why: "setting", "recipe" (the demo model's), "model" (it scales by
+ *             itself or takes no colours), "name" (a Keras application's) or "unknown".
  *             Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
  *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
@@ -50,7 +52,8 @@
  * Values of settings in `configure` and `set`: devices "auto" or an array of "cpu", "gpu:N" and
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
  * and fallback one of their words; growth, fusion and graph booleans; limit null (none), bytes, or
- * "40%" (of total memory); input "random" or a path of the worker's. `warmup` of `run` absent:
+ * "40%" (of total memory); input "random" or a path of the worker's; preprocess "auto" or a mode; labels "none" or a
+ * path of the worker's, a class name a line. `warmup` of `run` absent:
  * the engine warms up until it sees fit.
  *
  * Plan object (event PLAN whenever the current plan changes, also null when it goes away):

@@ -284,19 +284,21 @@ void image_resize(const struct image *image, int width, int height, float *out)
     free(down);
 }
 
-void image_preprocess(const char *mode, float *p, size_t pixels)
+void image_preprocess(const char *mode, float *p, size_t pixels, int channels)
 {
     static const float mean[3] = {0.485f, 0.456f, 0.406f}, deviation[3] = {0.229f, 0.224f, 0.225f};
-    for (size_t i = 0; i < pixels; i++, p += 3) {
-        if (strcmp(mode, "tf") == 0) {
-            for (int c = 0; c < 3; c++)
-                p[c] = p[c] / 127.5f - 1;
-        } else if (strcmp(mode, "caffe") == 0) {
+    if (strcmp(mode, "tf") == 0) {
+        for (size_t i = 0; i < pixels * (size_t)channels; i++)
+            p[i] = p[i] / 127.5f - 1;
+    } else if (strcmp(mode, "caffe") == 0 && channels == 3) {
+        for (size_t i = 0; i < pixels; i++, p += 3) {
             float red = p[0];
             p[0] = p[2] - 103.939f;
             p[1] -= 116.779f;
             p[2] = red - 123.68f;
-        } else if (strcmp(mode, "torch") == 0) {
+        }
+    } else if (strcmp(mode, "torch") == 0 && channels == 3) {
+        for (size_t i = 0; i < pixels; i++, p += 3) {
             for (int c = 0; c < 3; c++)
                 p[c] = (p[c] / 255 - mean[c]) / deviation[c];
         }

@@ -27,9 +27,9 @@ void image_free(struct image *image);
 /* Resize into out[height][width][channels], values 0..255. */
 void image_resize(const struct image *image, int width, int height, float *out);
 
-/* Keras's preprocess_input on RGB values 0..255, in place over `pixels` pixels of 3 channels:
- * "tf" x/127.5 - 1; "caffe" BGR minus the ImageNet means; "torch" scaled to 0..1, then ImageNet's
- * mean and deviation; "none". */
-void image_preprocess(const char *mode, float *pixels_rgb, size_t pixels);
+/* Keras's preprocess_input on values 0..255, in place over `pixels` pixels: "tf" x/127.5 - 1;
+ * "caffe" BGR minus the ImageNet means; "torch" scaled to 0..1, then ImageNet's mean and deviation;
+ * "none". "caffe" and "torch" are for 3 channels, and leave grey as it is. */
+void image_preprocess(const char *mode, float *values, size_t pixels, int channels);
 
 #endif

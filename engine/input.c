@@ -245,9 +245,16 @@ static int is_picture(const struct dirent *entry)
 static bool check_picture_port(const struct input *input, const char *path, struct error *error)
 {
     const struct shape *row = &input->ports[0].row;
+    char shape[128];
+    if (input->port_count == 1 && row->rank == 3 && row->dims[2] == 1 &&
+        (strcmp(input->preprocess, "caffe") == 0 || strcmp(input->preprocess, "torch") == 0)) {
+        error_set(error, ERROR_INPUT, path,
+                  "preprocess %s is for colours, and the model takes grey pictures",
+                  input->preprocess);
+        return error_hint(error, "set preprocess none");
+    }
     if (input->port_count == 1 && row->rank == 3 && (row->dims[2] == 1 || row->dims[2] == 3))
         return true;
-    char shape[128];
     return error_set(error, ERROR_INPUT, path,
                      "pictures need one input of height, width and 1 or 3 channels; input %s takes "
                      "%s a row",
@@ -282,8 +289,7 @@ static bool read_picture(const struct input *input, size_t row, char *out, struc
                                              : xmalloc(pixels * (size_t)channels * sizeof *values);
     image_resize(&image, width, height, values);
     image_free(&image);
-    if (channels == 3)
-        image_preprocess(input->preprocess, values, pixels);
+    image_preprocess(input->preprocess, values, pixels, channels);
     if (port->dtype != DTYPE_F32) {
         /* integer inputs get the nearest level */
         for (size_t i = 0; i < pixels * (size_t)channels; i++)

@@ -2,6 +2,7 @@
 
 #include "engine/clock.h"
 #include "engine/demo.h"
+#include "engine/labels.h"
 
 #include <math.h>
 #include <stdarg.h>
@@ -170,6 +171,22 @@ static bool only_for_gpus(const char *key)
     return strcmp(key, "growth") == 0 || strcmp(key, "graph") == 0;
 }
 
+/* These change what pictures become and how classes are called: no plan depends on them. */
+static bool only_for_predict(const struct settings *settings, const char *key)
+{
+    return strcmp(key, "labels") == 0 ||
+           (strcmp(key, "preprocess") == 0 && settings->input[0] == '\0');
+}
+
+/* A file of class names is read once, when it is named, so that a wrong one is told at once. */
+static bool check_labels(const struct settings *settings, struct error *error)
+{
+    struct labels labels = {0};
+    bool good = settings->labels[0] == '\0' || labels_read(settings->labels, &labels, error);
+    labels_free(&labels);
+    return good;
+}
+
 static json_t *set_reply(bool replanned, int64_t start_ns, bool restart)
 {
     return json_pack("{s:b, s:f, s:b}", "replanned", (int)replanned, "cost_ms",
@@ -209,8 +226,14 @@ static json_t *do_set(struct session *session, const json_t *arguments, struct e
     size_t count;
     if (!settings_set(&next, key, value, error) || !check_limit(session, &next, error))
         return NULL;
+    if (strcmp(key, "labels") == 0 && !check_labels(&next, error))
+        return NULL;
     if (memcmp(&next, &session->settings, sizeof next) == 0)
         return set_reply(false, start_ns, false);
+    if (only_for_predict(&next, key)) {
+        session->settings = next;
+        return set_reply(false, start_ns, false);
+    }
     if (needs_restart(session, &next)) {
         if (!session_resolve(session, &next, ids, &count, error))
             return NULL;
@@ -283,6 +306,7 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     if (!session_adopt(session, model, path, error))
         return NULL;
     session->live = was_live;
+    session->told_labels = false;
     json_t *reply = model_describe(session->model);
     if (demo_is_name(path)) {
         json_object_set_new(reply, "file", json_string(path));

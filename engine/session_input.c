@@ -105,8 +105,8 @@ static bool fill_rows(struct input *input, const struct graph *graph, size_t por
     return true;
 }
 
-struct input *session_open_input(const struct session *session, const struct graph *graph,
-                                 const char *path, struct error *error)
+struct input *session_open_input(const struct session *session, const struct settings *settings,
+                                 const struct graph *graph, const char *path, struct error *error)
 {
     struct input_port *ports = xcalloc(graph->input_count, sizeof *ports);
     for (size_t i = 0; i < graph->input_count; i++) {
@@ -115,8 +115,8 @@ struct input *session_open_input(const struct session *session, const struct gra
         ports[i].row = shape_of(value->shape.rank - 1, value->shape.dims + 1);
         ports[i].dtype = session_host_dtype(value->dtype);
     }
-    struct input *input =
-        input_open(path, ports, graph->input_count, session_preprocess(session), error);
+    struct input *input = input_open(path, ports, graph->input_count,
+                                     session_preprocess(session, settings, NULL), error);
     free(ports);
     return input;
 }
@@ -127,7 +127,7 @@ bool session_fill_inputs(struct session *session, const struct settings *setting
 {
     struct input *input = NULL;
     if (settings->input[0] != '\0') {
-        input = session_open_input(session, graph, settings->input, error);
+        input = session_open_input(session, settings, graph, settings->input, error);
         if (input == NULL)
             return false;
     }
@@ -147,26 +147,59 @@ bool session_fill_inputs(struct session *session, const struct settings *setting
     return good;
 }
 
-/* Keras's preprocess_input by the names that keras.applications gives its models. A model that
- * scales by itself has a Rescaling or Normalization layer and needs none. */
-const char *session_preprocess(const struct session *session)
+/* Does the model scale pictures by itself, or take none with colours? */
+static bool needs_no_scaling(const struct model *model)
 {
-    static const char *const families[][2] = {
-        {"resnet50v2", "tf"},  {"resnet101v2", "tf"},  {"resnet152v2", "tf"},
-        {"resnet50", "caffe"}, {"resnet101", "caffe"}, {"resnet152", "caffe"},
-        {"vgg16", "caffe"},    {"vgg19", "caffe"},     {"inception", "tf"},
-        {"xception", "tf"},    {"mobilenet_", "tf"},   {"mobilenetv2", "tf"},
-        {"nasnet", "tf"},      {"densenet", "torch"},
-    };
-    const struct model *model = session->model;
+    const struct shape *shape = &model->inputs[0].shape;
+    if (model->input_count != 1 || shape->rank != 4 || shape->dims[3] != 3)
+        return true;
     for (size_t i = 0; i < model->layer_count; i++) {
         const char *class = model->layers[i].class_name;
         if (strcmp(class, "Rescaling") == 0 || strcmp(class, "Normalization") == 0)
-            return "none";
+            return true;
     }
+    return false;
+}
+
+/* The preprocess_input of keras.applications by the names that it gives its models: "vgg16",
+ * "mobilenetv2_1.00_224". */
+static const char *family_preprocess(const char *name)
+{
+    static const char *const families[][2] = {
+        {"vgg16", "caffe"},       {"vgg19", "caffe"},       {"resnet50", "caffe"},
+        {"resnet101", "caffe"},   {"resnet152", "caffe"},   {"resnet50v2", "tf"},
+        {"resnet101v2", "tf"},    {"resnet152v2", "tf"},    {"inception", "tf"},
+        {"xception", "tf"},       {"mobilenet", "tf"},      {"mobilenetv2", "tf"},
+        {"nasnet", "tf"},         {"densenet121", "torch"}, {"densenet169", "torch"},
+        {"densenet201", "torch"},
+    };
     for (size_t i = 0; i < sizeof families / sizeof *families; i++) {
-        if (strncasecmp(model->name, families[i][0], strlen(families[i][0])) == 0)
+        size_t length = strlen(families[i][0]);
+        if (strncasecmp(name, families[i][0], length) == 0 &&
+            (name[length] == '\0' || name[length] == '_'))
             return families[i][1];
     }
-    return "none";
+    return NULL;
+}
+
+const char *session_preprocess(const struct session *session, const struct settings *settings,
+                               const char **source)
+{
+    const struct model *model = session->model;
+    const char *family = family_preprocess(model->name), *why = "unknown", *mode = "none";
+    if (settings->preprocess[0] != '\0') {
+        why = "setting";
+        mode = settings->preprocess;
+    } else if (model->preprocess[0] != '\0') {
+        why = "recipe";
+        mode = model->preprocess;
+    } else if (needs_no_scaling(model)) {
+        why = "model";
+    } else if (family != NULL) {
+        why = "name";
+        mode = family;
+    }
+    if (source != NULL)
+        *source = why;
+    return mode;
 }

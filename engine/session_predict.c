@@ -4,6 +4,7 @@
 #include "engine/clock.h"
 #include "engine/demo.h"
 #include "engine/input.h"
+#include "engine/labels.h"
 #include "engine/npy.h"
 
 #include <math.h>
@@ -12,6 +13,9 @@
 #include <string.h>
 
 #define TOP_DEFAULT     3
+#define TOP_MANY        5 /* of models with many classes, as ImageNet results are told */
+#define MANY_CLASSES    100
+#define IMAGENET        1000
 #define TOP_MAX         1000
 #define PREDICTIONS_MAX 10000 /* rows with classes in one reply */
 
@@ -190,8 +194,7 @@ static bool is_distribution(const float *row, size_t classes)
     return fabs(sum - 1) < 0.02; /* half precision and 1000 classes stay within it */
 }
 
-static json_t *top_of_row(const float *row, size_t classes, size_t top, char **labels,
-                          size_t label_count)
+static json_t *top_of_row(const float *row, size_t classes, size_t top, const struct labels *labels)
 {
     json_t *list = json_array();
     bool *taken = xcalloc(classes, sizeof *taken);
@@ -204,33 +207,62 @@ static json_t *top_of_row(const float *row, size_t classes, size_t top, char **l
         taken[best] = true;
         json_t *item =
             json_pack("{s:I, s:f}", "class", (json_int_t)best, "probability", (double)row[best]);
-        if (best < label_count)
-            json_object_set_new(item, "label", json_string(labels[best]));
+        if (best < labels->count && labels->names[best][0] != '\0')
+            json_object_set_new(item, "label", json_string(labels->names[best]));
         json_array_append_new(list, item);
     }
     free(taken);
     return list;
 }
 
-/* Classes of the rows of a classifier, NULL if the model is none. */
-static json_t *predictions_json(const struct prediction *p, size_t top)
+/* Is every row of the first output a distribution over classes? Returns how many, 0 if not. */
+static size_t count_classes(const struct prediction *p, size_t shown)
 {
     const struct output *output = &p->outputs[0];
-    size_t rows = (size_t)output->shape.dims[0];
     if (output->shape.rank != 2 || output->dtype != DTYPE_F32 || output->shape.dims[1] < 2 ||
-        rows != p->rows)
-        return NULL;
+        (size_t)output->shape.dims[0] != p->rows)
+        return 0;
     size_t classes = (size_t)output->shape.dims[1];
     const float *row = (const float *)(const void *)output->data;
-    size_t shown = rows < PREDICTIONS_MAX ? rows : PREDICTIONS_MAX;
     for (size_t i = 0; i < shown; i++) {
         if (!is_distribution(row + i * classes, classes))
-            return NULL;
+            return 0;
     }
-    char **labels = demo_labels(p->session->model_path);
-    size_t label_count = 0;
-    while (labels != NULL && labels[label_count] != NULL)
-        label_count++;
+    return classes;
+}
+
+/* The user's names of the classes, else the demo model's own. Never fails: names are a help. */
+static void find_labels(struct session *session, size_t classes, struct labels *labels)
+{
+    struct error error;
+    char *own = demo_labels_path(session->model_path);
+    const char *file = session->settings.labels[0] != '\0' ? session->settings.labels : own;
+    *labels = (struct labels){0};
+    if (file != NULL && !labels_read(file, labels, &error)) {
+        session_note(session, "classes have no names: %s: %s", error.what, error.why);
+    } else if (file != NULL && labels->count != classes) {
+        session_note(session, "%s names %zu classes, the model has %zu", file, labels->count,
+                     classes);
+    } else if (file == NULL && classes == IMAGENET && !session->told_labels) {
+        session->told_labels = true;
+        session_note(session,
+                     "the 1000 classes have no names; `labels FILE` gives them, one a line");
+    }
+    free(own);
+}
+
+/* Classes of the rows of a classifier, NULL if the model is none. top 0: as many as is usual. */
+static json_t *predictions_json(const struct prediction *p, size_t top)
+{
+    size_t shown = p->rows < PREDICTIONS_MAX ? p->rows : PREDICTIONS_MAX;
+    size_t classes = count_classes(p, shown);
+    if (classes == 0)
+        return NULL;
+    if (top == 0)
+        top = classes >= MANY_CLASSES ? TOP_MANY : TOP_DEFAULT;
+    struct labels labels;
+    find_labels(p->session, classes, &labels);
+    const float *row = (const float *)(const void *)p->outputs[0].data;
     json_t *list = json_array();
     for (size_t i = 0; i < shown; i++) {
         char source[512]; /* a picture's name, else the row's number */
@@ -238,20 +270,27 @@ static json_t *predictions_json(const struct prediction *p, size_t top)
             text_clean(source, sizeof source, input_source(p->input, i));
         else
             snprintf(source, sizeof source, "%zu", i);
-        json_array_append_new(
-            list, json_pack("{s:s, s:o}", "source", source, "top",
-                            top_of_row(row + i * classes, classes, top, labels, label_count)));
+        json_array_append_new(list,
+                              json_pack("{s:s, s:o}", "source", source, "top",
+                                        top_of_row(row + i * classes, classes, top, &labels)));
     }
-    demo_labels_free(labels);
+    labels_free(&labels);
     return list;
+}
+
+static json_t *preprocess_json(const struct session *session)
+{
+    const char *source;
+    const char *mode = session_preprocess(session, &session->settings, &source);
+    return json_pack("{s:s, s:s}", "mode", mode, "source", source);
 }
 
 static json_t *predict(struct prediction *p, const json_t *arguments, struct error *error)
 {
     const char *output = json_string_value(json_object_get(arguments, "output"));
     const json_t *wanted = json_object_get(arguments, "top");
-    json_int_t top =
-        json_is_integer(wanted) ? json_integer_value(wanted) : (output == NULL ? TOP_DEFAULT : 0);
+    json_int_t top = json_integer_value(wanted); /* 0 if it is not given */
+    bool classes = json_is_integer(wanted) ? top > 0 : output == NULL;
     if (top < 0 || top > TOP_MAX) {
         error_set(error, ERROR_VALUE, "predict", "top is 0..%d", TOP_MAX);
         return NULL;
@@ -271,11 +310,11 @@ static json_t *predict(struct prediction *p, const json_t *arguments, struct err
                   (double)(clock_now_ns() - start_ns) / 1e6, "outputs", outputs_json(p));
     if (output != NULL)
         json_object_set_new(reply, "written", json_string(output));
-    json_t *predictions = top > 0 ? predictions_json(p, (size_t)top) : NULL;
+    json_t *predictions = classes ? predictions_json(p, (size_t)top) : NULL;
     if (predictions != NULL)
         json_object_set_new(reply, "predictions", predictions);
     if (input_source(p->input, 0)[0] != '\0')
-        json_object_set_new(reply, "preprocess", json_string(session_preprocess(p->session)));
+        json_object_set_new(reply, "preprocess", preprocess_json(p->session));
     return reply;
 }
 
@@ -293,7 +332,7 @@ json_t *session_do_predict(struct session *session, const json_t *arguments, str
         return NULL;
     }
     struct prediction p = {.session = session};
-    p.input = session_open_input(session, session->graph, path, error);
+    p.input = session_open_input(session, &session->settings, session->graph, path, error);
     if (p.input == NULL)
         return NULL;
     p.rows = input_rows(p.input);

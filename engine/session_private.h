@@ -21,7 +21,9 @@ struct settings {
     double limit_share;   /* 0..1 of total memory, 0: none */
     int threads;          /* 0: auto */
     uint64_t seed;
-    char input[1024]; /* "" is random */
+    char input[1024];   /* "" is random */
+    char preprocess[8]; /* "" is auto */
+    char labels[1024];  /* "" is none */
 };
 
 void settings_init(struct settings *settings);
@@ -57,6 +59,7 @@ struct session {
     bool plan_held;    /* the plan event waits for session_replied() */
     bool plan_waiting; /* and there is one */
     bool told_auto;    /* why `devices auto` is not a GPU was said */
+    bool told_labels;  /* that the classes of this model have no names was said */
 
     bool live;
     size_t live_slot;
@@ -115,10 +118,13 @@ enum dtype session_host_dtype(enum dtype dtype);
 size_t session_value_bytes(const struct graph *graph, int value);
 /* Open data for the model's inputs. */
 struct input;
-struct input *session_open_input(const struct session *session, const struct graph *graph,
-                                 const char *path, struct error *error);
-/* How the model's family treats pictures: "none", "tf", "caffe", "torch". */
-const char *session_preprocess(const struct session *session);
+struct input *session_open_input(const struct session *session, const struct settings *settings,
+                                 const struct graph *graph, const char *path, struct error *error);
+/* How pictures are scaled before the model gets them: "none", "tf", "caffe", "torch". *source (may
+ * be NULL) becomes why: "setting", "recipe" (the demo model's), "model" (it scales by itself, or
+ * takes no colours), "name" (the name of a Keras application) or "unknown". */
+const char *session_preprocess(const struct session *session, const struct settings *settings,
+                               const char **source);
 
 /* ---- session_memory.c ---- */
 

@@ -167,15 +167,37 @@ static bool set_fallback(const json_t *value, struct error *error)
     return error_hint(error, "devices cpu");
 }
 
-static bool set_input(struct settings *settings, const json_t *value, struct error *error)
+static bool set_preprocess(struct settings *settings, const json_t *value, struct error *error)
+{
+    static const char *const modes[] = {"none", "tf", "caffe", "torch"};
+    const char *text = json_string_value(value);
+    bool known = text != NULL && strcasecmp(text, "auto") == 0;
+    char chosen[sizeof settings->preprocess] = "";
+    for (size_t i = 0; text != NULL && i < sizeof modes / sizeof *modes; i++) {
+        if (strcasecmp(text, modes[i]) != 0)
+            continue;
+        known = true;
+        memcpy(chosen, modes[i], strlen(modes[i]));
+    }
+    if (!known)
+        return refuse(error, "preprocess", "it is auto, none, tf, caffe or torch");
+    memcpy(settings->preprocess, chosen, sizeof chosen);
+    return true;
+}
+
+/* A path, or the word that stands for no path. */
+static bool set_path(char *out, size_t size, const char *key, const char *nothing,
+                     const json_t *value, struct error *error)
 {
     const char *text = json_string_value(value);
-    if (text == NULL || strlen(text) >= sizeof settings->input)
-        return refuse(error, "input", "it is random or a file");
+    char why[64];
+    snprintf(why, sizeof why, "it is %s or a file", nothing);
+    if (text == NULL || strlen(text) >= size)
+        return refuse(error, key, why);
     /* settings are compared as bytes: nothing of an old value may stay behind the new one's end */
-    memset(settings->input, 0, sizeof settings->input);
-    if (strcasecmp(text, "random") != 0)
-        memcpy(settings->input, text, strlen(text));
+    memset(out, 0, size);
+    if (strcasecmp(text, nothing) != 0)
+        memcpy(out, text, strlen(text));
     return true;
 }
 
@@ -202,7 +224,11 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
     if (strcmp(key, "fallback") == 0)
         return set_fallback(value, error);
     if (strcmp(key, "input") == 0)
-        return set_input(settings, value, error);
+        return set_path(settings->input, sizeof settings->input, key, "random", value, error);
+    if (strcmp(key, "preprocess") == 0)
+        return set_preprocess(settings, value, error);
+    if (strcmp(key, "labels") == 0)
+        return set_path(settings->labels, sizeof settings->labels, key, "none", value, error);
     if (strcmp(key, "threads") == 0) {
         const char *text = json_string_value(value);
         number = 0;

@@ -335,15 +335,15 @@ static void families_are_preprocessed_as_keras_does(void **state)
 {
     (void)state;
     float tf[3] = {0, 127.5f, 255}, caffe[3] = {10, 20, 30}, torch[3] = {255, 0, 127.5f};
-    image_preprocess("tf", tf, 1);
+    image_preprocess("tf", tf, 1, 3);
     assert_close((double)tf[0], -1, 0);
     assert_close((double)tf[2], 1, 0);
-    image_preprocess("caffe", caffe, 1);
+    image_preprocess("caffe", caffe, 1, 3);
     assert_close((double)caffe[0], 30 - 103.939, 1e-4);
     assert_close((double)caffe[2], 10 - 123.68, 1e-4);
-    image_preprocess("torch", torch, 1);
+    image_preprocess("torch", torch, 1, 3);
     assert_close((double)torch[0], (1 - 0.485) / 0.229, 1e-5);
-    image_preprocess("none", tf, 1);
+    image_preprocess("none", tf, 1, 3);
     assert_close((double)tf[0], -1, 0);
 }
 
