@@ -10,7 +10,6 @@ DEPS_TABLE := libncurses-dev:ncurses.h libhdf5-dev:hdf5.h libzip-dev:zip.h libja
               libdnnl-dev:oneapi/dnnl/dnnl.h libpng-dev:png.h libjpeg-dev:jpeglib.h zlib1g-dev:zlib.h \
               libseccomp-dev:seccomp.h
 
-
 HDF5_CFLAGS := $(shell pkg-config --cflags hdf5 2>/dev/null || pkg-config --cflags hdf5-serial 2>/dev/null)
 HDF5_LIBS   := $(shell pkg-config --libs hdf5 2>/dev/null || pkg-config --libs hdf5-serial 2>/dev/null)
 PKGS        := ncursesw libzip jansson libpng libjpeg zlib libseccomp
@@ -20,19 +19,20 @@ DEPS_LIBS   := $(HDF5_LIBS) $(shell pkg-config --libs $(PKGS) 2>/dev/null) -ldnn
 
 # $(call deps_missing,table): packages whose header the compiler cannot find
 deps_missing = $(strip $(foreach p,$(1),$(shell \
-    printf '\#include <stdio.h>\n\#include <stddef.h>\n\#include <stdint.h>\n\#include <stdarg.h>\n\#include <setjmp.h>\n\#include <%s>\n' '$(word 2,$(subst :, ,$(p)))' \
+    printf '\043include <stdio.h>\n\043include <stddef.h>\n\043include <stdint.h>\n\043include <stdarg.h>\n\043include <setjmp.h>\n\043include <%s>\n' '$(word 2,$(subst :, ,$(p)))' \
     | $(CC) $(DEPS_CFLAGS) -E -x c - >/dev/null 2>&1 || echo $(word 1,$(subst :, ,$(p))))))
 
 .PHONY: deps-check
-# looked for once: build/.deps-ok remembers that all was there
-ifeq ($(wildcard build/.deps-ok),)
+# looked for once: this file remembers that all was there
+DEPS_STAMP := build/.deps-ok
+ifeq ($(wildcard $(DEPS_STAMP)),)
 deps-check:
 	@missing="$(if $(shell command -v $(CC)),,gcc) $(if $(shell command -v pkg-config),,pkg-config) $(call deps_missing,$(DEPS_TABLE))"; \
 	set -- $$missing; if [ $$# -gt 0 ]; then \
 	    echo "layertop: missing packages: $$*" >&2; \
 	    echo "  apt-get install $$*" >&2; \
 	    echo "or: make deps" >&2; exit 2; fi
-	@mkdir -p build && touch build/.deps-ok
+	@mkdir -p $(dir $(DEPS_STAMP)) && touch $(DEPS_STAMP)
 else
 deps-check: ;
 endif

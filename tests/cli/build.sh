@@ -1,0 +1,34 @@
+#!/bin/sh
+# What `make` says to somebody who has not installed everything, and what `make install` installs.
+set -u
+MAKE=${MAKE:-make}
+number=0
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+# check NAME TEXT: passed if TEXT is empty
+check() {
+    number=$((number + 1))
+    if [ -z "$2" ]; then
+        echo "ok $number - $1"
+    else
+        echo "not ok $number - $1"
+        printf '%s\n' "$2" | sed 's/^/# /'
+    fi
+}
+
+out=$($MAKE -s deps-check DEPS_STAMP="$work/ok" DEPS_TABLE='libfoo-dev:no_such_header.h libbar-dev:stdio.h libbaz-dev:nor/this.h' 2>&1)
+code=$?
+check missing_packages_end_with_2 "$([ $code -eq 2 ] || echo "code $code: $out")"
+check missing_packages_are_one_apt_line "$(printf '%s\n' "$out" | grep -qx '  apt-get install libfoo-dev libbaz-dev' || echo "$out")"
+check nothing_is_remembered_then "$([ ! -e "$work/ok" ] || echo 'the stamp was written')"
+out=$($MAKE -s deps-check DEPS_STAMP="$work/ok" 2>&1) && [ -e "$work/ok" ] && out=
+check all_packages_are_here "$out"
+
+out=$($MAKE -s install DESTDIR="$work/root" PREFIX=/usr 2>&1) && out=
+check install "$out"
+out=$(cd / && "$work/root/usr/bin/layertop" demo:digits -c 'devices cpu; run 5' 2>&1) && out=
+check installed_program_finds_its_data "$out"
+$MAKE -s uninstall DESTDIR="$work/root" PREFIX=/usr >/dev/null 2>&1
+check uninstall_leaves_nothing "$(find "$work/root" -type f)"
+echo "1..$number"
