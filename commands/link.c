@@ -4,6 +4,7 @@
 
 #include "commands/format.h"
 #include "engine/clock.h"
+#include "engine/journal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -150,18 +151,27 @@ static void on_resumed(struct workbench *workbench, void *context, const json_t 
         workbench->live = false;
 }
 
-static bool connect_worker(struct workbench *workbench, bool reload, struct error *error)
+static void on_devices(struct workbench *workbench, void *context, const json_t *data,
+                       const struct error *error)
 {
-    struct engine_options options = {.program = workbench->program,
-                                     .worker_command = workbench->worker_command,
-                                     .replay_speed = 1};
-    workbench->engine = engine_start(&options, error);
-    if (!workbench->engine)
-        return false;
-    workbench->engine_ended = false;
-    workbench->connect_error = (struct error){0};
-    workbench->connect_ns = clock_now_ns();
-    workbench->notice[0] = '\0';
+    (void)context;
+    (void)error; /* the screen can do without names */
+    json_decref(workbench->known_devices);
+    workbench->known_devices = data ? json_deep_copy(json_object_get(data, "devices")) : NULL;
+}
+
+/* At the first plan on a GPU: its driver is awake, so asking for names costs little. */
+static void ask_devices(struct workbench *workbench)
+{
+    const char *id = json_string_value(json_object_get(workbench->plan, "device"));
+    if (!workbench->interactive || workbench->devices_asked || !id || strncmp(id, "gpu", 3) != 0)
+        return;
+    workbench->devices_asked = true;
+    submit(workbench, "devices", NULL, on_devices, NULL);
+}
+
+json_t *workbench_engine_settings(const struct workbench *workbench)
+{
     json_t *values = json_object();
     for (size_t i = 0; i < setting_count(); i++) {
         const struct setting *setting = setting_at(i);
@@ -169,7 +179,30 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
             json_object_set(values, setting->name,
                             json_object_get(workbench->settings, setting->name));
     }
-    submit(workbench, "configure", json_pack("{s:o}", "settings", values), on_configured, NULL);
+    return values;
+}
+
+static bool connect_worker(struct workbench *workbench, bool reload, struct error *error)
+{
+    struct engine_options options = {.program = workbench->program,
+                                     .worker_command = workbench->worker_command,
+                                     .replay = workbench->replay.path,
+                                     .replay_speed = workbench->replay.speed};
+    if (options.replay)
+        options.worker_command = NULL;
+    workbench->engine = engine_start(&options, error);
+    if (!workbench->engine)
+        return false;
+    workbench->devices_asked = false;
+    workbench->engine_ended = false;
+    workbench->connect_error = (struct error){0};
+    workbench->connect_ns = clock_now_ns();
+    workbench->notice[0] = '\0';
+    engine_give_journal(workbench->engine, workbench->journal);
+    workbench->journal = NULL;
+    submit(workbench, "configure",
+           json_pack("{s:o}", "settings", workbench_engine_settings(workbench)), on_configured,
+           NULL);
     if (reload && workbench->load_arguments) {
         submit(workbench, "load", json_incref(workbench->load_arguments), on_reloaded, NULL);
         if (workbench->live)
@@ -180,13 +213,10 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
 
 static void drop_worker(struct workbench *workbench)
 {
+    workbench->journal = engine_take_journal(workbench->engine);
     engine_stop(workbench->engine);
     workbench->engine = NULL;
     workbench->engine_ended = false;
-    if (workbench->recording && workbench->sink)
-        workbench->sink->line(workbench->sink->context, SINK_WARNING,
-                              "note: the recording ended with its worker");
-    workbench->recording = false;
     store_ended(workbench->store);
 }
 
@@ -204,10 +234,70 @@ static void give_up(struct workbench *workbench, const struct error *error)
         finish_change(workbench, &cause);
 }
 
+/* ---- recordings that are played ---- */
+
+static void forget_model(struct workbench *workbench)
+{
+    workbench_loaded(workbench, NULL, NULL);
+    store_reset(workbench->store);
+}
+
+void workbench_replay(struct workbench *workbench, const char *path, double speed)
+{
+    struct replaying *replay = &workbench->replay;
+    if (workbench->engine)
+        drop_worker(workbench);
+    workbench->notice[0] = '\0';
+    if (!replay->path) {
+        replay->settings = json_deep_copy(workbench->settings);
+        replay->load_arguments = json_incref(workbench->load_arguments);
+        replay->live = workbench->live;
+    }
+    free(replay->path);
+    replay->path = xstrdup(path);
+    replay->speed = speed;
+    forget_model(workbench);
+}
+
+void workbench_replay_off(struct workbench *workbench)
+{
+    workbench->replay.leave = true;
+}
+
+static void leave_replay(struct workbench *workbench)
+{
+    struct replaying replay = workbench->replay;
+    workbench->replay = (struct replaying){0};
+    if (workbench->engine)
+        drop_worker(workbench);
+    workbench->notice[0] = '\0';
+    forget_model(workbench);
+    json_decref(workbench->settings);
+    workbench->settings = replay.settings;
+    workbench->load_arguments = replay.load_arguments;
+    workbench->live = replay.live;
+    free(replay.path);
+}
+
+/* The scene that is played has values of its own; they show as ours. */
+static void take_settings(struct workbench *workbench, const json_t *settings)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)settings, key, value)
+    {
+        const struct setting *setting = setting_find(key, NULL);
+        if (setting && setting->engine && strcmp(setting->name, key) == 0)
+            json_object_set(workbench->settings, key, value);
+    }
+}
+
 /* After the events: what could not be done while the engine was calling us. */
 static void settle_worker(struct workbench *workbench)
 {
     struct error error = {0};
+    if (workbench->replay.leave)
+        leave_replay(workbench);
     if (workbench->engine && workbench->connect_error.code != ERROR_NONE) {
         give_up(workbench, &workbench->connect_error);
     } else if (workbench->engine && workbench->engine_ended) {
@@ -278,7 +368,10 @@ static void on_event(void *context, const struct engine_event *event)
         json_decref(workbench->plan);
         workbench->plan = json_is_object(event->json) ? json_incref(event->json) : NULL;
         workbench->last_segment = 0;
+        if (workbench->replay.path)
+            take_settings(workbench, json_object_get(event->json, "settings"));
         store_plan(workbench->store, workbench->plan);
+        ask_devices(workbench);
         break;
     case ENGINE_EVENT_RECORD:
         if (!store_feed(workbench->store, event->data, event->bytes, &error) &&
@@ -409,7 +502,11 @@ void link_free(struct workbench *workbench)
     json_decref(workbench->change.old);
     workbench->change = (struct change){0};
     if (workbench->engine)
-        engine_stop(workbench->engine);
-    workbench->engine = NULL;
+        drop_worker(workbench);
+    if (workbench->journal) /* what was recorded stays as FILE.part */
+        journal_close(workbench->journal, NULL);
+    json_decref(workbench->replay.settings);
+    json_decref(workbench->replay.load_arguments);
+    free(workbench->replay.path);
     free(workbench->pending);
 }

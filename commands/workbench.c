@@ -42,6 +42,7 @@ void workbench_free(struct workbench *workbench)
     json_decref(workbench->aliases_answered);
     json_decref(workbench->model);
     json_decref(workbench->plan);
+    json_decref(workbench->known_devices);
     json_decref(workbench->load_arguments);
     json_decref(workbench->last_run);
     json_decref(workbench->devices);
@@ -153,6 +154,20 @@ const json_t *workbench_setting(const struct workbench *workbench, const char *n
     return json_object_get(workbench->settings, name);
 }
 
+const json_t *workbench_device(const struct workbench *workbench)
+{
+    const char *id = json_string_value(json_object_get(workbench->plan, "device"));
+    size_t index;
+    json_t *device;
+    json_array_foreach(workbench->known_devices, index, device)
+    {
+        const char *other = json_string_value(json_object_get(device, "id"));
+        if (id && other && strcmp(id, other) == 0)
+            return device;
+    }
+    return NULL;
+}
+
 bool workbench_has_gpu(const struct workbench *workbench)
 {
     size_t index;
@@ -191,7 +206,7 @@ char *workbench_prompt(const struct workbench *workbench, char *out, size_t size
         text_clean(device, sizeof device, planned);
     setting_text(workbench, "batch", batch, sizeof batch);
     setting_text(workbench, "precision", precision, sizeof precision);
-    snprintf(out, size, "layertop[%s %s b%s %s%s]> ",
+    snprintf(out, size, "layertop[%s%s %s b%s %s%s]> ", workbench->replay.path ? "replay " : "",
              model ? text_clean(name, sizeof name, model) : "no model", device, batch, precision,
              dead ? " dead" : "");
     return out;

@@ -39,6 +39,9 @@ void workbench_dispatch(struct workbench *workbench);
 const struct store *workbench_store(const struct workbench *workbench);
 const json_t *workbench_model(const struct workbench *workbench); /* load reply, or NULL */
 const json_t *workbench_plan(const struct workbench *workbench);  /* plan event, or NULL */
+/* What is known of the plan's device, an object of the `devices` reply (id, name, driver ...); NULL
+ * while it is not known, and for a CPU plan: asking would wake the GPU's driver. */
+const json_t *workbench_device(const struct workbench *workbench);
 enum run_state workbench_state(const struct workbench *workbench);
 /* "" or why the worker is gone: "worker ended: signal 9". */
 const char *workbench_notice(const struct workbench *workbench);

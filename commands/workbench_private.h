@@ -38,6 +38,15 @@ struct queued {
     int depth;               /* of nested `source` */
 };
 
+/* A recording is played instead of a worker that computes. */
+struct replaying {
+    char *path; /* NULL: none */
+    double speed;
+    json_t *settings, *load_arguments; /* of the session before, to go back to */
+    bool live;                         /* that one was */
+    bool leave;                        /* go back as soon as no event is under way */
+};
+
 struct workbench {
     char *program, *worker_command;
     bool keep_going, interactive;
@@ -61,9 +70,14 @@ struct workbench {
 
     json_t *devices; /* ids of the devices in use, as `configure` said */
     json_t *model, *plan;
+    json_t
+        *known_devices; /* of a `devices` reply of this worker; NULL: not asked, or no reply yet */
+    bool devices_asked;
     json_t *load_arguments; /* to load the model again; NULL without a model */
     bool live;
-    bool recording;        /* as far as we know: it ends with its worker */
+    bool recording;          /* a journal is being written: by the engine, or it waits for one */
+    struct journal *journal; /* of a worker that is gone, for its successor */
+    struct replaying replay;
     uint32_t last_segment; /* of the last finished `run`, 0 if none since the plan changed */
     json_t *last_run;      /* its reply */
 
@@ -95,6 +109,12 @@ void workbench_cancel(struct workbench *workbench);
 void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
                       workbench_reply *reply, void *context);
 
+/* Play the recording `path` from now on: the worker ends, its settings and model are kept aside. Not
+ * while events are delivered: for a command's run(). */
+void workbench_replay(struct workbench *workbench, const char *path, double speed);
+/* Back to the session before, at the end of this dispatch: the next request starts a worker. */
+void workbench_replay_off(struct workbench *workbench);
+
 /* Part of workbench_free(): end the worker, forget what waits for it. */
 void link_free(struct workbench *workbench);
 
@@ -102,6 +122,9 @@ void link_free(struct workbench *workbench);
 void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *arguments);
 /* A `run` ended: remember its numbers for `layers`. */
 void workbench_ran(struct workbench *workbench, const json_t *reply);
+
+/* The values of the engine's settings. New reference. */
+json_t *workbench_engine_settings(const struct workbench *workbench);
 
 /* Is one of the devices in use a GPU, as far as a worker has said? */
 bool workbench_has_gpu(const struct workbench *workbench);

@@ -9,7 +9,7 @@
 
 struct piece {
     const char *label; /* dim, before the value; may be "" */
-    char value[48];
+    char value[96];
     enum style style;
     int importance; /* pieces of low importance go first when room is short */
 };
@@ -67,7 +67,7 @@ static int draw_pieces(struct canvas *canvas, int y, int x, int cols, int gap, b
         x += x > start ? gap : 0;
         if (pieces[i].label[0] != '\0')
             x += canvas_text(canvas, y, x, 40, STYLE_LABEL, pieces[i].label) + 1;
-        x += canvas_text(canvas, y, x, 48, pieces[i].style, pieces[i].value);
+        x += canvas_text(canvas, y, x, 96, pieces[i].style, pieces[i].value);
     }
     return used;
 }
@@ -85,26 +85,30 @@ static void draw_identity(struct canvas *canvas, struct rect rect, const struct 
     x += canvas_text(canvas, rect.y, x, end - x, style, state) + 2;
 
     const char *timing = store_timing_source(view->store);
-    struct piece pieces[] = {
-        {"", "", STYLE_VALUE, 9},        {"batch", "", STYLE_VALUE, 9},
-        {"", "", STYLE_VALUE, 8},        {"growth", "", STYLE_NORMAL, 6},
-        {"fusion", "", STYLE_NORMAL, 3}, {"graph", "", STYLE_NORMAL, 3},
-        {"timing", "", STYLE_NORMAL, 7}, {"dropped", "", STYLE_WARNING, 9},
+    enum { DEVICE, NAME, BATCH, PRECISION, GROWTH, FUSION, GRAPH, TIMING, DROPPED, COUNT };
+    struct piece pieces[COUNT] = {
+        [DEVICE] = {"", "", STYLE_VALUE, 9},           [NAME] = {"", "", STYLE_DIM, 5},
+        [BATCH] = {"batch", "", STYLE_VALUE, 9},       [PRECISION] = {"", "", STYLE_VALUE, 8},
+        [GROWTH] = {"growth", "", STYLE_NORMAL, 6},    [FUSION] = {"fusion", "", STYLE_NORMAL, 3},
+        [GRAPH] = {"graph", "", STYLE_NORMAL, 3},      [TIMING] = {"timing", "", STYLE_NORMAL, 7},
+        [DROPPED] = {"dropped", "", STYLE_WARNING, 9},
     };
-    snprintf(pieces[0].value, sizeof pieces[0].value, "%.40s", view->devices);
-    snprintf(pieces[1].value, sizeof pieces[1].value, "%lld", (long long)view->batch);
-    snprintf(pieces[2].value, sizeof pieces[2].value, "%s", view->precision);
-    snprintf(pieces[3].value, sizeof pieces[3].value, "%s", view->growth ? "on" : "off");
-    snprintf(pieces[4].value, sizeof pieces[4].value, "%s", view->fusion ? "on" : "off");
+    const size_t size = sizeof pieces[0].value;
+    snprintf(pieces[DEVICE].value, size, "%.40s", view->devices);
+    snprintf(pieces[NAME].value, size, "%.90s", view->device_name);
+    snprintf(pieces[BATCH].value, size, "%lld", (long long)view->batch);
+    snprintf(pieces[PRECISION].value, size, "%s", view->precision);
+    snprintf(pieces[GROWTH].value, size, "%s", view->growth ? "on" : "off");
+    snprintf(pieces[FUSION].value, size, "%s", view->fusion ? "on" : "off");
     if (strncmp(view->devices, "cpu", 3) != 0)
-        snprintf(pieces[5].value, sizeof pieces[5].value, "%s", view->graph ? "on" : "off");
-    snprintf(pieces[6].value, sizeof pieces[6].value, "%.20s", timing);
+        snprintf(pieces[GRAPH].value, size, "%s", view->graph ? "on" : "off");
+    snprintf(pieces[TIMING].value, size, "%.20s", timing);
     if (strcmp(timing, "off") == 0)
-        pieces[6].style = STYLE_WARNING;
+        pieces[TIMING].style = STYLE_WARNING;
     if (store_dropped(view->store) > 0)
-        snprintf(pieces[7].value, sizeof pieces[7].value, "%llu records",
+        snprintf(pieces[DROPPED].value, size, "%llu records",
                  (unsigned long long)store_dropped(view->store));
-    draw_pieces(canvas, rect.y, x, end - x, 2, true, pieces, sizeof pieces / sizeof pieces[0]);
+    draw_pieces(canvas, rect.y, x, end - x, 2, true, pieces, COUNT);
 }
 
 /* The device's own readings, where there are some. */
@@ -128,37 +132,37 @@ static void draw_headline(struct canvas *canvas, struct rect rect, const struct 
     store_wall(store, &wall);
     store_ledger(store, &ledger);
     double step = ledger.steps > 0 ? ledger.wall_ms : wall.mean;
-    struct piece pieces[] = {
-        {"step", "", STYLE_VALUE, 9},       {"p95", "", STYLE_NORMAL, 5},
-        {"throughput", "", STYLE_VALUE, 9}, {"memory", "", STYLE_VALUE, 9},
-        {"plan", "", STYLE_NORMAL, 4},      {"kernel", "", STYLE_VALUE, 8},
-        {"clock", "", STYLE_NORMAL, 3},     {"", "", STYLE_NORMAL, 2},
+    enum { STEP, P95, RATE, MEMORY, PLAN, KERNEL, CLOCK, POWER, COUNT };
+    struct piece pieces[COUNT] = {
+        [STEP] = {"step", "", STYLE_VALUE, 9},       [P95] = {"p95", "", STYLE_NORMAL, 5},
+        [RATE] = {"throughput", "", STYLE_VALUE, 9}, [MEMORY] = {"memory", "", STYLE_VALUE, 9},
+        [PLAN] = {"plan", "", STYLE_NORMAL, 4},      [KERNEL] = {"kernel", "", STYLE_VALUE, 8},
+        [CLOCK] = {"clock", "", STYLE_NORMAL, 3},    [POWER] = {"", "", STYLE_NORMAL, 2},
     };
-    unit_ms(pieces[0].value, sizeof pieces[0].value, step);
+    const size_t size = sizeof pieces[0].value;
+    unit_ms(pieces[STEP].value, size, step);
     if (wall.count > 0)
-        unit_ms(pieces[1].value, sizeof pieces[1].value, wall.p95);
+        unit_ms(pieces[P95].value, size, wall.p95);
     double cpu = series_last(store_series_get(store, SERIES_THROUGHPUT_CPU));
     double gpu = series_last(store_series_get(store, SERIES_THROUGHPUT_GPU));
     bool on_cpu = strncmp(view->devices, "cpu", 3) == 0;
-    unit_rate(pieces[2].value, sizeof pieces[2].value, on_cpu || isnan(gpu) ? cpu : gpu);
+    unit_rate(pieces[RATE].value, size, on_cpu || isnan(gpu) ? cpu : gpu);
     double used = series_last(store_series_get(store, SERIES_MEMORY_USED));
     double total = series_last(store_series_get(store, SERIES_MEMORY_TOTAL));
-    unit_bytes(pieces[3].value, sizeof pieces[3].value, used);
+    unit_bytes(pieces[MEMORY].value, size, used);
     if (!isnan(used) && !isnan(total) && rect.cols >= 100) {
-        size_t length = strlen(pieces[3].value);
-        snprintf(pieces[3].value + length, sizeof pieces[3].value - length, " of %s",
+        size_t length = strlen(pieces[MEMORY].value);
+        snprintf(pieces[MEMORY].value + length, size - length, " of %s",
                  unit_bytes(text, sizeof text, total));
     }
     const json_t *planned = json_object_get(json_object_get(view->plan, "memory"), "planned_bytes");
     if (json_is_number(planned))
-        unit_bytes(pieces[4].value, sizeof pieces[4].value, json_number_value(planned));
-    unit_share(pieces[5].value, sizeof pieces[5].value,
-               ledger.steps > 0 && ledger.wall_ms > 0
-                   ? ledger.class_ms[LEDGER_KERNEL] / ledger.wall_ms
-                   : NAN);
-    gpu_pieces(store, &pieces[6], &pieces[7]);
-    draw_pieces(canvas, rect.y, rect.x, rect.cols, 3, false, pieces,
-                sizeof pieces / sizeof pieces[0]);
+        unit_bytes(pieces[PLAN].value, size, json_number_value(planned));
+    bool known = ledger.steps > 0 && ledger.wall_ms > 0;
+    unit_share(pieces[KERNEL].value, size,
+               known ? ledger.class_ms[LEDGER_KERNEL] / ledger.wall_ms : NAN);
+    gpu_pieces(store, &pieces[CLOCK], &pieces[POWER]);
+    draw_pieces(canvas, rect.y, rect.x, rect.cols, 3, false, pieces, COUNT);
 }
 
 static const enum style class_styles[LEDGER_CLASS_COUNT + 1] = {

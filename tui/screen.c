@@ -106,6 +106,12 @@ void screen_view(const struct screen *screen, struct view *view)
     view->model_name = json_string_value(json_object_get(view->model, "name"));
     device_text(view->plan, workbench_setting(workbench, "devices"), view->devices,
                 sizeof view->devices);
+    const json_t *device = workbench_device(workbench);
+    const char *name = json_string_value(json_object_get(device, "name"));
+    const char *driver = json_string_value(json_object_get(device, "driver"));
+    if (name != NULL)
+        snprintf(view->device_name, sizeof view->device_name, "%.50s%s%.30s", name,
+                 driver != NULL ? ", driver " : "", driver != NULL ? driver : "");
     const json_t *batch = json_object_get(view->plan, "batch");
     view->batch = json_is_integer(batch) ? json_integer_value(batch)
                                          : (int64_t)setting_number(screen, "batch", 32);

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-const char *const theme_names[] = {"default", "mono", "colorblind", NULL};
+const char *const theme_names[] = {"default", "mono", "colourblind", NULL};
 
 /* rgb -1: the terminal's own foreground; ansi: the nearest of the 16 by meaning, not by distance */
 struct color {
@@ -129,7 +129,7 @@ struct look theme_look(const char *theme, enum style style, int colors)
         look.flags = mono_flags(style);
         return look;
     }
-    const struct color *color = theme != NULL && strcmp(theme, "colorblind") == 0
+    const struct color *color = theme != NULL && strcmp(theme, "colourblind") == 0
                                     ? &colorblind_theme[style]
                                     : &default_theme[style];
     look.flags = color->flags;

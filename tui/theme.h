@@ -42,9 +42,9 @@ struct look {
     unsigned flags; /* LOOK_* */
 };
 
-/* The look of `style` in `theme` ("default", "mono", "colorblind"; unknown names are "default") on a
+/* The look of `style` in `theme` ("default", "mono", "colourblind"; unknown names are "default") on a
  * terminal with `colors` colours: 0 or "mono" gives attributes only, 2^24 gives 0xRRGGBB. The colours
- * of "colorblind" are those of Okabe and Ito (2008), told apart with every kind of colour vision. */
+ * of "colourblind" are those of Okabe and Ito (2008), told apart with every kind of colour vision. */
 struct look theme_look(const char *theme, enum style style, int colors);
 
 /* NULL-terminated names of the themes. */

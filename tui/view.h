@@ -32,7 +32,8 @@ struct view {
     enum run_state state;
     const char *notice; /* "" or why the worker is gone */
     const char *model_name;
-    char devices[64]; /* of the plan, else the setting */
+    char devices[64];     /* of the plan, else the setting */
+    char device_name[96]; /* "NVIDIA H200, driver 580.65", "" if not known */
     char precision[16];
     int64_t batch;
     bool growth, fusion, graph;

@@ -24,6 +24,17 @@ static char *read_file(const char *path)
     return text;
 }
 
+/* Line by line: cmocka cuts long messages. */
+static void print_lines(const char *title, const char *text)
+{
+    print_error("--- %s\n", title);
+    while (*text != '\0') {
+        size_t length = strcspn(text, "\n");
+        print_error("%.*s\n", (int)length, text);
+        text += length + (text[length] == '\n');
+    }
+}
+
 void golden_check(const char *name, const char *text)
 {
     char path[256];
@@ -38,8 +49,10 @@ void golden_check(const char *name, const char *text)
     }
     char *golden = read_file(path);
     bool same = strcmp(golden, text) == 0;
-    if (!same)
-        print_error("--- %s\n%s--- now\n%s--- (UPDATE=1 rewrites it)\n", path, golden, text);
+    if (!same) {
+        print_lines(path, golden);
+        print_lines("now (UPDATE=1 rewrites the file)", text);
+    }
     free(golden);
     if (!same)
         fail_msg("%s differs", path);

@@ -1,4 +1,5 @@
 /* Canvas, themes, numbers and plots: drawn into text. */
+#include "commands/settings.h"
 #include "support/golden.h"
 #include "tui/canvas.h"
 #include "tui/plot.h"
@@ -145,6 +146,18 @@ static void themes_degrade(void **state)
             }
         }
     }
+    /* every theme that can be set is one of ours */
+    struct error error;
+    const struct setting *setting = setting_find("theme", &error);
+    assert_non_null(setting);
+    for (int i = 0; setting->choices[i] != NULL; i++) {
+        bool known = false;
+        for (int k = 0; theme_names[k] != NULL; k++)
+            known = known || strcmp(theme_names[k], setting->choices[i]) == 0;
+        assert_true(known);
+    }
+    assert_true(theme_look("colourblind", STYLE_HEAT_LOW, 256).color !=
+                theme_look("default", STYLE_HEAT_LOW, 256).color);
     /* an error never looks like text, not even without colours */
     assert_true(theme_look("mono", STYLE_ERROR, 256).flags != 0);
     assert_int_equal(theme_look("default", STYLE_NORMAL, 256).color, -1);

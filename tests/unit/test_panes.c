@@ -247,6 +247,23 @@ static void states_are_told(void **state)
     check(&view, 24, 80, SYMBOLS_BRAILLE, "panes_80x24_dead");
 }
 
+static void a_gpu_is_named(void **state)
+{
+    struct bench *bench = *state;
+    feed_minute(bench);
+    struct view view = view_of(bench);
+    strcpy(view.devices, "gpu:0");
+    strcpy(view.device_name, "NVIDIA H200, driver 580.65.06");
+    char *text = draw(&view, 40, 120, SYMBOLS_BRAILLE);
+    assert_non_null(strstr(text, "gpu:0  NVIDIA H200, driver 580.65.06  batch 32  fp32"));
+    assert_non_null(strstr(text, "GPU memory"));
+    free(text);
+    text = draw(&view, 24, 80, SYMBOLS_BRAILLE); /* no room: what matters less goes */
+    assert_null(strstr(text, "580.65"));
+    assert_non_null(strstr(text, "gpu:0  batch 32  fp32"));
+    free(text);
+}
+
 static void rows_sort_and_fold(void **state)
 {
     struct bench *bench = *state;
@@ -407,6 +424,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(live_screens_match_their_pictures, setup, teardown),
         cmocka_unit_test_setup_teardown(an_empty_screen_says_what_to_do, setup, teardown),
         cmocka_unit_test_setup_teardown(states_are_told, setup, teardown),
+        cmocka_unit_test_setup_teardown(a_gpu_is_named, setup, teardown),
         cmocka_unit_test_setup_teardown(rows_sort_and_fold, setup, teardown),
         cmocka_unit_test(rows_stay_in_sight),
         cmocka_unit_test_setup_teardown(keys_make_command_lines, setup, teardown),
