@@ -212,6 +212,7 @@ static void raw_mode(struct plain *plain, bool on)
     struct termios raw = plain->shell;
     if (on) { /* signals stay: Ctrl-C and Ctrl-Z must work while a command runs */
         raw.c_lflag &= ~(tcflag_t)(ICANON | ECHO | IEXTEN);
+        raw.c_lflag |= NOFLSH; /* else Ctrl-C may throw our answer to it away */
         raw.c_iflag &= ~(tcflag_t)(ICRNL | IXON);
         raw.c_cc[VMIN] = 1;
         raw.c_cc[VTIME] = 0;
