@@ -25,7 +25,7 @@ static void copy_key(json_t *to, const json_t *from, const char *key)
     json_object_set(to, key, value ? value : json_null());
 }
 
-/* {median, p95, min}, {planned_bytes, ...}: every key of the contract is there, known or not. */
+/* {median, p90, ...}, {planned_bytes, ...}: every key of the contract is there, known or not. */
 static void copy_part(json_t *to, const json_t *from, const char *key, const char *const *names)
 {
     json_t *part = json_object();
@@ -63,7 +63,7 @@ static const char *timing_source(const struct store *store, const struct store_s
 static void fill_data(json_t *data, const json_t *reply, const struct store_segment *segment,
                       const char *source, const struct layer_row *rows, size_t count)
 {
-    static const char *const wall[] = {"median", "p95", "min", "mean", NULL};
+    static const char *const wall[] = {"median", "p90", "p95", "min", "mean", NULL};
     static const char *const memory[] = {"planned_bytes", "measured_bytes", "context_bytes", NULL};
     static const char *const plain[] = {"device", "batch",  "precision", "steps",
                                         "warmup", "steady", NULL};

@@ -25,8 +25,9 @@
  *             without timing_source and plan_ms
  *   devices   {}                               -> {devices: [backend.devices() objects], note?}
  *   run       {steps, warmup}                  -> {segment, device, batch, precision, steps, warmup,
- *             steady, wall_ms: {median, p95, min, mean}, throughput_per_s, memory: {planned_bytes,
- *             measured_bytes, context_bytes}, preempted_steps, per_device?: [the same keys]}
+ *             steady, wall_ms: {median, p90, p95, min, mean}, throughput_per_s, memory:
+ *             {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
+ *             same keys]}
  *             Wall: input ready on the host to output on the host, synchronised each step.
  *             throughput_per_s: samples over the time of the N back-to-back steps. Records of these
  *             steps carry `segment`, and all of them precede the reply. steady is null below 8
