@@ -21,8 +21,9 @@
 
 #define RECORDS_MAX   (4u << 20) /* bytes that may wait before records are dropped */
 #define TICK_NS       100000000
-#define LEAVE_WAIT_MS 200 /* for a front that no longer reads */
-#define STUCK_WAIT_S  5   /* for an engine thread that does not come back from a driver */
+#define TICKS_END_NS  INT64_C(3000000000) /* ticks go on so long after the last work */
+#define LEAVE_WAIT_MS 200                 /* for a front that no longer reads */
+#define STUCK_WAIT_S  5 /* for an engine thread that does not come back from a driver */
 
 struct request {
     struct request *next;
@@ -266,18 +267,24 @@ static void *io_thread(void *context)
 
 /* ---- the engine thread ---- */
 
-/* Sleep until there is a request, a step to run or the end. Returns the request or NULL. */
+struct ticks {
+    int64_t last_ns;
+    int64_t work_ns; /* end of the last request or live step */
+};
+
+/* Sleep until there is a request, a step to run or the end. Returns the request or NULL. Ticks bring
+ * what comes late after a step; when nothing can come any more, an idle worker sleeps. */
 static struct request *next_request(struct worker *worker, const struct session *session,
-                                    int64_t *last_tick)
+                                    struct ticks *ticks)
 {
     struct request *request = NULL;
     pthread_mutex_lock(&worker->mutex);
     while (worker->first == NULL && !worker->quit && !session_live(session)) {
-        if (!session_open(session)) {
+        if (!session_open(session) || ticks->last_ns - ticks->work_ns > TICKS_END_NS) {
             pthread_cond_wait(&worker->changed, &worker->mutex);
             continue;
         }
-        int64_t until = *last_tick + TICK_NS;
+        int64_t until = ticks->last_ns + TICK_NS;
         struct timespec limit = {until / 1000000000, until % 1000000000};
         if (pthread_cond_timedwait(&worker->changed, &worker->mutex, &limit) == ETIMEDOUT)
             break;
@@ -292,10 +299,10 @@ static struct request *next_request(struct worker *worker, const struct session 
     }
     pthread_mutex_unlock(&worker->mutex);
     int64_t now = clock_now_ns();
-    if (now - *last_tick >= TICK_NS) {
+    if (now - ticks->last_ns >= TICK_NS) {
         if (worker->hooks->tick != NULL && session_open(session))
             worker->hooks->tick(worker->hooks->context);
-        *last_tick = now;
+        ticks->last_ns = now;
     }
     return request;
 }
@@ -347,14 +354,17 @@ static void send_live_error(struct worker *worker, const struct error *error)
 
 static void serve(struct worker *worker, struct session *session)
 {
-    int64_t last_tick = clock_now_ns();
+    struct ticks ticks = {clock_now_ns(), clock_now_ns()};
     while (!quitting(worker)) {
-        struct request *request = next_request(worker, session, &last_tick);
+        struct request *request = next_request(worker, session, &ticks);
         struct error error = {0};
         if (request != NULL)
             execute(worker, session, request);
-        else if (session_live(session) && !session_step(session, &error))
+        else if (!session_live(session))
+            continue;
+        else if (!session_step(session, &error))
             send_live_error(worker, &error);
+        ticks.work_ns = clock_now_ns();
     }
 }
 

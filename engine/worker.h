@@ -27,7 +27,8 @@ struct worker_hooks {
                       struct error *error);
     /* "cupti", "events", "clock" or "off": which source times the ops of `device`. */
     const char *(*timing_source)(void *context, const char *device);
-    /* At least every 100 ms while the engine thread is idle or between ops of long work. */
+    /* At least every 100 ms between ops of long work and, with a device open, for three seconds
+     * after the last work: then the idle worker sleeps. */
     void (*tick)(void *context);
     /* Wait until every record of finished steps was emitted (before the reply of `run`). */
     void (*flush)(void *context);
