@@ -81,16 +81,16 @@ threads() {
     # gcc 12's runtime does not know the widest address randomisation
     still=
     setarch "$(uname -m)" -R true 2>/dev/null && still="setarch $(uname -m) -R"
-    # shellcheck disable=SC2046
+    # shellcheck disable=SC2046,SC2086
     must "$MAKE" -j"$jobs" SAN=thread build/san-thread/layertop $(printf 'build/san-thread/tests/test_%s ' $programs)
     export LAYERTOP_BIN="$PWD/build/san-thread/layertop" OMP_NUM_THREADS=1
-    for name in $programs; do
+    for program in $programs; do
         rm -rf build/tsan && mkdir build/tsan
         export TSAN_OPTIONS="log_path=$PWD/build/tsan/report second_deadlock_stack=1"
         # shellcheck disable=SC2086
-        run "test_$name/tsan" $still "build/san-thread/tests/test_$name"
+        run "test_$program/tsan" $still "build/san-thread/tests/test_$program"
         if [ -n "$(ls build/tsan)" ]; then
-            echo "FAIL test_$name/tsan: $(grep -h '^SUMMARY' build/tsan/* | sort | uniq -c)"
+            grep -h '^SUMMARY' build/tsan/* | sort | uniq -c | sed "s|^|FAIL test_$program/tsan: |"
             cat build/tsan/* >>"$log"
             failed=$((failed + 1))
         fi
