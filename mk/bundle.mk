@@ -2,7 +2,8 @@
 
 ## bundle          build/bundle: everything but CUDA and cuDNN, to copy to a machine with a GPU
 BUNDLE       := build/bundle
-BUNDLE_MIB   := 50
+# the budget is 50 MiB: what grows is seen 1.5 MiB before it
+BUNDLE_KIB   := 49664
 # what the other machine must have itself: the C and C++ libraries (cuDNN needs both), the driver,
 # CUDA and cuDNN
 BUNDLE_SYSTEM := ld-linux[^ ]*|linux-vdso[^ ]*|lib(c|m|dl|rt|pthread|util|resolv|gcc_s)\.so\.[0-9]+|libstdc\+\+\.so\.6|libcuda\.[^ ]*|lib(nvidia|cudnn|cublas|cudart|nvrtc|cupti)[^ ]*
@@ -43,6 +44,6 @@ bundle: all gpu-programs
 	    'GPU tests: libexec/run.sh /this/folder OUT' >$(BUNDLE)/README
 	@missing=$$(LD_LIBRARY_PATH= ldd $(BUNDLE)/bin/layertop $(BUNDLE)/lib/* | grep 'not found'); \
 	    [ -z "$$missing" ] || { echo "bundle: $$missing" >&2; exit 1; }
-	@size=$$(du -sm --apparent-size $(BUNDLE) | cut -f1); echo "  bundle: $$size MiB of $(BUNDLE_MIB)"; \
-	    [ $$size -le $(BUNDLE_MIB) ] || { du -m $(BUNDLE)/lib/* | sort -rn | head -5 >&2; \
-	    echo "bundle: larger than $(BUNDLE_MIB) MiB" >&2; exit 1; }
+	@size=$$(du -sk --apparent-size $(BUNDLE) | cut -f1); echo "  bundle: $$size KiB of $(BUNDLE_KIB)"; \
+	    [ $$size -le $(BUNDLE_KIB) ] || { du -k $(BUNDLE)/lib/* $(BUNDLE)/bin/* $(BUNDLE)/libexec/* | sort -rn | head -8 >&2; \
+	    echo "bundle: larger than $(BUNDLE_KIB) KiB" >&2; exit 1; }

@@ -6,11 +6,15 @@ GPU_PROGRAMS := $(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(sort $(wildcard test
 # the content that a result speaks of
 GPU_CONTENT  = $(shell find engine/cuda profiler -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16)
 
-$(B)/tests/gpu/%: tests/gpu/%.c $(TEST_SUPPORT_OBJECTS) $(LIBRARY)
+# they travel in the bundle: only what each needs is linked
+$(B)/tests/libsupport.a: $(TEST_SUPPORT_OBJECTS)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+$(B)/tests/gpu/%: tests/gpu/%.c $(B)/tests/libsupport.a $(LIBRARY)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(ALL_LDFLAGS) -o $@ $< $(TEST_SUPPORT_OBJECTS) \
-	    -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive $(LIBS) -lcmocka -lvterm -lutil
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(SANFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $< \
+	    $(B)/tests/libsupport.a $(LIBRARY) $(LIBS) -lcmocka -lvterm -lutil
 
 # kernels of their own beside our CUPTI stack; they need the driver's libcuda to start
 GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) engine/error.c)
