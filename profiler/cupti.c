@@ -45,6 +45,7 @@ const struct gpu_trace *cupti_open(const struct cupti_api *api, const char *raw,
 #define IDLE_FLUSHES    40      /* after that many without a step the decoder sleeps */
 #define EVENTS_MAX      1000000 /* that wait for the engine thread */
 #define FLUSH_FAILURES  20      /* in a row mean that CUPTI is dead */
+#define UNTAGGED_MAX    64      /* without one correlation mean that the chosen calls give none */
 
 /* CUPTI's buffer callbacks carry no pointer of ours, and there is one CUPTI in a process */
 static struct cupti *the_cupti;
@@ -136,7 +137,7 @@ static void drain_buffers(struct cupti *c)
         list = buffer->next;
         raw_write(c, buffer);
         cupti_decoder_buffer(c->decoder, buffer->data, buffer->valid);
-        memset(buffer->data, 0, buffer->valid); /* CUPTI is told that it need not */
+        memset(buffer->data, 0, BUFFER_BYTES); /* CUPTI is told that it need not */
         pthread_mutex_lock(&c->buffer_lock);
         buffer->next = c->pool;
         c->pool = buffer;
@@ -257,6 +258,9 @@ static void *decoder_main(void *argument)
         flush_once(c, 0);
         if (turn % 20 == 0)
             count_drops(c);
+        if (!c->widened && cupti_decoder_linked(c->decoder) == 0 &&
+            cupti_decoder_untagged(c->decoder) >= UNTAGGED_MAX)
+            cupti_widen(c);
     }
     return NULL;
 }
@@ -481,6 +485,8 @@ const struct gpu_trace *cupti_open(const struct cupti_api *mock, const char *raw
         error_hint(error, "set profile clock");
         return NULL;
     }
+    /* CUPTI may be the one that starts the driver, which reads this once (see cuda_module.c) */
+    setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);
     char tried[700] = "";
     bool found = false;
     /* a CUPTI that is newer than the driver refuses (15); an older one may do */

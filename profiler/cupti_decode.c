@@ -62,7 +62,7 @@ struct cupti_decoder {
     struct cupti_nodes *nodes;
     struct cupti_memory *memory;
     struct gpu_losses losses;
-    uint64_t untagged;
+    uint64_t untagged, linked;
 };
 
 struct cupti_decoder *cupti_decoder_new(__typeof__(cuptiActivityGetNextRecord) *next_record,
@@ -207,9 +207,11 @@ static void add_record(struct cupti_decoder *decoder, const CUpti_Activity *reco
     case CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION: {
         const CUpti_ActivityExternalCorrelation *link =
             RECORD_AS(CUpti_ActivityExternalCorrelation, record);
-        if (link->externalKind == CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0)
-            decoder->correlations[link->correlationId % CUPTI_CORRELATIONS] =
-                (struct correlation){link->correlationId, link->externalId};
+        if (link->externalKind != CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0)
+            break;
+        decoder->correlations[link->correlationId % CUPTI_CORRELATIONS] =
+            (struct correlation){link->correlationId, link->externalId};
+        decoder->linked++;
         break;
     }
     case CUPTI_ACTIVITY_KIND_OVERHEAD:
@@ -284,6 +286,11 @@ void cupti_decoder_losses(const struct cupti_decoder *decoder, struct gpu_losses
 uint64_t cupti_decoder_untagged(const struct cupti_decoder *decoder)
 {
     return decoder->untagged;
+}
+
+uint64_t cupti_decoder_linked(const struct cupti_decoder *decoder)
+{
+    return decoder->linked;
 }
 
 void cupti_decoder_node(struct cupti_decoder *decoder, uint64_t node, int op)

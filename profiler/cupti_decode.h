@@ -46,6 +46,8 @@ void cupti_decoder_drops(struct cupti_decoder *decoder, uint64_t records);
 void cupti_decoder_losses(const struct cupti_decoder *decoder, struct gpu_losses *out);
 /* Kernels and copies that went on untagged. */
 uint64_t cupti_decoder_untagged(const struct cupti_decoder *decoder);
+/* External correlation records seen. */
+uint64_t cupti_decoder_linked(const struct cupti_decoder *decoder);
 
 /* A graph node was captured while `op` was being launched; was cloned from another (which keeps
  * its op); is going away. */

@@ -10,6 +10,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* never unmapped: a CUPTI that refused half-way may have left threads and hooks behind */
+#define OPEN_FLAGS (RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE)
+
 static void note_tried(char *tried, size_t size, const char *path)
 {
     size_t used = strlen(tried);
@@ -24,7 +27,7 @@ static void *open_matches(const char *pattern, char *path, size_t path_size)
     void *library = NULL;
     if (glob(pattern, 0, NULL, &found) == 0) {
         for (size_t i = 0; i < found.gl_pathc && !library; i++) {
-            library = dlopen(found.gl_pathv[i], RTLD_NOW | RTLD_LOCAL);
+            library = dlopen(found.gl_pathv[i], OPEN_FLAGS);
             if (library)
                 snprintf(path, path_size, "%s", found.gl_pathv[i]);
         }
@@ -33,24 +36,37 @@ static void *open_matches(const char *pattern, char *path, size_t path_size)
     return library;
 }
 
-/* The installation prefix of the python3 on PATH into out; false if there is none */
-static bool python_prefix(char *out)
+/* PREFIX/bin/python3 -> PREFIX, in place */
+static void prefix_of(char *file)
+{
+    for (int up = 0; up < 2; up++) {
+        char *slash = strrchr(file, '/');
+        if (slash)
+            *slash = '\0';
+    }
+}
+
+/* The prefix of the python3 on PATH as it is named there (a virtual environment, whose python3 is a
+ * link and whose wheels lie beside it) and as it resolves (the installation behind it); "" if there
+ * is none. Each holds PATH_MAX bytes. */
+static void python_prefixes(char *named, char *resolved)
 {
     char *path = xstrdup(getenv("PATH") ? getenv("PATH") : "");
     char *rest = path;
     bool found = false;
     for (char *folder = strsep(&rest, ":"); folder && !found; folder = strsep(&rest, ":")) {
         char *candidate = xasprintf("%s/python3", folder);
-        found = access(candidate, X_OK) == 0 && realpath(candidate, out) != NULL;
+        found = folder[0] == '/' && strlen(candidate) < PATH_MAX && access(candidate, X_OK) == 0 &&
+                realpath(candidate, resolved) != NULL;
+        if (found)
+            memcpy(named, candidate, strlen(candidate) + 1);
         free(candidate);
     }
     free(path);
-    for (int up = 0; found && up < 2; up++) { /* PREFIX/bin/python3.11 */
-        char *slash = strrchr(out, '/');
-        if (slash)
-            *slash = '\0';
-    }
-    return found;
+    if (!found)
+        named[0] = resolved[0] = '\0';
+    prefix_of(named);
+    prefix_of(resolved);
 }
 
 static void *search(int major, char *path, size_t path_size, char *tried, size_t tried_size)
@@ -58,13 +74,13 @@ static void *search(int major, char *path, size_t path_size, char *tried, size_t
     char name[32];
     snprintf(name, sizeof name, "libcupti.so.%d", major);
     note_tried(tried, tried_size, name);
-    void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(name, OPEN_FLAGS);
     if (library) {
         snprintf(path, path_size, "%s", name);
         return library;
     }
-    char prefix[PATH_MAX] = "";
-    bool python = python_prefix(prefix);
+    char named[PATH_MAX] = "", resolved[PATH_MAX] = "";
+    python_prefixes(named, resolved);
     const struct {
         const char *root, *below;
     } places[] = {
@@ -73,11 +89,10 @@ static void *search(int major, char *path, size_t path_size, char *tried, size_t
         {getenv("CUDA_HOME"), "/lib"},
         {"/usr/local/cuda", "/lib64"},
         {"/usr/local/cuda", "/extras/CUPTI/lib64"},
-        {getenv("VIRTUAL_ENV"), "/lib/python3*/site-packages/nvidia/cuda_cupti/lib"},
-        {getenv("VIRTUAL_ENV"), "/lib/python3*/site-packages/nvidia/cu*/lib"},
-        {python ? prefix : NULL, "/lib/python3*/*-packages/nvidia/cuda_cupti/lib"},
-        {python ? prefix : NULL, "/lib/python3*/*-packages/nvidia/cu*/lib"},
-        {getenv("HOME"), "/.local/lib/python3*/site-packages/nvidia/cuda_cupti/lib"},
+        {getenv("VIRTUAL_ENV"), "/lib*/python3*/site-packages/nvidia/cu*/lib"},
+        {named, "/lib*/python3*/*-packages/nvidia/cu*/lib"},
+        {resolved, "/lib*/python3*/*-packages/nvidia/cu*/lib"},
+        {getenv("CONDA_PREFIX"), "/lib*/python3*/site-packages/nvidia/cu*/lib"},
         {getenv("HOME"), "/.local/lib/python3*/site-packages/nvidia/cu*/lib"},
     };
     for (size_t i = 0; i < sizeof places / sizeof places[0] && !library; i++) {

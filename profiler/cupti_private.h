@@ -44,6 +44,7 @@ struct cupti {
     atomic_bool failed;
     atomic_int current_op; /* that the engine thread launches or captures */
     int flush_failures;    /* in a row; decoder only */
+    bool widened;          /* every API call is recorded; decoder, then close */
 };
 
 /* Subscribe, set attributes, register callbacks, enable kinds and calls. *refused is CUPTI's answer
@@ -51,6 +52,8 @@ struct cupti {
 bool cupti_start(struct cupti *cupti, CUpti_BuffersCallbackRequestFunc request,
                  CUpti_BuffersCallbackCompleteFunc complete, CUptiResult *refused,
                  struct error *error);
+/* Record every API call: for a CUPTI that hands out no external correlations for chosen ones. */
+void cupti_widen(struct cupti *cupti);
 /* Disable every kind that was enabled. */
 void cupti_disable(struct cupti *cupti);
 /* Append to a file of raw buffers:

@@ -61,8 +61,19 @@ static const CUpti_ActivityKind kinds[] = {
     CUPTI_ACTIVITY_KIND_MEMORY2,
 };
 
+void cupti_widen(struct cupti *c)
+{
+    c->widened = true;
+    (void)c->api.enable(CUPTI_ACTIVITY_KIND_RUNTIME);
+    (void)c->api.enable(CUPTI_ACTIVITY_KIND_DRIVER);
+}
+
 void cupti_disable(struct cupti *c)
 {
+    if (c->widened) {
+        (void)c->api.disable(CUPTI_ACTIVITY_KIND_RUNTIME);
+        (void)c->api.disable(CUPTI_ACTIVITY_KIND_DRIVER);
+    }
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         (void)c->api.disable(kinds[i]);
 }

@@ -623,6 +623,62 @@ static void kernels_arrive_with_their_op(void **state)
     assert_true(mock.disabled >= 6);
 }
 
+/* A CUPTI that gives correlations only where whole kinds are recorded is asked for those */
+static void missing_correlations_widen_the_calls(void **state)
+{
+    (void)state;
+    const struct gpu_trace *trace = cupti_open(&mock_api, NULL, NULL);
+    assert_non_null(trace);
+    int before = mock.enabled;
+    for (int i = 0; i < 100; i++)
+        launch(10 + i, 11 + i); /* nothing is pushed: no links */
+    for (int i = 0; i < 5; i++)
+        assert_true(trace->flush(trace->context, 2000000000));
+    trace->close(trace->context);
+    assert_int_equal(mock.enabled, before + 2);
+    mock_reset(NULL);
+    trace = cupti_open(&mock_api, NULL, NULL);
+    for (int i = 0; i < 100; i++) {
+        trace->push(trace->context, gpu_tag(1, i % 2 ? 3 : GPU_OP_NONE));
+        launch(10 + i, 11 + i);
+        trace->pop(trace->context);
+        launch(10 + i, 11 + i);
+    }
+    for (int i = 0; i < 5; i++)
+        assert_true(trace->flush(trace->context, 2000000000));
+    trace->close(trace->context);
+    assert_int_equal(mock.enabled, before);
+}
+
+/* A virtual environment's python3 is a link to one that knows nothing of the environment's wheels */
+static void wheels_of_a_virtual_environment_are_found(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/layertop-venv-XXXXXX", command[1024], tried[2048] = "";
+    assert_non_null(mkdtemp(folder));
+    snprintf(
+        command, sizeof command,
+        "mkdir -p %s/bin %s/base/bin %s/lib/python3.12/site-packages/nvidia/cu13/lib && "
+        "cp /bin/true %s/base/bin/python3.12 && ln -s %s/base/bin/python3.12 %s/bin/python3 && "
+        "echo no library >%s/lib/python3.12/site-packages/nvidia/cu13/lib/libcupti.so.77",
+        folder, folder, folder, folder, folder, folder, folder);
+    assert_int_equal(system(command), 0);
+    char *before = strdup(getenv("PATH")), path[4096];
+    snprintf(path, sizeof path, "%s/bin:%s", folder, before);
+    setenv("PATH", path, 1);
+    struct cupti_api api;
+    assert_false(cupti_library_open(&api, 77, tried, sizeof tried));
+    setenv("PATH", before, 1);
+    free(before);
+    snprintf(path, sizeof path, "%s/lib*/python3*/*-packages/nvidia/cu*/lib/libcupti.so.77",
+             folder);
+    assert_non_null(strstr(tried, path));
+    snprintf(path, sizeof path, "%s/base/lib*/python3", folder);
+    assert_non_null(strstr(tried, path));
+    snprintf(command, sizeof command, "rm -rf %s", folder);
+    assert_int_equal(system(command), 0);
+}
+
 static void flushes_run_by_themselves_while_steps_do(void **state)
 {
     (void)state;
@@ -771,6 +827,8 @@ int main(void)
         cmocka_unit_test(many_nodes_come_and_go),
         cmocka_unit_test(allocations_of_libraries_are_told_from_ours),
         cmocka_unit_test_setup(kernels_arrive_with_their_op, mock_reset),
+        cmocka_unit_test_setup(missing_correlations_widen_the_calls, mock_reset),
+        cmocka_unit_test(wheels_of_a_virtual_environment_are_found),
         cmocka_unit_test_setup(flushes_run_by_themselves_while_steps_do, mock_reset),
         cmocka_unit_test_setup(drops_are_counted, mock_reset),
         cmocka_unit_test_setup(refusals_become_sentences, mock_reset),
