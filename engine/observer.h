@@ -64,6 +64,9 @@ struct observer {
     /* Our own allocator: bytes now held in a category on a device. */
     void (*memory)(void *context, const char *device, enum memory_category category,
                    uint64_t bytes_now);
+
+    /* A sentence for the user about something that goes on otherwise than was asked for. */
+    void (*note)(void *context, const char *text);
 };
 
 #endif

@@ -96,8 +96,10 @@ static void step_finish(struct collector *c, int64_t end_ns)
     window_add_step(&c->window, wall_ns, c->batch,
                     end_ns - (continues ? c->last_end_ns : c->step_start_ns));
     c->last_end_ns = end_ns;
-    if (c->source == TIMING_OFF)
+    if (c->source == TIMING_OFF) {
+        step_clear(c); /* what an engine tells all the same belongs to no later step */
         return;
+    }
     if (c->source == TIMING_CUPTI) {
         /* a replayed graph launches what was counted when it was captured */
         if (c->step_kernels)
@@ -425,6 +427,11 @@ static void on_memory(void *context, const char *device, enum memory_category ca
         state->sent_ns = 0;
 }
 
+static void on_note(void *context, const char *text)
+{
+    collector_note(context, text);
+}
+
 /* What is not listened to is NULL, so that the engine does not even read the clock for it. Whoever
  * took a copy of the whole observer before is served all the same: each callback looks at the
  * source by itself. */
@@ -444,6 +451,7 @@ static void choose_callbacks(struct collector *c, bool all)
         .device_time = all || c->source == TIMING_EVENTS ? on_device_time : NULL,
         .launches = on ? on_launches : NULL,
         .memory = on_memory,
+        .note = on_note,
     };
 }
 

@@ -259,7 +259,10 @@ void regions_trim(struct regions *regions)
     for (int i = 0; i < REGION_COUNT; i++) {
         struct region *region = &regions->region[i];
         if (regions->vmm != NULL) {
+            uint64_t held = region->arena.mapped_bytes;
             arena_shrink(&region->arena, region->needed_bytes, i == REGION_WEIGHTS);
+            /* the addresses stay, but a captured graph may hold on to the memory behind them */
+            regions->generation += region->arena.mapped_bytes != held;
         } else if (i != REGION_WEIGHTS && blocks_bytes(region) > region->needed_bytes) {
             uint64_t needed = region->needed_bytes;
             struct error ignored;

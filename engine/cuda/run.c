@@ -1,6 +1,7 @@
 #include "engine/cuda/run.h"
 #include "engine/clock.h"
 #include "engine/cuda/check.h"
+#include <stdlib.h>
 
 /* Replay begins with the third run: the first loads kernels lazily, which no capture may do, and
  * the second is captured. */
@@ -91,6 +92,22 @@ static bool launch_all(struct plan *plan, const struct step_context *context, bo
                    "events", error);
 }
 
+/* Stay eager from now on, and say why. */
+static void refuse_capture(struct plan *plan, const struct step_context *context,
+                           const struct error *why)
+{
+    const struct observer *observer = context->observer;
+
+    plan->replay = NULL;
+    plan->replay_refused = true;
+    if (observer != NULL && observer->note != NULL) {
+        char *text =
+            xasprintf("no CUDA graph, each op is launched by itself: %s: %s", why->what, why->why);
+        observer->note(observer->context, text);
+        free(text);
+    }
+}
+
 /* Capture the launches into a graph. A refused capture is no error: the plan stays eager. */
 static bool capture(struct plan *plan, const struct step_context *context, struct error *error)
 {
@@ -100,13 +117,14 @@ static bool capture(struct plan *plan, const struct step_context *context, struc
 
     if (!CUDA_OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal), "graph",
                  &refused)) {
-        plan->replay_refused = true;
+        refuse_capture(plan, context, &refused);
         return true;
     }
     bool good = launch_all(plan, context, false, &refused);
     cudaError_t status = cudaStreamEndCapture(stream, &graph);
-    if (good && status == cudaSuccess) {
-        good = cudaGraphInstantiate(&plan->replay, graph, 0) == cudaSuccess;
+    if (good) {
+        good = CUDA_OK(status, "graph", &refused) &&
+               CUDA_OK(cudaGraphInstantiate(&plan->replay, graph, 0), "graph", &refused);
     }
     if (graph != NULL) {
         cudaGraphDestroy(graph);
@@ -118,9 +136,8 @@ static bool capture(struct plan *plan, const struct step_context *context, struc
         }
         return false;
     }
-    if (!good || status != cudaSuccess) {
-        plan->replay = NULL;
-        plan->replay_refused = true;
+    if (!good) {
+        refuse_capture(plan, context, &refused);
     }
     return true;
 }

@@ -229,12 +229,21 @@ void bench_compare(const struct bench *b, struct plan *plan, double **answers, d
     }
 }
 
+bool bench_uncaptured;
+
+static void on_note(void *context, const char *text)
+{
+    bench_uncaptured = true;
+    printf("# %s: %s\n", (const char *)context, text);
+}
+
 void bench_check(struct device *device, const struct bench *b, const char *name,
                  enum precision precision, double tolerance)
 {
     struct error error = {0};
     struct plan_options options = {.precision = precision, .graph = true};
-    struct step_context context = {0};
+    struct observer observer = {.context = (char *)(uintptr_t)name, .note = on_note};
+    struct step_context context = {.observer = &observer};
     struct plan *plan = bench_backend->plan_new(device, &b->graph, &options, &error);
     if (plan == NULL) {
         bench_failed("%s: plan_new: %s: %s", name, error.what, error.why);

@@ -55,7 +55,9 @@ double **bench_fill(const struct bench *b, struct plan *plan);
 /* Hold a plan's outputs against the answers. */
 void bench_compare(const struct bench *b, struct plan *plan, double **answers, double tolerance,
                    const char *name, int run);
-/* Compile, run three times (eager, captured, replayed) and compare. */
+/* Compile, run three times (eager, captured, replayed) and compare. A plan that would not be captured
+ * runs eagerly instead: that is printed as a comment and sets bench_uncaptured. */
+extern bool bench_uncaptured;
 void bench_check(struct device *device, const struct bench *b, const char *name,
                  enum precision precision, double tolerance);
 
