@@ -23,6 +23,7 @@
     X(mem)                                                                                         \
     X(plan)                                                                                        \
     X(record)                                                                                      \
+    X(export)                                                                                      \
     X(save_display)                                                                                \
     X(source)                                                                                      \
     X(history)                                                                                     \

@@ -41,6 +41,8 @@
  *             source says why: "setting", "recipe" (the demo model's), "model" (it scales by
  *             itself or takes no colours), "name" (a Keras application's) or "unknown".
  *             Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
+ *   export    {path}                           -> {path, parameters, bytes, export_ms}
+ *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
  *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
  *             context_bytes, planned_bytes}], plan?: {peak_layer, peak_live_bytes, live: [{layer,

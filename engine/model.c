@@ -42,6 +42,7 @@ void model_free(struct model *model)
     free(model->dtype_policy);
     free(model->preprocess);
     json_decref(model->ignored);
+    json_decref(model->architecture);
     if (model->storage != NULL)
         model->storage->release(model->storage);
     free(model);

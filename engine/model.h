@@ -93,6 +93,8 @@ struct model {
                             not known */
     json_t *ignored;     /* array of strings: "optimizer state", "loss and metrics (compile() is not
                             needed to predict)" ... */
+    json_t *architecture; /* as in the file: {"class_name", "config", ...}, to be written again;
+                             NULL if it is larger than is kept */
     struct model_layer *layers;
     size_t layer_count;
     struct model_node *nodes;

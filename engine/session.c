@@ -381,6 +381,7 @@ static const struct verb {
     {"memory", session_do_memory},
     {"trim", session_do_trim},
     {"record", do_record},
+    {"export", session_do_export},
 };
 
 json_t *session_execute(struct session *session, uint64_t id, const char *verb,

@@ -145,12 +145,13 @@ json_t *session_do_plan(struct session *session, const json_t *arguments, struct
 /* A byte count as JSON: null for UINT64_MAX. */
 json_t *session_bytes_json(uint64_t bytes);
 
-/* ---- session_run.c, session_predict.c ---- */
+/* ---- session_run.c, session_predict.c, session_export.c ---- */
 
 /* One step on a slot; *wall_ns (may be NULL) from input ready to output on the host. */
 bool session_one_step(struct session *session, const struct slot *slot, int64_t *wall_ns,
                       struct error *error);
 json_t *session_do_run(struct session *session, const json_t *arguments, struct error *error);
 json_t *session_do_predict(struct session *session, const json_t *arguments, struct error *error);
+json_t *session_do_export(struct session *session, const json_t *arguments, struct error *error);
 
 #endif

@@ -45,6 +45,15 @@ char *reader_print(struct reader *reader, const char *format, ...)
     return kept;
 }
 
+void reader_release(struct reader *reader)
+{
+    while (reader->arena != NULL) {
+        struct arena *next = reader->arena->next;
+        free(reader->arena);
+        reader->arena = next;
+    }
+}
+
 size_t keras_memory_take(struct keras_memory *memory, size_t bytes)
 {
     size_t at = (memory->used + 63) & ~(size_t)63;
@@ -98,9 +107,16 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
         .nodes = json_array(),
     };
     json_t *inputs = json_array(), *outputs = json_array(), *reply = NULL;
-    if (source_open(&reader) && network_declare(&reader) &&
-        network_trace(&reader, &inputs, &outputs) && bind_weights(&reader))
+    json_t *architecture = NULL;
+    bool opened = source_open(&reader);
+    if (opened && json_dumpb(reader.root, NULL, 0, JSON_COMPACT) <= KERAS_KEPT_BYTES_MAX)
+        architecture = json_deep_copy(reader.root); /* the tree below is changed by its readers */
+    if (opened && network_declare(&reader) && network_trace(&reader, &inputs, &outputs) &&
+        bind_weights(&reader))
         reply = describe(&reader, inputs, outputs);
+    if (reply != NULL && architecture != NULL)
+        json_object_set(reply, "architecture", architecture);
+    json_decref(architecture);
     if (reply == NULL && mine.code == ERROR_NONE)
         error_set(&mine, ERROR_MODEL_BROKEN, files->name, "its text is not UTF-8");
     if (reply == NULL && error != NULL) {
@@ -122,10 +138,6 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
     free(reader.backend);
     free(reader.preprocess);
     json_decref(reader.recipe);
-    while (reader.arena != NULL) {
-        struct arena *next = reader.arena->next;
-        free(reader.arena);
-        reader.arena = next;
-    }
+    reader_release(&reader);
     return reply;
 }

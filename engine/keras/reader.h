@@ -25,6 +25,7 @@
 
 /* Ceilings no honest model comes near; past them the file is refused. */
 #define KERAS_CONFIG_BYTES_MAX (64u << 20)
+#define KERAS_KEPT_BYTES_MAX   (16u << 20) /* of an architecture, to be written again */
 #define KERAS_JSON_DEPTH_MAX   512
 #define KERAS_LAYERS_MAX       65536
 #define KERAS_NODES_MAX        65536
@@ -141,6 +142,8 @@ struct reader {
 
 /* Memory that dies with the reader. */
 void *reader_alloc(struct reader *reader, size_t bytes);
+/* Free all of it. */
+void reader_release(struct reader *reader);
 char *reader_print(struct reader *reader, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 

@@ -172,12 +172,14 @@ static bool model_take(json_t *reply, const char *file, const struct keras_bytes
     size_t layer_count = json_array_size(layers), node_count = json_array_size(nodes);
     model->file = xstrdup(file);
     model->ignored = json_incref(json_object_get(reply, "ignored"));
+    model->architecture = json_incref(json_object_get(reply, "architecture")); /* may be absent */
     if (!text_take(reply, "name", &model->name) || !text_take(reply, "format", &model->format) ||
         !text_take(reply, "writer", &model->writer) ||
         !text_take(reply, "keras_version", &model->keras_version) ||
         !text_take(reply, "backend", &model->backend) ||
         !text_take(reply, "dtype_policy", &model->dtype_policy) ||
         !text_take(reply, "preprocess", &model->preprocess) || !json_is_array(model->ignored) ||
+        (model->architecture != NULL && !json_is_object(model->architecture)) ||
         layer_count > KERAS_LAYERS_MAX || node_count > KERAS_NODES_MAX)
         return bad(error, file, "header");
     model->layers = xcalloc(layer_count, sizeof *model->layers);
