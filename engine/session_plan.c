@@ -104,6 +104,11 @@ bool session_resolve(struct session *session, const struct settings *settings,
     bool good = true;
     if (automatic) {
         snprintf(ids[(*count)++], DEVICE_ID_BYTES, "%s", auto_device(list));
+        /* nobody asked for a GPU: one clause will do */
+        char *more = noted ? NULL : strchr(session->note, ';');
+        if (more != NULL)
+            snprintf(more, sizeof session->note - (size_t)(more - session->note),
+                     "; running on the CPU (`devices` says more)");
         if (session->told_auto && !noted)
             session->note[0] = '\0';
         session->told_auto = true;
@@ -217,6 +222,7 @@ static bool make_plans(struct session *session, const struct settings *settings,
     for (size_t i = 0; i < count; i++) {
         struct plan_options options = {.precision = settings->precision,
                                        .graph = settings->graph,
+                                       .slice = settings->slice,
                                        .op_events = wants_op_events(session, slots[i].id)};
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, graph, &options, error);
         if (slots[i].plan == NULL) {
@@ -479,6 +485,8 @@ void session_publish_plan(struct session *session)
         (json_int_t)memory.peak_live_bytes, "peak_layer", op_layer_name(graph, memory.peak_op),
         "planned_bytes", (json_int_t)session_planned_bytes(session, slot), "flops",
         (json_int_t)flops, "bytes", (json_int_t)bytes, "layers", layers);
+    if (memory.slice > 0 && memory.slice < graph->batch)
+        json_object_set_new(session->plan_json, "slice", json_integer(memory.slice));
     json_object_set_new(session->plan_json, "plan_ms", json_real(session->plan_ms));
     session->plan_waiting = session->plan_held;
     if (!session->plan_held)
