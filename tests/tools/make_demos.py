@@ -164,7 +164,9 @@ def main():
     for mode, members in PREPROCESS.items():
         for name in members:
             if not names or name in names:
-                make(name, mode, lambda: getattr(applications, name)(weights=None), out)
+                # MobileNetV3 leaves its input open unless told
+                shape = {'input_shape': (224, 224, 3)} if name.startswith('MobileNetV3') else {}
+                make(name, mode, lambda: getattr(applications, name)(weights=None, **shape), out)
 
 
 main()
