@@ -2,6 +2,10 @@
 #include "engine/cpu/cpu.h"
 #include <inttypes.h>
 #include <stdlib.h>
+#include <sys/mman.h>
+
+/* Touching 100 MB in pages of 4 KiB takes longer than reordering them. */
+#define HUGE ((size_t)2 << 20)
 
 struct weight_copy {
     const struct constant *constant;
@@ -63,12 +67,15 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
             copy_free(copy);
             return NULL;
         }
-        copy->data = aligned_alloc(64, (copy->bytes + 63) & ~(size_t)63);
+        copy->data =
+            aligned_alloc(copy->bytes >= HUGE ? HUGE : 64, (copy->bytes + 63) & ~(size_t)63);
         if (!copy->data) {
             error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes", copy->bytes);
             copy_free(copy);
             return NULL;
         }
+        /* whole ones only: nothing beyond the copy becomes resident */
+        madvise(copy->data, copy->bytes & ~(HUGE - 1), MADV_HUGEPAGE);
     }
     copy->memory = dnn_memory_new(copy->md, device->engine,
                                   same ? (void *)(uintptr_t)constant->data : copy->data);
