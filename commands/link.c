@@ -107,6 +107,22 @@ static void tell_note(struct workbench *workbench, const char *note)
         execution_warn(workbench->current, "%s", note);
 }
 
+/* What the profiler has to say: why it times otherwise than was asked, for one. */
+static void tell_record_note(struct workbench *workbench)
+{
+    const char *note = store_note(workbench->store);
+    size_t size = sizeof workbench->record_note;
+    if (!note[0] || strncmp(note, workbench->record_note, size - 1) == 0)
+        return;
+    snprintf(workbench->record_note, size, "%s", note);
+    char text[512];
+    text_clean(text, sizeof text, note);
+    if (workbench->current)
+        execution_warn(workbench->current, "%s", text);
+    else if (workbench->sink)
+        workbench->sink->line(workbench->sink->context, SINK_NOTE, text);
+}
+
 static void on_configured(struct workbench *workbench, void *context, const json_t *data,
                           const struct error *error)
 {
@@ -381,6 +397,7 @@ static void on_event(void *context, const struct engine_event *event)
             free(line);
             workbench->told_bad_record = true; /* the next ones will be as bad */
         }
+        tell_record_note(workbench);
         break;
     case ENGINE_EVENT_LOG: {
         const char *line = json_string_value(json_object_get(event->json, "text"));
