@@ -3,6 +3,7 @@
 #include "commands/parse.h"
 #include "commands/script.h"
 #include "profiler/collector.h"
+#include "profiler/replay.h"
 #include "tui/tui.h"
 
 #include <errno.h>
@@ -30,12 +31,14 @@ struct options {
     bool reads_stdin; /* -f - */
     bool interactive, json, no_tui, plain, keep_going, worker;
     const char *replay;
+    const char *speed; /* of the replay, as typed; NULL: 1 */
     unsigned require;
 };
 
 static const char usage_text[] =
     "layertop [MODEL] [-c CMD]... [-f FILE|-] [-i] [--json] [--no-tui] [--plain] [-k]\n"
-    "         [--require steady|gpu|cupti] [--worker-command CMD] [--version] [--help]\n"
+    "         [--require steady|gpu|cupti] [--worker-command CMD] [--replay FILE [--speed X]]\n"
+    "         [--version] [--help]\n"
     "\n"
     "Top for the layers of a neural network: loads a Keras model (.keras, .h5, demo:NAME), runs "
     "it\n"
@@ -49,6 +52,7 @@ static const char usage_text[] =
     "  --json                one JSON object a line for each command on standard output\n"
     "  --no-tui              lines instead of a screen, and nothing starts by itself\n"
     "  --plain               lines instead of a screen, for dumb terminals and screen readers\n"
+    "  --replay FILE         play a recording; --speed X: faster (0.01 to 1000, max)\n"
     "  --require WHAT,...    fail unless each run was steady, on a gpu, timed by cupti\n"
     "  --worker-command CMD  run the engine by `sh -c \"CMD --worker\"`: ssh host layertop\n"
     "  --version  --help\n"
@@ -131,6 +135,7 @@ static const struct option long_options[] = {
     {"worker", no_argument, NULL, OPTION_WORKER},
     {"replay", required_argument, NULL, OPTION_REPLAY},
     {"replay-speed", required_argument, NULL, OPTION_REPLAY_SPEED},
+    {"speed", required_argument, NULL, OPTION_REPLAY_SPEED},
     {"version", no_argument, NULL, OPTION_VERSION},
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
@@ -179,6 +184,7 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
             options->replay = optarg;
             break;
         case OPTION_REPLAY_SPEED:
+            options->speed = optarg;
             break;
         case OPTION_VERSION:
             printf("layertop %s\n", LAYERTOP_VERSION);
@@ -202,6 +208,10 @@ static int parse_options(int argc, char **argv, struct options *options, struct 
         error_hint(error, "layertop --help");
         return EXIT_OPTION;
     }
+    if (options->replay && options->model) {
+        error_set(error, ERROR_OPTION, "--replay", "a recording brings its own model");
+        return EXIT_OPTION;
+    }
     if (options->interactive && options->reads_stdin) {
         error_set(error, ERROR_OPTION, "-i", "the prompt and -f - cannot share standard input");
         return EXIT_OPTION;
@@ -222,10 +232,9 @@ static char *own_path(const char *name)
 
 static int serve(const struct options *options)
 {
-    struct error error;
     if (options->replay) {
-        error_set(&error, ERROR_UNSUPPORTED, "--replay", "this build plays no recordings");
-        return fail(&error);
+        double speed = options->speed ? strtod(options->speed, NULL) : 1;
+        return replay_main(STDIN_FILENO, STDOUT_FILENO, options->replay, speed > 0 ? speed : 0);
     }
     struct collector *collector = collector_new();
     int code = worker_main(STDIN_FILENO, STDOUT_FILENO, collector_hooks(collector));
@@ -233,10 +242,17 @@ static int serve(const struct options *options)
     return code;
 }
 
-static char *load_line(const char *model)
+/* What shows something: `load MODEL` or `replay FILE`. NULL if neither was asked for. */
+static char *first_line(const struct options *options)
 {
-    char *word = parse_quote(model);
-    char *line = xasprintf("load %s", word);
+    if (!options->replay && !options->model)
+        return NULL;
+    char *word = parse_quote(options->replay ? options->replay : options->model);
+    char *speed = options->replay && options->speed ? parse_quote(options->speed) : NULL;
+    char *line = options->replay ? xasprintf("replay %s%s%s", word, speed ? " --speed " : "",
+                                             speed ? speed : "")
+                                 : xasprintf("load %s", word);
+    free(speed);
     free(word);
     return line;
 }
@@ -268,14 +284,16 @@ static int interact(struct workbench *workbench, const struct options *options)
     bool terminal = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO);
     if (init)
         lines[count++] = init;
-    if (options->model)
-        lines[count++] = load_line(options->model);
+    char *first = first_line(options);
+    if (first)
+        lines[count++] = first;
     for (size_t i = 0; i < options->piece_count; i++) {
         char *word = options->files[i] ? parse_quote(options->files[i]) : NULL;
         lines[count++] = word ? xasprintf("source %s", word) : xstrdup(options->pieces[i].line);
         free(word);
     }
-    if (options->model && options->piece_count == 0 && !options->no_tui && terminal)
+    if (options->model && !options->replay && options->piece_count == 0 && !options->no_tui &&
+        terminal)
         lines[count++] = xstrdup("start");
     struct tui_options tui = {.commands = (const char *const *)lines, .command_count = count};
     bool screen = !options->no_tui && !options->plain && tui_possible();
@@ -292,7 +310,7 @@ static int run_script(struct workbench *workbench, const struct options *options
     struct sink *sink = options->json ? sink_json_new() : sink_text_new();
     struct script_piece *pieces = xcalloc(options->piece_count + 2, sizeof *pieces);
     size_t count = 0;
-    char *load = options->model ? load_line(options->model) : NULL;
+    char *load = first_line(options);
     if (load)
         pieces[count++].line = load;
     for (size_t i = 0; i < options->piece_count; i++)

@@ -48,7 +48,10 @@ static void run_record(struct execution *execution, int argc, char *const *argv)
         return;
     }
     bool off = strcmp(path, "off") == 0;
-    json_t *arguments = off ? json_pack("{s:b}", "off", 1) : json_pack("{s:s}", "path", path);
+    json_t *arguments =
+        off ? json_pack("{s:b}", "off", 1)
+            : json_pack("{s:s, s:o}", "path", path, "settings",
+                        workbench_engine_settings(execution->workbench));
     if (raw && !off)
         json_object_set_new(arguments, "raw", json_true());
     execution->state = off ? execution : NULL;

@@ -337,7 +337,8 @@ void dispatch_run(struct workbench *workbench)
             return;
         if (current)
             finish_current(workbench);
-        if (workbench->quitting || workbench->restart_wanted || workbench->queue_count == 0)
+        if (workbench->quitting || workbench->restart_wanted || workbench->replay.leave ||
+            workbench->queue_count == 0)
             return;
         start_next(workbench);
         if (workbench->current && workbench->current->done)

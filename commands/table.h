@@ -24,6 +24,7 @@
     X(plan)                                                                                        \
     X(record)                                                                                      \
     X(export)                                                                                      \
+    X(replay)                                                                                      \
     X(save_display)                                                                                \
     X(source)                                                                                      \
     X(history)                                                                                     \

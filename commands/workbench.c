@@ -109,7 +109,8 @@ bool workbench_wants_write(const struct workbench *workbench)
 
 int workbench_timeout_ms(const struct workbench *workbench)
 {
-    if (workbench->restart_wanted || workbench->connect_error.code != ERROR_NONE ||
+    if (workbench->restart_wanted || workbench->replay.leave ||
+        workbench->connect_error.code != ERROR_NONE ||
         (!workbench->current && workbench->queue_count > 0 && !workbench->quitting))
         return 0;
     return dispatch_ticking(workbench) ? 50 : -1;

@@ -193,7 +193,8 @@ static bool record(struct engine *engine, struct pending *pending, const json_t 
         error_hint(&pending->refused, "record FILE");
     } else {
         engine->journal =
-            journal_new(path, engine->hello, engine->model, engine->plan, &pending->refused);
+            journal_new(path, engine->hello, json_object_get(arguments, "settings"), engine->model,
+                        engine->plan, &pending->refused);
         if (engine->journal != NULL) {
             pending->answer = journal_describe(engine->journal);
             raw = engine->raw = json_is_string(json_object_get(arguments, "raw"));
@@ -224,6 +225,19 @@ uint64_t engine_submit(struct engine *engine, const char *verb, json_t *argument
     else
         flush_out(engine);
     return id;
+}
+
+struct journal *engine_take_journal(struct engine *engine)
+{
+    struct journal *journal = engine->journal;
+    engine->journal = NULL;
+    return journal;
+}
+
+void engine_give_journal(struct engine *engine, struct journal *journal)
+{
+    if (journal != NULL)
+        engine->journal = journal;
 }
 
 void engine_cancel(struct engine *engine, uint64_t id)

@@ -19,8 +19,8 @@ struct journal {
     struct stream_buffer out;
 };
 
-struct journal *journal_new(const char *path, const json_t *hello, const json_t *model,
-                            const json_t *plan, struct error *error)
+struct journal *journal_new(const char *path, const json_t *hello, const json_t *settings,
+                            const json_t *model, const json_t *plan, struct error *error)
 {
     char *name = xasprintf("%s.part", path);
     int fd = open(name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_APPEND, 0666);
@@ -41,9 +41,9 @@ struct journal *journal_new(const char *path, const json_t *hello, const json_t 
     struct timespec unix_time;
     clock_gettime(CLOCK_REALTIME, &unix_time);
     json_t *start =
-        json_pack("{s:I, s:I, s:O?, s:O?}", "time_ns", (json_int_t)clock_now_ns(), "unix_ns",
-                  (json_int_t)unix_time.tv_sec * 1000000000 + unix_time.tv_nsec, "model", model,
-                  "plan", plan);
+        json_pack("{s:I, s:I, s:O?, s:O?, s:O?}", "time_ns", (json_int_t)clock_now_ns(), "unix_ns",
+                  (json_int_t)unix_time.tv_sec * 1000000000 + unix_time.tv_nsec, "settings",
+                  settings, "model", model, "plan", plan);
     journal_json(journal, STREAM_JOURNAL, 0, start);
     json_decref(start);
     journal_flush(journal);

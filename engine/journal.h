@@ -13,10 +13,10 @@
 
 struct journal;
 
-/* Create `path`.part, which must not exist yet, and write its first frames. `model` (a load reply)
- * and `plan` (a plan event) may be NULL. Errors: ERROR_FILE. */
-struct journal *journal_new(const char *path, const json_t *hello, const json_t *model,
-                            const json_t *plan, struct error *error);
+/* Create `path`.part, which must not exist yet, and write its first frames. `settings` (the engine's
+ * at this moment), `model` (a load reply) and `plan` (a plan event) may be NULL. Errors: ERROR_FILE. */
+struct journal *journal_new(const char *path, const json_t *hello, const json_t *settings,
+                            const json_t *model, const json_t *plan, struct error *error);
 
 /* Append one frame. The first write error ends the writing; journal_close() reports it. */
 void journal_frame(struct journal *journal, enum stream_type type, uint64_t id, const void *data,
@@ -30,5 +30,12 @@ json_t *journal_describe(const struct journal *journal);
 
 /* Flush, sync, close, free. false with ERROR_FILE if anything could not be written. */
 bool journal_close(struct journal *journal, struct error *error);
+
+/* Take the journal out of a client, to hand it to the client of the next worker: a change of the
+ * devices needs a fresh process and must not cut the recording. NULL if nothing is recorded. */
+struct engine;
+struct journal *engine_take_journal(struct engine *engine);
+/* Go on with it (NULL: nothing to do). The engine owns it from now on. */
+void engine_give_journal(struct engine *engine, struct journal *journal);
 
 #endif

@@ -39,7 +39,7 @@ enum stream_type {
     STREAM_PLAN,      /* JSON: the plan object or null */
     STREAM_RECORD,    /* opaque: profiler/records.h */
     STREAM_LOG,       /* JSON {text} */
-    STREAM_JOURNAL    /* only in a journal: JSON {time_ns, unix_ns, model, plan} */
+    STREAM_JOURNAL    /* only in a journal: JSON {time_ns, unix_ns, settings, model, plan} */
 };
 
 /* Bytes in a row: data[start, end). Append at the end, take from the start. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -436,6 +437,118 @@ static void a_sweep_ends_where_memory_does(void **state)
     expect_code(NULL, DEMO "-c 'sweep refresh 50ms'", 1, "error[E011]: sweep: refresh");
 }
 
+/* Copy the first `bytes` of a file in the folder. */
+static void cut_file(const char *from, const char *to, size_t bytes)
+{
+    char path[256];
+    uint8_t *data = malloc(bytes + 1);
+    snprintf(path, sizeof path, "%s/%s", folder, from);
+    FILE *file = fopen(path, "r");
+    assert_non_null(file);
+    assert_int_equal(fread(data, 1, bytes, file), bytes);
+    fclose(file);
+    snprintf(path, sizeof path, "%s/%s", folder, to);
+    file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(data, 1, bytes, file), bytes);
+    fclose(file);
+    free(data);
+}
+
+static size_t file_bytes(const char *name)
+{
+    char path[256];
+    struct stat status;
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    return stat(path, &status) == 0 ? (size_t)status.st_size : 0;
+}
+
+/* A worker that is killed leaves a journal behind: live at batch 32, then at batch 2, then fusion
+ * off, over two workers. */
+static void make_journal(void)
+{
+    char arguments[512];
+    snprintf(arguments, sizeof arguments,
+             DEMO "-c 'record %s/j.ltr; start; sleep 300ms; batch 2; sleep 300ms; profile off; "
+                  "profile auto; fusion off; sleep 300ms; stop; batch 65536; exit 3'",
+             folder);
+    struct outcome outcome = layertop(NULL, arguments);
+    outcome_free(&outcome);
+}
+
+static void a_journal_is_played(void **state)
+{
+    (void)state;
+    char arguments[1024];
+    make_journal();
+    assert_true(file_bytes("j.ltr.part") > 10000);
+    snprintf(arguments, sizeof arguments,
+             "--json -k -c 'replay %s/j.ltr.part --speed 20; layers; show batch; show fusion; "
+             "start; stop; fusion on; batch 32; show fusion; batch 7; precision bf16; run 3; plan "
+             "2; mem' -c "
+             "'replay off; show batch; run 3'",
+             folder);
+    struct outcome outcome = layertop(NULL, arguments);
+    assert_int_equal(outcome.code, 1);
+    assert_string_equal(json_string_value(at(json_array_get(outcome.objects, 0), "data.model")),
+                        "digits");
+    const json_t *layers = at(object_of(&outcome, "layers"), "data");
+    assert_true(number_at(layers, "wall_ms") > 0);
+    assert_int_equal(json_array_size(at(layers, "layers")), 23); /* fusion off: all of them */
+    static const struct {
+        size_t index;
+        bool ok;
+        const char *text; /* in the error or the value */
+    } wanted[] = {{2, true, "2"},
+                  {3, true, "false"},
+                  {6, true, "true"},
+                  {7, true, "32"},
+                  {8, true, "true"},
+                  {9, false, "'7' was not recorded; there is 32, 2"},
+                  {10, false, "'bf16' was not recorded"},
+                  {11, false, "a recording plays, it does not compute"},
+                  {12, true, "2"},
+                  {15, true, "32"},
+                  {16, false, "no model is loaded"}};
+    for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
+        const json_t *object = json_array_get(outcome.objects, wanted[i].index);
+        char *dump = json_dumps(object, 0);
+        if (json_is_true(at(object, "ok")) != wanted[i].ok || !strstr(dump, wanted[i].text))
+            fail_msg("%zu: no %s in %s", wanted[i].index, wanted[i].text, dump);
+        free(dump);
+    }
+    outcome_free(&outcome);
+}
+
+static void a_cut_journal_plays_to_its_last_frame(void **state)
+{
+    (void)state;
+    char arguments[512];
+    size_t bytes = file_bytes("j.ltr.part");
+    assert_true(bytes > 10000);
+    for (size_t i = 0; i < 6; i++) {
+        size_t cut = bytes / 2 + i * (bytes / 13) + i;
+        cut_file("j.ltr.part", "cut.part", cut);
+        snprintf(arguments, sizeof arguments, "--json -c 'replay %s/cut.part --speed max; layers'",
+                 folder);
+        struct outcome outcome = layertop(NULL, arguments);
+        if (outcome.code != 0)
+            fail_msg("cut at %zu: %s", cut, outcome.errors);
+        assert_true(number_at(object_of(&outcome, "layers"), "data.wall_ms") > 0);
+        outcome_free(&outcome);
+    }
+    cut_file("j.ltr.part", "cut.part", 14);
+    snprintf(arguments, sizeof arguments, "-c 'replay %s/cut.part'", folder);
+    expect_code(NULL, arguments, 1, "error[E013]");
+    snprintf(arguments, sizeof arguments, "-c 'replay %s/in'", folder);
+    expect_code(NULL, arguments, 1, "is no recording of layertop");
+    expect_code(NULL, "-c 'replay /nonexistent/file'", 1, "error[E013]");
+    expect_code(NULL, "-c 'replay off'", 1, "nothing is being played");
+    expect_code(NULL, "-c 'replay /dev/null'", 1, "is no regular file");
+    snprintf(arguments, sizeof arguments, "--replay %s/j.ltr.part --speed max -c layers", folder);
+    expect_code(NULL, arguments, 0, NULL);
+}
+
 static void required_numbers_come_with_the_error(void **state)
 {
     (void)state;
@@ -524,6 +637,8 @@ int main(void)
         cmocka_unit_test(commands_about_the_model),
         cmocka_unit_test(a_sweep_measures_each_value),
         cmocka_unit_test(a_sweep_ends_where_memory_does),
+        cmocka_unit_test(a_journal_is_played),
+        cmocka_unit_test(a_cut_journal_plays_to_its_last_frame),
         cmocka_unit_test(required_numbers_come_with_the_error),
         cmocka_unit_test(live_steps_fill_the_table),
         cmocka_unit_test(predictions),

@@ -1,0 +1,148 @@
+#include "commands/complete.h"
+#include "commands/parse.h"
+#include "commands/table.h"
+#include "commands/workbench_private.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define SPEED_MIN 0.01
+#define SPEED_MAX 1000.0
+
+static void failed(struct execution *execution, const struct error *error)
+{
+    workbench_replay_off(execution->workbench);
+    execution_fail(execution, error);
+}
+
+/* A script goes on when the recording has been played. */
+static void tick(struct execution *execution)
+{
+    struct error error = {0};
+    if (execution->workbench->live && execution->workbench->engine)
+        return;
+    if (execution->workbench->engine) {
+        execution_done(execution);
+        return;
+    }
+    error_set(&error, ERROR_WORKER, "replay", "%s", workbench_notice(execution->workbench));
+    execution_fail(execution, &error);
+}
+
+static void started(struct execution *execution, const json_t *data, const struct error *error)
+{
+    if (!data) {
+        failed(execution, error);
+        return;
+    }
+    execution->workbench->live = true;
+    if (execution->workbench->interactive)
+        execution_done(execution);
+    else
+        execution->tick = tick;
+}
+
+static void loaded(struct execution *execution, const json_t *data, const struct error *error)
+{
+    struct workbench *workbench = execution->workbench;
+    if (!data) {
+        failed(execution, error);
+        return;
+    }
+    workbench_loaded(workbench, data, json_pack("{s:s}", "path", workbench->replay.path));
+    json_object_set_new(execution->data, "path", json_string(workbench->replay.path));
+    json_object_set(execution->data, "model", json_object_get(data, "name"));
+    execution_print(execution, "playing %s: %s, %zu layers", workbench->replay.path,
+                    json_string_value(json_object_get(data, "name")) ?: "?",
+                    json_array_size(json_object_get(data, "layers")));
+    execution_request(execution, "start", NULL, started);
+}
+
+static bool parse_speed(const char *text, double *speed, struct error *error)
+{
+    char *end;
+    *speed = 0;
+    if (strcmp(text, "max") == 0)
+        return true;
+    *speed = strtod(text, &end);
+    if (end != text && (*end == '\0' || strcmp(end, "x") == 0) && *speed >= SPEED_MIN &&
+        *speed <= SPEED_MAX)
+        return true;
+    error_set(error, ERROR_VALUE, "replay --speed", "'%s' is neither 0.01 to 1000 nor max", text);
+    return error_hint(error, "replay session.ltr --speed 4");
+}
+
+static void leave(struct execution *execution)
+{
+    struct workbench *workbench = execution->workbench;
+    struct error error = {0};
+    if (!workbench->replay.path) {
+        error_set(&error, ERROR_COMMAND, "replay off", "nothing is being played");
+        execution_fail(execution, &error);
+        return;
+    }
+    json_object_set_new(execution->data, "path", json_string(workbench->replay.path));
+    execution_print(execution, "replay off");
+    workbench_replay_off(workbench);
+    execution_done(execution);
+}
+
+static void run_replay(struct execution *execution, int argc, char *const *argv)
+{
+    struct workbench *workbench = execution->workbench;
+    struct error error = {0};
+    double speed = 1;
+    if (argc == 2 && strcmp(argv[1], "off") == 0) {
+        leave(execution);
+        return;
+    }
+    bool has_speed = argc == 4 && strcmp(argv[2], "--speed") == 0;
+    if (argc != 2 && !has_speed) {
+        error_set(&error, ERROR_SYNTAX, "replay", "'%s' is not understood: %s", argv[2],
+                  command_replay.usage);
+        error_hint(&error, "replay session.ltr --speed 4");
+    } else if (workbench->recording) {
+        error_set(&error, ERROR_COMMAND, "replay", "a recording is being written");
+        error_hint(&error, "record off");
+    } else if (access(argv[1], R_OK) != 0) {
+        error_set(&error, ERROR_FILE, argv[1], "cannot be read: %s", strerror(errno));
+    } else if (!has_speed || parse_speed(argv[3], &speed, &error)) {
+        workbench_replay(workbench, argv[1], speed);
+        execution_request(execution, "load", json_pack("{s:s}", "path", argv[1]), loaded);
+        return;
+    }
+    execution_fail(execution, &error);
+}
+
+static void complete_replay(struct command_completion *completion, int argc, char *const *argv)
+{
+    if (argc == 1) {
+        completion_add(completion, "off");
+        completion_add_files(completion);
+    } else if (strcmp(argv[argc - 1], "--speed") == 0) {
+        completion_add(completion, "max");
+    } else {
+        completion_add(completion, "--speed");
+    }
+}
+
+const struct command command_replay = {
+    .name = "replay",
+    .usage = "replay FILE|off [--speed X]",
+    .summary = "play a recording as if it happened now; `replay off` comes back",
+    .help =
+        "FILE is a recording or the .part of one that was cut. X is 0.01 to 1000, or max. `stop` "
+        "and\n"
+        "`start` pause it; `set` of a value that was recorded jumps there, any other is refused "
+        "with\n"
+        "the list of those that were: nothing is computed. In a script the next command waits for\n"
+        "the end of the recording. No GPU and no model file are needed.",
+    .examples = WORDS("replay session.ltr", "replay session.ltr --speed 4", "replay off"),
+    .arguments_min = 1,
+    .arguments_max = 3,
+    .run = run_replay,
+    .complete = complete_replay,
+};
