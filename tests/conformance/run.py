@@ -19,6 +19,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import numpy as np
 
+import exports
 import oracle
 
 # E015, E022 and E033 say that a layer, or what it is asked to do, is not there; all else is a failure
@@ -126,6 +127,12 @@ def all_cases():
     yield from applications.cases()
 
 
+def tell(row):
+    print('%-12s %-44s %-6s %-9s %s' % (row['result'], row['name'], row['format'], row.get('error', ''),
+                                        row.get('message', '')), flush=True)
+    return row
+
+
 def main():
     layertop, work, table = sys.argv[1:4]
     pattern = sys.argv[4] if len(sys.argv) > 4 else '*'
@@ -145,11 +152,15 @@ def main():
             print('%-12s %s: %s' % ('no model', case.name, skipped[case.name]), flush=True)
             continue
         for suffix in made['files']:
-            row = judge(layertop, case, suffix, made, folder)
-            rows.append(row)
-            print('%-12s %-44s %-6s %-9s %s' % (row['result'], case.name, suffix, row.get('error', ''),
-                                                row.get('message', '')), flush=True)
+            rows.append(tell(judge(layertop, case, suffix, made, folder)))
         oracle.forget(folder)
+    for name in exports.NAMES:
+        if not any(fnmatch.fnmatch(name, one) for one in pattern.split(',')):
+            continue
+        if exports.too_old():
+            skipped[name] = exports.too_old()
+        else:
+            rows.extend(tell(row) for row in exports.judge(layertop, name, work))
     counts = write_table(table, layertop, rows, skipped, time.time() - start)
     print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not in this Keras; table in %s' %
           (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(skipped), table))
