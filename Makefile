@@ -74,6 +74,7 @@ include mk/gpu.mk
 -include mk/bundle.mk
 include mk/trixie.mk
 include mk/conformance.mk
+include mk/bench.mk
 -include mk/mutants.mk
 
 -include $(OBJECTS:.o=.d) $(B)/main.d

@@ -1,0 +1,89 @@
+"""The models of the comparison, with the same weights for every engine.
+
+usage: models.py FOLDER NAME...     writes FOLDER/NAME.keras, NAME.onnx and NAME.json, if they are not there
+
+Architecture and weights are those of layertop's demo:NAME (share/layertop/demo/applications, see
+tests/tools/make_demos.py): random, but scaled layer by layer, so that activations stay sane. Keras builds the
+model and writes it; ONNX Runtime and OpenVINO get Keras's own ONNX export.
+"""
+import gzip
+import json
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+MODELS = ['resnet50', 'mobilenetv2', 'efficientnetb0', 'vgg16']
+
+
+def draw(path, name, shape, offset, amplitude):
+    """Element i of a variable: the generator of tests/tools/make_demos.py."""
+    import numpy as np
+    seed = 0xcbf29ce484222325
+    for byte in (path + '/' + name).encode():
+        seed = ((seed ^ byte) * 0x100000001b3) & ((1 << 64) - 1)
+    count = int(np.prod(shape, dtype=np.int64)) if shape else 1
+    with np.errstate(over='ignore'):
+        z = np.uint64(seed) + np.arange(count, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        z = z ^ (z >> np.uint64(31))
+    u = (z >> np.uint64(40)).astype(np.float32) / np.float32(1 << 23) - np.float32(1)
+    return (np.float32(offset) + np.float32(amplitude) * u).reshape(shape)
+
+
+def recipe(name):
+    path = os.path.join(ROOT, 'share', 'layertop', 'demo', 'applications', name + '.json.gz')
+    with gzip.open(path) as f:
+        return json.load(f)
+
+
+def inputs(name, batch):
+    """What all engines compute on: seeded, in the range that the model's weights were scaled for."""
+    import numpy as np
+    whole = recipe(name)['preprocess'] == 'none'
+    rng = np.random.default_rng(7)
+    return rng.uniform(0 if whole else -1, 255 if whole else 1, (batch, 224, 224, 3)).astype(np.float32)
+
+
+def flops(model):
+    """Multiply-adds of convolutions and matrix products of one sample, times two."""
+    import numpy as np
+    total = 0
+    for layer in model.layers:
+        kernel = getattr(layer, 'kernel', None)
+        if kernel is None or len(layer._inbound_nodes) == 0:
+            continue
+        pixels = int(np.prod(layer.output.shape[1:-1])) if len(kernel.shape) == 4 else 1
+        total += 2 * pixels * int(np.prod(kernel.shape))
+    return total
+
+
+def make(folder, name):
+    stem = os.path.join(folder, name)
+    if os.path.exists(stem + '.json'):
+        return
+    import keras
+    import tensorflow as tf
+    doc = recipe(name)
+    model = keras.models.model_from_json(json.dumps(doc['config']))
+    for layer in model.layers:
+        if layer.weights:
+            entries = doc['weights'][layer.name]
+            layer.set_weights([draw(layer.name, *entry) for entry in entries])
+    model(tf.zeros((1, 224, 224, 3)))  # the export wants a model that was called
+    model.save(stem + '.keras')
+    model.export(stem + '.onnx', format='onnx', verbose=False)
+    import onnx
+    graph = onnx.load(stem + '.onnx', load_external_data=False).graph
+    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    with open(stem + '.json.part', 'w') as f:
+        json.dump({'flops': flops(model), 'parameters': model.count_params(), 'onnx_batch': batch}, f)
+    os.replace(stem + '.json.part', stem + '.json')
+
+
+if __name__ == '__main__':
+    os.environ.update(KERAS_BACKEND='tensorflow', TF_CPP_MIN_LOG_LEVEL='3')
+    os.makedirs(sys.argv[1], exist_ok=True)
+    for wanted in sys.argv[2:]:
+        make(sys.argv[1], wanted)

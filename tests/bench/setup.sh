@@ -1,0 +1,11 @@
+#!/bin/sh
+# Make a Python folder with layertop's peers in it: usage: setup.sh FOLDER
+# A peer that cannot be installed is no reason to stop here: run.py names it, and fails.
+set -eu
+folder=$1
+[ ! -e "$folder/.made" ] || exit 0
+echo "installing the peers into $folder"
+rm -rf "$folder"
+python3 -m venv "$folder"
+"$folder/bin/pip" install -q tensorflow-cpu keras onnx tf2onnx onnxruntime openvino h5py numpy
+touch "$folder/.made"
