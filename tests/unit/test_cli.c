@@ -470,7 +470,7 @@ static void make_journal(void)
     char arguments[512];
     snprintf(arguments, sizeof arguments,
              DEMO "-c 'record %s/j.ltr; start; sleep 300ms; batch 2; sleep 300ms; profile off; "
-                  "profile auto; fusion off; sleep 300ms; stop; batch 65536; exit 3'",
+                  "profile auto; fusion off; sleep 300ms; stop; exit 3'",
              folder);
     struct outcome outcome = layertop(NULL, arguments);
     outcome_free(&outcome);
@@ -524,7 +524,7 @@ static void a_cut_journal_plays_to_its_last_frame(void **state)
 {
     (void)state;
     char arguments[512];
-    size_t bytes = file_bytes("j.ltr.part");
+    size_t bytes = file_bytes("j.ltr.part"), measured = 0;
     assert_true(bytes > 10000);
     for (size_t i = 0; i < 6; i++) {
         size_t cut = bytes / 2 + i * (bytes / 13) + i;
@@ -534,9 +534,11 @@ static void a_cut_journal_plays_to_its_last_frame(void **state)
         struct outcome outcome = layertop(NULL, arguments);
         if (outcome.code != 0)
             fail_msg("cut at %zu: %s", cut, outcome.errors);
-        assert_true(number_at(object_of(&outcome, "layers"), "data.wall_ms") > 0);
+        /* a cut right behind a change of the plan has nothing measured with the new one */
+        measured += json_is_real(at(object_of(&outcome, "layers"), "data.wall_ms"));
         outcome_free(&outcome);
     }
+    assert_true(measured >= 3);
     cut_file("j.ltr.part", "cut.part", 14);
     snprintf(arguments, sizeof arguments, "-c 'replay %s/cut.part'", folder);
     expect_code(NULL, arguments, 1, "error[E013]");
