@@ -85,7 +85,7 @@ run: deps
 	$(PROGRAM) $(or $(MODEL),$(DEMO))
 
 # the demo model that `make run` shows
-DEMO := demo:digits
+DEMO := demo:mobilenetv2
 
 .PHONY: clean
 clean:
