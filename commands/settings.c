@@ -101,6 +101,21 @@ static const struct setting settings[] = {
      .summary = "CPU threads, 0 = all allowed physical cores",
      .help = "",
      .example = "threads 4"},
+    {.name = "slice",
+     .aliases = WORDS("micro_batch"),
+     .type = SETTING_INTEGER,
+     .choices = WORDS("auto", "off"),
+     .minimum = 0,
+     .maximum = 65536,
+     .value = "auto",
+     .engine = true,
+     .summary = "CPU: samples that run through the whole network together",
+     .help =
+         "A big batch may run as several slices, so that a layer finds in the cache what the one\n"
+         "before it wrote; the arena is then that of a slice. A layer's time is the sum over the\n"
+         "slices. auto slices where that is faster, off never. Models that mix the samples of a\n"
+         "batch are not sliced.",
+     .example = "slice off"},
     {.name = "seed",
      .aliases = WORDS("random_seed"),
      .type = SETTING_INTEGER,
@@ -421,6 +436,10 @@ json_t *setting_parse(const struct setting *setting, const char *text, struct er
         if (setting->choices && strcasecmp(text, "auto") == 0)
             return strcmp(setting->value, "auto") == 0 ? json_string("auto")
                                                        : json_integer(atoll(setting->value));
+        for (const char *const *word = setting->choices; word && *word; word++) {
+            if (strcasecmp(*word, text) == 0)
+                return json_string(*word);
+        }
         if (!parse_integer(text, setting->minimum, setting->maximum, what, &integer, error)) {
             error_hint(error, "%s", setting->example);
             return NULL;

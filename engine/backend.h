@@ -39,6 +39,9 @@ struct plan_options {
     enum precision precision;
     bool graph;     /* CUDA graphs */
     bool op_events; /* time every op with device events (fallback without CUPTI) */
+    int slice;      /* CPU: samples that run through the whole network together; 0 as many as are
+                       fastest, -1 always the whole batch. Graphs that mix samples are never
+                       sliced. A GPU does not look at it */
 };
 
 /* What one plan holds, by the planner's own count (bytes). */
@@ -47,7 +50,8 @@ struct plan_memory {
     uint64_t arena_bytes;     /* activations, inputs and outputs */
     uint64_t workspace_bytes; /* shared by all plans of the device */
     int peak_op;
-    uint64_t peak_live_bytes;
+    uint64_t peak_live_bytes; /* within a slice */
+    int64_t slice;            /* samples run together; 0 or the batch: all */
 };
 
 /* A device's memory as seen now (bytes; UINT64_MAX = not known). */

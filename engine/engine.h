@@ -55,14 +55,15 @@
  * Values of settings in `configure` and `set`: devices "auto" or an array of "cpu", "gpu:N" and
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
  * and fallback one of their words; growth, fusion and graph booleans; limit null (none), bytes, or
- * "40%" (of total memory); input "random" or a path of the worker's; preprocess "auto" or a mode; labels "none" or a
- * path of the worker's, a class name a line. `warmup` of `run` absent:
- * the engine warms up until it sees fit.
+ * "40%" (of total memory); input "random" or a path of the worker's; preprocess "auto" or a mode; labels
+ * "none" or a path of the worker's, a class name a line; slice "auto", "off" or samples. `warmup`
+ * of `run` absent: the engine warms up until it sees fit.
  *
  * Plan object (event PLAN whenever the current plan changes, also null when it goes away):
  *   {device, devices: [ids], batch, precision, fusion, graph, timing_source: "cupti"|"events"|"clock"|"off",
  *    plan_ms, memory: {weights_bytes, arena_bytes, workspace_bytes, peak_live_bytes, peak_layer,
- *    planned_bytes}, flops, bytes, layers: [graph_describe_layers() objects + {impl}]}
+ *    planned_bytes}, flops, bytes, layers: [graph_describe_layers() objects + {impl}], slice?}
+ *   slice: so many samples run through the whole network together (CPU); absent: the batch.
  *   With several devices it speaks of the first.
  */
 #ifndef LAYERTOP_ENGINE_ENGINE_H

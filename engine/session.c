@@ -171,6 +171,12 @@ static bool only_for_gpus(const char *key)
     return strcmp(key, "growth") == 0 || strcmp(key, "graph") == 0;
 }
 
+/* A setting of the CPU's where only a GPU runs. */
+static bool only_for_cpus(const struct session *session, const char *key)
+{
+    return strcmp(key, "slice") == 0 && session->slot_count == 1 && session_has_gpu(session);
+}
+
 /* These change what pictures become and how classes are called: no plan depends on them. */
 static bool only_for_predict(const struct settings *settings, const char *key)
 {
@@ -240,11 +246,13 @@ static json_t *do_set(struct session *session, const json_t *arguments, struct e
         return set_reply(false, start_ns, true);
     }
     bool had_model = session->model != NULL;
-    /* growth and graph mean nothing to the CPU: no plan is spent on them */
-    if (only_for_gpus(key) && !session_has_gpu(session)) {
+    /* growth and graph mean nothing to the CPU, and slice nothing to a GPU: no plan is spent */
+    bool idle = only_for_gpus(key) ? !session_has_gpu(session) : only_for_cpus(session, key);
+    if (idle) {
         session->settings = next;
         if (had_model)
-            session_note(session, "%s is stored: it takes effect on a GPU", key);
+            session_note(session, "%s is stored: it takes effect on %s", key,
+                         only_for_gpus(key) ? "a GPU" : "the CPU");
         return set_reply(false, start_ns, false);
     }
     if (!session_apply(session, &next, error))

@@ -1,6 +1,8 @@
 /* What the session holds and would hold: measured, planned, and forecast without allocating. */
 #include "engine/session_private.h"
 
+#include "engine/cpu/layout.h"
+
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -95,15 +97,37 @@ static json_t *peak_json(const struct graph *graph, const struct memory_plan *pl
                      (json_int_t)plan->peak_live_bytes, "live", live);
 }
 
-static struct memory_plan *plan_memory_of(const struct session *session, const struct slot *slot,
-                                          const struct graph *graph, struct error *error)
+/* What a plan would take: the graph that the planner looked at (a slice's, on the CPU), its memory
+ * plan, and the bytes of the arena with all that lies in it. */
+struct forecast {
+    const struct graph *graph;
+    const struct memory_plan *plan;
+    uint64_t arena_bytes;
+    struct layout layout; /* owns the rest */
+};
+
+static bool forecast_new(struct forecast *out, const struct slot *slot,
+                         const struct settings *settings, const struct graph *graph,
+                         struct error *error)
 {
-    enum precision precision = session->settings.precision;
-    bool gpu = slot->backend != &backend_cpu;
-    bool half = precision == PRECISION_FP16 || precision == PRECISION_BF16;
-    struct memory_options options = {
-        .alignment = gpu ? 256 : 64, .element_bytes = half ? 2 : 4, .keep_inputs = true};
-    return memory_plan_new(graph, &options, error);
+    bool half = settings->precision == PRECISION_FP16 || settings->precision == PRECISION_BF16;
+    size_t element_bytes = half ? 2 : 4;
+    *out = (struct forecast){.graph = graph};
+    if (slot->backend == &backend_cpu) {
+        if (!layout_new(&out->layout, graph, element_bytes, settings->slice, error))
+            return false;
+        out->graph = out->layout.slice != NULL ? out->layout.slice : graph;
+        out->arena_bytes = out->layout.arena_bytes;
+    } else {
+        const struct memory_options options = {
+            .alignment = 256, .element_bytes = element_bytes, .keep_inputs = true};
+        out->layout.memory = memory_plan_new(graph, &options, error);
+        if (out->layout.memory == NULL)
+            return false;
+        out->arena_bytes = out->layout.memory->arena_bytes;
+    }
+    out->plan = out->layout.memory;
+    return true;
 }
 
 json_t *session_do_memory(struct session *session, const json_t *arguments, struct error *error)
@@ -134,14 +158,14 @@ json_t *session_do_memory(struct session *session, const json_t *arguments, stru
     }
     json_t *reply = json_pack("{s:o}", "devices", devices);
     if (session->plan_json != NULL) {
-        struct memory_plan *plan =
-            plan_memory_of(session, &session->slots[0], session->graph, error);
-        if (plan == NULL) {
+        struct forecast forecast;
+        if (!forecast_new(&forecast, &session->slots[0], &session->settings, session->graph,
+                          error)) {
             json_decref(reply);
             return NULL;
         }
-        json_object_set_new(reply, "plan", peak_json(session->graph, plan));
-        memory_plan_free(plan);
+        json_object_set_new(reply, "plan", peak_json(forecast.graph, forecast.plan));
+        layout_free(&forecast.layout);
     }
     return reply;
 }
@@ -180,8 +204,8 @@ json_t *session_do_plan(struct session *session, const json_t *arguments, struct
     const struct slot *slot = &session->slots[0];
     struct graph_options options = {.batch = next.batch, .fusion = next.fusion};
     struct graph *graph = graph_lower(session->model, &options, session->pool, error);
-    struct memory_plan *plan = graph != NULL ? plan_memory_of(session, slot, graph, error) : NULL;
-    if (plan == NULL) {
+    struct forecast forecast;
+    if (graph == NULL || !forecast_new(&forecast, slot, &next, graph, error)) {
         if (graph != NULL)
             graph_free(graph);
         return NULL;
@@ -193,32 +217,33 @@ json_t *session_do_plan(struct session *session, const json_t *arguments, struct
     struct device_memory memory;
     memset(&memory, 0xff, sizeof memory);
     slot->backend->device_memory(slot->device, &memory, NULL);
-    uint64_t planned = beside + plan->arena_bytes, limit = slot->options.limit_bytes;
+    uint64_t planned = beside + forecast.arena_bytes, limit = slot->options.limit_bytes;
     json_t *fits = json_null();
     if (limit != 0 && planned > limit)
         fits = json_false();
     else if (memory.free_bytes != UINT64_MAX)
-        fits = json_boolean(plan->arena_bytes <= memory.free_bytes + present.arena_bytes);
+        fits = json_boolean(forecast.arena_bytes <= memory.free_bytes + present.arena_bytes);
     uint64_t flops = 0, bytes = 0;
     for (size_t i = 0; i < graph->op_count; i++) {
         flops += graph->ops[i].flops;
         bytes += graph->ops[i].bytes;
     }
-    json_t *reply = json_pack(
-        "{s:s, s:I, s:s, s:b, s:b, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:o}", "device",
-        slot->id, "batch", (json_int_t)next.batch, "precision",
-        precision_name(session->settings.precision), "fusion", (int)next.fusion, "graph",
-        (int)next.graph, "memory", "weights_bytes", (json_int_t)present.weights_bytes,
-        "arena_bytes", (json_int_t)plan->arena_bytes, "workspace_bytes",
-        (json_int_t)present.workspace_bytes, "peak_live_bytes", (json_int_t)plan->peak_live_bytes,
-        "planned_bytes", (json_int_t)planned, "flops", (json_int_t)flops, "bytes",
-        (json_int_t)bytes, "fits", fits, "layers", graph_describe_layers(graph));
-    json_t *peak = peak_json(graph, plan);
+    json_t *reply =
+        json_pack("{s:s, s:I, s:s, s:b, s:b, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:o}",
+                  "device", slot->id, "batch", (json_int_t)next.batch, "precision",
+                  precision_name(session->settings.precision), "fusion", (int)next.fusion, "graph",
+                  (int)next.graph, "memory", "weights_bytes", (json_int_t)present.weights_bytes,
+                  "arena_bytes", (json_int_t)forecast.arena_bytes, "workspace_bytes",
+                  (json_int_t)present.workspace_bytes, "peak_live_bytes",
+                  (json_int_t)forecast.plan->peak_live_bytes, "planned_bytes", (json_int_t)planned,
+                  "flops", (json_int_t)flops, "bytes", (json_int_t)bytes, "fits", fits, "layers",
+                  graph_describe_layers(graph));
+    json_t *peak = peak_json(forecast.graph, forecast.plan);
     json_object_set(json_object_get(reply, "memory"), "peak_layer",
                     json_object_get(peak, "peak_layer"));
     json_object_set(reply, "live", json_object_get(peak, "live"));
     json_decref(peak);
-    memory_plan_free(plan);
+    layout_free(&forecast.layout);
     graph_free(graph);
     return reply;
 }

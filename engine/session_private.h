@@ -20,6 +20,7 @@ struct settings {
     uint64_t limit_bytes; /* 0: none */
     double limit_share;   /* 0..1 of total memory, 0: none */
     int threads;          /* 0: auto */
+    int slice;            /* samples; 0: auto, -1: off */
     uint64_t seed;
     char input[1024];   /* "" is random */
     char preprocess[8]; /* "" is auto */

@@ -201,9 +201,29 @@ static bool set_path(char *out, size_t size, const char *key, const char *nothin
     return true;
 }
 
+/* A count where some words (NULL-terminated) stand for numbers below those that can be typed. */
+static bool set_count(int *out, const char *key, const char *const *words, const int *meanings,
+                      const json_t *value, int64_t minimum, int64_t maximum, struct error *error)
+{
+    const char *text = json_string_value(value);
+    for (size_t i = 0; text != NULL && words[i] != NULL; i++) {
+        if (strcasecmp(text, words[i]) == 0) {
+            *out = meanings[i];
+            return true;
+        }
+    }
+    int64_t number;
+    if (!get_integer(&number, key, value, minimum, maximum, error))
+        return false;
+    *out = (int)number;
+    return true;
+}
+
 bool settings_set(struct settings *settings, const char *key, const json_t *value,
                   struct error *error)
 {
+    static const char *const automatic[] = {"auto", NULL}, *const slices[] = {"auto", "off", NULL};
+    static const int meanings[] = {0, -1};
     int64_t number;
     if (value == NULL)
         return refuse(error, key, "needs a value");
@@ -229,15 +249,10 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
         return set_preprocess(settings, value, error);
     if (strcmp(key, "labels") == 0)
         return set_path(settings->labels, sizeof settings->labels, key, "none", value, error);
-    if (strcmp(key, "threads") == 0) {
-        const char *text = json_string_value(value);
-        number = 0;
-        if ((text == NULL || strcasecmp(text, "auto") != 0) &&
-            !get_integer(&number, key, value, 0, 4096, error))
-            return false;
-        settings->threads = (int)number;
-        return true;
-    }
+    if (strcmp(key, "threads") == 0)
+        return set_count(&settings->threads, key, automatic, meanings, value, 0, 4096, error);
+    if (strcmp(key, "slice") == 0)
+        return set_count(&settings->slice, key, slices, meanings, value, 0, BATCH_MAX, error);
     if (strcmp(key, "seed") == 0) {
         if (!get_integer(&number, key, value, 0, INT64_MAX, error))
             return false;

@@ -74,7 +74,7 @@ static void add_data(struct builder *b, int id, const struct dnn_md *md, void *d
 
 void builder_add_value(struct builder *b, int id, const struct dnn_md *md, int value)
 {
-    add_data(b, id, md, plan_value(b->plan, value));
+    add_data(b, id, md, plan_value(b->plan, b->part, value));
 }
 
 /* A constant, reordered into what the primitive chose for `what`. */
@@ -90,7 +90,7 @@ void builder_add_constant(struct builder *b, int id, const struct constant *cons
 
 static bool in_place(const struct builder *b, int value)
 {
-    return plan_value(b->plan, value) == plan_value(b->plan, b->op->outputs[0]);
+    return plan_value(b->plan, b->part, value) == plan_value(b->plan, b->part, b->op->outputs[0]);
 }
 
 /* Translate as many posts as oneDNN has words for, after `first`, posts the primitive needs for
@@ -210,10 +210,10 @@ static void build_own(struct builder *b, own_kernel *kernel)
     step->call = (struct own_call){.graph = b->graph,
                                    .op = op,
                                    .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
-                                   .output = plan_value(b->plan, op->outputs[0]),
+                                   .output = plan_value(b->plan, b->part, op->outputs[0]),
                                    .element_bytes = dnnl_data_type_size(b->plan->type)};
     for (size_t i = 0; i < op->input_count; i++)
-        step->call.inputs[i] = plan_value(b->plan, op->inputs[i]);
+        step->call.inputs[i] = plan_value(b->plan, b->part, op->inputs[i]);
     step->posts = op->posts;
     step->post_count = op->post_count;
     step->impl = "own";
@@ -239,16 +239,17 @@ static void reserve_copies(struct builder *b)
         step->scratch_bytes = bytes;
 }
 
-bool step_build(struct plan *plan, int index, struct error *error)
+bool step_build(struct plan *plan, struct part *part, int index, struct error *error)
 {
-    const struct graph *graph = plan->graph;
+    const struct graph *graph = part->graph;
     const struct op *op = &graph->ops[index];
     const struct model_layer *layer = &graph->model->layers[op->layer];
     struct builder b = {.plan = plan,
                         .device = plan->device,
+                        .part = part,
                         .graph = graph,
                         .op = op,
-                        .step = &plan->steps[index],
+                        .step = &part->steps[index],
                         .error = error};
     if (op->kind == OP_RESHAPE)
         return true;

@@ -8,7 +8,8 @@
 struct builder {
     struct plan *plan;
     struct device *device;
-    const struct graph *graph;
+    const struct part *part;
+    const struct graph *graph; /* the part's */
     const struct op *op;
     struct step *step;
     struct error *error;

@@ -165,9 +165,9 @@ static void cpu_device_trim(struct device *device)
 
 /* ---- plans ---- */
 
-void *plan_value(const struct plan *plan, int value)
+void *plan_value(const struct plan *plan, const struct part *part, int value)
 {
-    return plan->arena + plan->memory->offsets[value];
+    return plan->arena + part->memory->offsets[value];
 }
 
 static void cpu_plan_free(struct plan *plan)
@@ -179,18 +179,18 @@ static void cpu_plan_free(struct plan *plan)
             break;
         }
     }
-    for (size_t i = 0; plan->steps && i < plan->graph->op_count; i++)
-        step_free(&plan->steps[i]);
-    free(plan->steps);
+    for (size_t p = 0; p < 2; p++) {
+        for (size_t i = 0; plan->parts[p].steps && i < plan->graph->op_count; i++)
+            step_free(&plan->parts[p].steps[i]);
+        free(plan->parts[p].steps);
+    }
     free((void *)plan->impls);
-    free(plan->input_offsets);
-    free(plan->output_offsets);
     if (plan->arena) {
         pages_free(plan->arena, plan->arena_bytes);
         device->arena_bytes -= plan->arena_bytes;
         device_tell(device, MEMORY_ACTIVATIONS, device->arena_bytes);
     }
-    memory_plan_free(plan->memory);
+    layout_free(&plan->layout);
     free(plan);
 }
 
@@ -210,36 +210,12 @@ static bool check_precision(enum precision precision, dnnl_data_type_t *type, st
     return error_hint(error, "set precision fp32");
 }
 
-/* In a bf16 plan the host's float32 inputs and outputs lie behind the planned arena. */
-static size_t place_ports(struct plan *plan, const int *values, size_t count, size_t **offsets,
-                          size_t end)
-{
-    *offsets = xcalloc(count + 1, sizeof **offsets);
-    for (size_t i = 0; i < count; i++) {
-        (*offsets)[i] = end;
-        end += (size_t)shape_elements(&plan->graph->values[values[i]].shape) * sizeof(float);
-        end = (end + 63) & ~(size_t)63;
-    }
-    return end;
-}
-
-static bool make_arena(struct plan *plan, struct error *error)
+static bool make_arena(struct plan *plan, int slice, struct error *error)
 {
     struct device *device = plan->device;
-    const struct graph *graph = plan->graph;
-    const struct memory_options options = {.alignment = 64,
-                                           .element_bytes = dnnl_data_type_size(plan->type),
-                                           .keep_inputs = plan->type == dnnl_f32};
-    plan->memory = memory_plan_new(graph, &options, error);
-    if (!plan->memory)
+    if (!layout_new(&plan->layout, plan->graph, dnnl_data_type_size(plan->type), slice, error))
         return false;
-    size_t bytes = plan->memory->arena_bytes;
-    if (plan->type != dnnl_f32) {
-        bytes = place_ports(plan, graph->inputs, graph->input_count, &plan->input_offsets, bytes);
-        bytes =
-            place_ports(plan, graph->outputs, graph->output_count, &plan->output_offsets, bytes);
-    }
-    bytes = bytes > 0 ? bytes : 64;
+    size_t bytes = plan->layout.arena_bytes;
     if (!device_admit(device, bytes, "activations", error))
         return false;
     plan->arena = pages_new(bytes, "activations", error);
@@ -251,7 +227,7 @@ static bool make_arena(struct plan *plan, struct error *error)
     return true;
 }
 
-/* The test hook: the head op of the slow layer. */
+/* The test hook: the head op of the slow layer, in the first slice of a step. */
 static void slow_down(struct plan *plan)
 {
     const struct graph *graph = plan->graph;
@@ -259,10 +235,26 @@ static void slow_down(struct plan *plan)
         const struct model_layer *layer = &graph->model->layers[graph->ops[i].layer];
         if (strcmp(layer->path, plan->device->slow_layer) == 0 ||
             strcmp(layer->name, plan->device->slow_layer) == 0) {
-            plan->steps[i].slow_ns = plan->device->slow_ns;
+            plan->slow_op = (int)i;
+            plan->slow_ns = plan->device->slow_ns;
             return;
         }
     }
+}
+
+static bool make_part(struct plan *plan, struct part *part, const struct graph *graph,
+                      const struct memory_plan *memory, struct error *error)
+{
+    *part = (struct part){.graph = graph,
+                          .memory = memory,
+                          .steps = xcalloc(graph->op_count + 1, sizeof *part->steps)};
+    for (size_t i = 0; i < graph->op_count; i++) {
+        if (!step_build(plan, part, (int)i, error))
+            return false;
+        if (part->steps[i].scratch_bytes > plan->scratch_bytes)
+            plan->scratch_bytes = part->steps[i].scratch_bytes;
+    }
+    return true;
 }
 
 static struct plan *cpu_plan_new(struct device *device, const struct graph *graph,
@@ -275,18 +267,18 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
     plan->device = device;
     plan->graph = graph;
     plan->type = type;
-    plan->steps = xcalloc(graph->op_count + 1, sizeof *plan->steps);
     plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
     plan->next = device->plans;
     device->plans = plan;
     omp_set_num_threads(device->threads); /* primitives are made for this many */
-    bool ok = make_arena(plan, error);
-    for (size_t i = 0; ok && i < graph->op_count; i++) {
-        ok = step_build(plan, (int)i, error);
-        plan->impls[i] = plan->steps[i].impl;
-        if (plan->steps[i].scratch_bytes > plan->scratch_bytes)
-            plan->scratch_bytes = plan->steps[i].scratch_bytes;
-    }
+    const struct layout *layout = &plan->layout;
+    bool ok = make_arena(plan, options->slice, error) &&
+              make_part(plan, &plan->parts[0], layout->slice ? layout->slice : graph,
+                        layout->memory, error) &&
+              (!layout->rest ||
+               make_part(plan, &plan->parts[1], layout->rest, layout->rest_memory, error));
+    for (size_t i = 0; ok && i < graph->op_count; i++)
+        plan->impls[i] = plan->parts[0].steps[i].impl;
     if (!ok || !scratch_grow(device, plan->scratch_bytes, error)) {
         cpu_plan_free(plan);
         return NULL;
@@ -297,35 +289,36 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
 
 static void *cpu_plan_input(struct plan *plan, size_t index)
 {
-    if (plan->input_offsets)
-        return plan->arena + plan->input_offsets[index];
-    return plan_value(plan, plan->graph->inputs[index]);
+    if (plan->layout.input_offsets)
+        return plan->arena + plan->layout.input_offsets[index];
+    return plan_value(plan, &plan->parts[0], plan->graph->inputs[index]);
 }
 
 static const void *cpu_plan_output(struct plan *plan, size_t index)
 {
-    if (plan->output_offsets)
-        return plan->arena + plan->output_offsets[index];
-    return plan_value(plan, plan->graph->outputs[index]);
+    if (plan->layout.output_offsets)
+        return plan->arena + plan->layout.output_offsets[index];
+    return plan_value(plan, &plan->parts[0], plan->graph->outputs[index]);
 }
 
 /* ---- steps ---- */
 
-static int64_t elements_of(const struct plan *plan, int value)
+static int64_t elements_of(const struct part *part, int value)
 {
-    return shape_elements(&plan->graph->values[value].shape);
+    return shape_elements(&part->graph->values[value].shape);
 }
 
 /* Our loop over float32 copies of bfloat16 values; the result is left in the scratchpad. */
-static void run_widened(struct plan *plan, const struct step *step, const struct op *op)
+static void run_widened(const struct plan *plan, const struct part *part, const struct step *step,
+                        const struct op *op)
 {
     float *result = plan->device->scratch;
-    float *next = result + elements_of(plan, op->outputs[0]);
+    float *next = result + elements_of(part, op->outputs[0]);
     struct own_call call = step->call;
     const void *inputs[16];
     const void **list = op->input_count > 16 ? xmalloc(op->input_count * sizeof *list) : inputs;
     for (size_t i = 0; i < op->input_count; i++) {
-        int64_t count = elements_of(plan, op->inputs[i]);
+        int64_t count = elements_of(part, op->inputs[i]);
         own_widen(step->call.inputs[i], next, count);
         list[i] = next;
         next += count;
@@ -339,37 +332,40 @@ static void run_widened(struct plan *plan, const struct step *step, const struct
 }
 
 /* Posts that the primitive could not take. */
-static void run_posts(struct plan *plan, const struct step *step, const struct op *op)
+static void run_posts(const struct plan *plan, const struct part *part, const struct step *step,
+                      const struct op *op)
 {
-    const struct graph *graph = plan->graph;
+    const struct graph *graph = part->graph;
     int out = op->outputs[0];
-    int64_t count = elements_of(plan, out);
+    int64_t count = elements_of(part, out);
     bool narrow = plan->type == dnnl_bf16;
-    float *result = narrow ? plan->device->scratch : plan_value(plan, out);
+    float *result = narrow ? plan->device->scratch : plan_value(plan, part, out);
     if (narrow && !step->widened)
-        own_widen(plan_value(plan, out), result, count);
+        own_widen(plan_value(plan, part, out), result, count);
     for (size_t i = 0; i < step->post_count; i++) {
         const struct post *post = &step->posts[i];
         const struct shape *shape = NULL;
         const float *operand = NULL;
         if (post->kind == POST_BINARY) {
             shape = &graph->values[post->value].shape;
-            operand = plan_value(plan, post->value);
+            operand = plan_value(plan, part, post->value);
             if (narrow) {
-                own_widen(plan_value(plan, post->value), result + count, shape_elements(shape));
+                own_widen(plan_value(plan, part, post->value), result + count,
+                          shape_elements(shape));
                 operand = result + count;
             }
         }
         own_post(post, result, &graph->values[out].shape, operand, shape);
     }
     if (narrow)
-        own_narrow(result, plan_value(plan, out), count);
+        own_narrow(result, plan_value(plan, part, out), count);
 }
 
-static bool run_step(struct plan *plan, int index, struct error *error)
+static bool run_step(const struct plan *plan, const struct part *part, int index,
+                     struct error *error)
 {
-    struct step *step = &plan->steps[index];
-    const struct op *op = &plan->graph->ops[index];
+    struct step *step = &part->steps[index];
+    const struct op *op = &part->graph->ops[index];
     if (step->primitive) {
         if (step->scratch)
             dnnl_memory_set_data_handle(step->scratch, plan->device->scratch);
@@ -380,40 +376,50 @@ static bool run_step(struct plan *plan, int index, struct error *error)
                              plan->graph->model->layers[op->layer].path,
                              "oneDNN failed with status %d", (int)status);
     } else if (step->widened) {
-        run_widened(plan, step, op);
+        run_widened(plan, part, step, op);
     } else if (step->own) {
         step->own(&step->call);
     }
     if (step->widened || step->post_count > 0)
-        run_posts(plan, step, op);
+        run_posts(plan, part, step, op);
     return true;
 }
 
-/* A bf16 plan's inputs in, or outputs out. */
-static void convert_ports(struct plan *plan, const struct observer *observer, bool in)
+/* The samples from `first` on of the host's buffers into the part's inputs, or out of its
+ * outputs. */
+static void convert_ports(const struct plan *plan, const struct part *part, int64_t first, bool in,
+                          const struct observer *observer)
 {
-    const struct graph *graph = plan->graph;
+    const struct graph *graph = part->graph;
+    const uint64_t *offsets = in ? plan->layout.input_offsets : plan->layout.output_offsets;
     size_t count = in ? graph->input_count : graph->output_count;
-    for (size_t i = 0; plan->type == dnnl_bf16 && i < count; i++) {
+    for (size_t i = 0; offsets && i < count; i++) {
         int value = in ? graph->inputs[i] : graph->outputs[i];
-        int64_t elements = elements_of(plan, value);
+        int64_t elements = elements_of(part, value);
+        float *host = (float *)(void *)(plan->arena + offsets[i]);
+        host += elements / graph->batch * first;
+        void *inside = plan_value(plan, part, value);
         int64_t start_ns = observer ? clock_now_ns() : 0;
-        if (in)
-            own_narrow(cpu_plan_input(plan, i), plan_value(plan, value), elements);
+        if (plan->type == dnnl_f32)
+            memcpy(in ? inside : host, in ? host : inside, (size_t)elements * sizeof *host);
+        else if (in)
+            own_narrow(host, inside, elements);
         else
-            own_widen(plan_value(plan, value),
-                      (float *)(void *)(plan->arena + plan->output_offsets[i]), elements);
+            own_widen(inside, host, elements);
         if (observer && observer->interval)
-            observer->interval(observer->context, INTERVAL_COPY, -1, (uint64_t)elements * 6,
-                               start_ns, clock_now_ns());
+            observer->interval(observer->context, INTERVAL_COPY, -1,
+                               (uint64_t)elements * (4 + dnnl_data_type_size(plan->type)), start_ns,
+                               clock_now_ns());
     }
 }
 
-static bool run_steps(struct plan *plan, const struct step_context *context, struct error *error)
+static bool run_part(const struct plan *plan, const struct part *part, int64_t first,
+                     const struct step_context *context, struct error *error)
 {
     const struct observer *observer = context->observer;
-    for (size_t i = 0; i < plan->graph->op_count; i++) {
-        const struct step *step = &plan->steps[i];
+    convert_ports(plan, part, first, true, observer);
+    for (size_t i = 0; i < part->graph->op_count; i++) {
+        const struct step *step = &part->steps[i];
         if (!step->impl)
             continue;
         if (context->cancel && atomic_load_explicit(context->cancel, memory_order_relaxed))
@@ -421,30 +427,35 @@ static bool run_steps(struct plan *plan, const struct step_context *context, str
         if (observer && observer->op_begin)
             observer->op_begin(observer->context, (int)i);
         int64_t start_ns = observer ? clock_now_ns() : 0;
-        bool ok = run_step(plan, (int)i, error);
-        for (int64_t end_ns = clock_now_ns() + step->slow_ns;
-             step->slow_ns > 0 && clock_now_ns() < end_ns;)
-            ;
-        if (!ok)
+        if (!run_step(plan, part, (int)i, error))
             return false;
+        if (first == 0 && plan->slow_ns > 0 && plan->slow_op == (int)i) {
+            for (int64_t end_ns = clock_now_ns() + plan->slow_ns; clock_now_ns() < end_ns;)
+                ;
+        }
         if (observer && observer->op_end)
             observer->op_end(observer->context, (int)i, INTERVAL_KERNEL, start_ns, clock_now_ns());
         if (observer && observer->launches)
             observer->launches(observer->context, (int)i, 1 + (uint32_t)step->post_count);
     }
+    convert_ports(plan, part, first, false, observer);
     return true;
 }
 
 static bool cpu_plan_run(struct plan *plan, const struct step_context *context, struct error *error)
 {
     const struct observer *observer = context->observer;
+    const struct part *whole = &plan->parts[0], *rest = &plan->parts[1];
     omp_set_num_threads(plan->device->threads);
     if (observer && observer->step_begin)
         observer->step_begin(observer->context, context->step, clock_now_ns());
-    convert_ports(plan, observer, true);
-    if (!run_steps(plan, context, error))
+    for (int64_t i = 0; i < plan->layout.slices; i++) {
+        if (!run_part(plan, whole, i * whole->graph->batch, context, error))
+            return false;
+    }
+    if (rest->steps &&
+        !run_part(plan, rest, plan->layout.slices * whole->graph->batch, context, error))
         return false;
-    convert_ports(plan, observer, false);
     if (observer && observer->step_end)
         observer->step_end(observer->context, context->step, clock_now_ns());
     return true;
@@ -460,8 +471,9 @@ static void cpu_plan_memory(const struct plan *plan, struct plan_memory *out)
     *out = (struct plan_memory){.weights_bytes = plan->device->weights_bytes,
                                 .arena_bytes = plan->arena_bytes,
                                 .workspace_bytes = plan->device->scratch_bytes,
-                                .peak_op = plan->memory->peak_op,
-                                .peak_live_bytes = plan->memory->peak_live_bytes};
+                                .peak_op = plan->layout.memory->peak_op,
+                                .peak_live_bytes = plan->layout.memory->peak_live_bytes,
+                                .slice = plan->parts[0].graph->batch};
 }
 
 const struct backend backend_cpu = {

@@ -5,6 +5,7 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/dnnl_compat.h"
+#include "engine/cpu/layout.h"
 #include "engine/cpu/own.h"
 
 struct weight_copy;
@@ -45,28 +46,35 @@ struct step {
     size_t post_count;
 
     const char *impl; /* "onednn", "own", NULL for an alias */
-    int64_t slow_ns;
+};
+
+/* A graph compiled for one number of samples: the batch, a slice of it, or what is left over. */
+struct part {
+    const struct graph *graph; /* same op numbers as the plan's */
+    const struct memory_plan *memory;
+    struct step *steps; /* one per op */
 };
 
 struct plan {
     struct device *device;
     const struct graph *graph;
-    struct memory_plan *memory;
     dnnl_data_type_t type; /* of activations and weights: f32 or bf16 */
+    struct layout layout;
     unsigned char *arena;
     size_t arena_bytes;
-    size_t *input_offsets, *output_offsets; /* bf16: the host's float32 buffers, in the arena */
-    struct step *steps;                     /* one per op */
+    struct part parts[2]; /* the second has steps only if the batch is no multiple of the slice */
     const char **impls;
     size_t scratch_bytes; /* the most that any step needs */
+    int slow_op;          /* test hook: wait so long after this op */
+    int64_t slow_ns;
     struct plan *next;
 };
 
 /* A value's place in the arena. */
-void *plan_value(const struct plan *plan, int value);
+void *plan_value(const struct plan *plan, const struct part *part, int value);
 
-/* build.c: fill plan->steps[op]. Errors: ERROR_BACKEND_OP naming the layer, ERROR_MEMORY. */
-bool step_build(struct plan *plan, int op, struct error *error);
+/* build.c: fill part->steps[op]. Errors: ERROR_BACKEND_OP naming the layer, ERROR_MEMORY. */
+bool step_build(struct plan *plan, struct part *part, int op, struct error *error);
 void step_free(struct step *step);
 
 /* weights.c: a memory object holding the constant, described by `plain`, in the layout `wanted`
