@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define SLICES_FORESEEN 64
 #define WINDOW_NS       INT64_C(100000000)
 #define BACK_TO_BACK_NS INT64_C(50000000)   /* a longer pause between steps is not their time */
 #define AWAKE_NS        INT64_C(2000000000) /* samples go on so long after the last step */
@@ -494,7 +495,9 @@ static void map_ops(struct collector *c, const struct graph *graph)
         if (c->op_layer[i] >= 0)
             c->last_op[layer] = (int)i;
     }
-    size_t wanted = c->op_count * 4 + 256;
+    /* a step on the CPU may run every op once for each slice of the batch */
+    size_t slices = graph && graph->batch > 0 ? (size_t)graph->batch : 1;
+    size_t wanted = c->op_count * (4 + (slices < SLICES_FORESEEN ? slices : SLICES_FORESEEN)) + 256;
     if (wanted > c->interval_capacity) {
         c->interval_capacity = wanted;
         c->intervals = xrealloc(c->intervals, wanted * sizeof *c->intervals);
