@@ -26,12 +26,12 @@ static void copy_free(struct weight_copy *copy)
 }
 
 /* Run one reorder from the constant into copy->memory. */
-static bool reorder(struct device *device, const struct dnn_md *plain, struct weight_copy *copy)
+static bool reorder(struct device *device, const struct dnn_md *plain, const float *data,
+                    struct weight_copy *copy)
 {
     bool ok = false;
     dnnl_primitive_t primitive = NULL;
-    dnnl_memory_t from =
-        dnn_memory_new(plain, device->engine, (void *)(uintptr_t)copy->constant->data);
+    dnnl_memory_t from = dnn_memory_new(plain, device->engine, (void *)(uintptr_t)data);
     dnnl_primitive_desc_t pd = dnn_reorder(device->engine, NULL, plain, copy->md);
     if (from && pd && dnnl_primitive_create(&primitive, pd) == dnnl_success) {
         dnnl_exec_arg_t arguments[] = {{DNNL_ARG_FROM, from}, {DNNL_ARG_TO, copy->memory}};
@@ -57,10 +57,13 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
         if (copy->constant == constant && dnn_md_equal(copy->md, wanted))
             return copy->memory;
     }
+    bool same = dnn_md_equal(plain, wanted);
+    const float *data = same ? constant_keep(constant, error) : constant_data(constant, error);
+    if (!data)
+        return NULL;
     struct weight_copy *copy = xcalloc(1, sizeof *copy);
     copy->constant = constant;
     copy->md = dnn_md_clone(wanted);
-    bool same = dnn_md_equal(plain, wanted);
     if (!same) {
         copy->bytes = dnn_md_bytes(wanted);
         if (!device_admit(device, copy->bytes, "weights", error)) {
@@ -77,14 +80,15 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
         /* whole ones only: nothing beyond the copy becomes resident */
         madvise(copy->data, copy->bytes & ~(HUGE - 1), MADV_HUGEPAGE);
     }
-    copy->memory = dnn_memory_new(copy->md, device->engine,
-                                  same ? (void *)(uintptr_t)constant->data : copy->data);
-    if (!copy->memory || (!same && !reorder(device, plain, copy))) {
+    copy->memory =
+        dnn_memory_new(copy->md, device->engine, same ? (void *)(uintptr_t)data : copy->data);
+    if (!copy->memory || (!same && !reorder(device, plain, data, copy))) {
         copy_free(copy);
         error_set(error, ERROR_MEMORY, "weights", "oneDNN cannot reorder %" PRIu64 " bytes",
                   constant->bytes);
         return NULL;
     }
+    constant_release(constant); /* not the model's own, and not what a primitive reads */
     copy->next = device->copies;
     device->copies = copy;
     device->weights_bytes += copy->bytes;

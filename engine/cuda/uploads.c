@@ -53,9 +53,12 @@ static bool copy_to_device(struct device *device, struct upload *upload, struct 
 {
     const struct constant *constant = upload->constant;
     void *address = regions_address(&device->regions, REGION_WEIGHTS, upload->offset);
-    const float *data = constant->data;
+    const float *data = constant_data(constant, error);
     float *turned = NULL;
 
+    if (data == NULL && constant->bytes > 0) {
+        return false;
+    }
     if (upload->form == FORM_TRANSPOSED && constant->bytes > 0) {
         int64_t columns = constant->shape.dims[constant->shape.rank - 1];
         int64_t rows = shape_elements(&constant->shape) / columns;

@@ -9,6 +9,14 @@ struct entry {
     struct entry *next;
 };
 
+struct scaled {
+    struct constant_origin origin; /* first, so that the constant's origin is this */
+    struct constant_pool *pool;
+    const struct constant *from;
+    int64_t channels, inner;
+    double scale[];
+};
+
 #define BUCKETS 1024
 
 struct constant_pool {
@@ -30,6 +38,7 @@ void constant_pool_free(struct constant_pool *pool)
             next = entry->next;
             if (entry->constant.owned)
                 free((void *)(uintptr_t)entry->constant.data);
+            free(entry->constant.origin);
             free(entry->key);
             free(entry);
         }
@@ -72,21 +81,94 @@ static struct constant *add(struct constant_pool *pool, const char *key, const s
     return &entry->constant;
 }
 
+static float *data_new(const struct constant *constant, struct error *error)
+{
+    size_t bytes = (size_t)constant->bytes;
+    float *data = aligned_alloc(64, (bytes + 64) & ~(size_t)63);
+    if (!data)
+        error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes of constants", bytes);
+    return data;
+}
+
 const struct constant *constant_new(struct constant_pool *pool, const char *key,
                                     const struct shape *shape, float **data, struct error *error)
 {
-    size_t bytes = (size_t)shape_elements(shape) * sizeof(float);
-    *data = aligned_alloc(64, (bytes + 64) & ~(size_t)63);
-    if (!*data) {
-        error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes of constants", bytes);
+    struct constant wanted = {.bytes = (uint64_t)shape_elements(shape) * sizeof(float)};
+    *data = data_new(&wanted, error);
+    if (!*data)
         return NULL;
-    }
     struct constant *constant = add(pool, key, shape);
     constant->data = *data;
     constant->owned = true;
-    pool->owned_bytes += bytes;
+    pool->owned_bytes += constant->bytes;
     return constant;
 }
+
+/* ---- what can be made again ---- */
+
+/* restrict lets the compiler use vectors */
+static void scale_row(const float *restrict from, const double *restrict scale, float *restrict to,
+                      int64_t channels)
+{
+    for (int64_t k = 0; k < channels; k++)
+        to[k] = (float)((double)from[k] * scale[k]);
+}
+
+static const float *scaled_make(const struct constant *constant, struct error *error)
+{
+    const struct scaled *scaled = (const struct scaled *)constant->origin;
+    const float *source = constant_data(scaled->from, error);
+    float *data = source ? data_new(constant, error) : NULL;
+    if (!data)
+        return NULL;
+    int64_t channels = scaled->channels, inner = scaled->inner, length = channels * inner;
+    int64_t rows = shape_elements(&constant->shape) / length;
+#pragma omp parallel for if (rows * length > 65536)
+    for (int64_t row = 0; row < rows; row++) {
+        const float *from = source + row * length;
+        float *to = data + row * length;
+        if (inner == 1) {
+            scale_row(from, scaled->scale, to, channels);
+            continue;
+        }
+        for (int64_t i = 0; i < length; i++)
+            to[i] = (float)((double)from[i] * scaled->scale[i / inner]);
+    }
+    constant_release(scaled->from); /* the product of an earlier fold is read no more */
+    /* the pool's constants are const for their readers only */
+    ((struct constant *)(uintptr_t)constant)->data = data;
+    scaled->pool->owned_bytes += constant->bytes;
+    return data;
+}
+
+static void scaled_release(const struct constant *constant)
+{
+    const struct scaled *scaled = (const struct scaled *)constant->origin;
+    if (!constant->data)
+        return;
+    free((void *)(uintptr_t)constant->data);
+    ((struct constant *)(uintptr_t)constant)->data = NULL;
+    scaled->pool->owned_bytes -= constant->bytes;
+}
+
+const struct constant *constant_scaled(struct constant_pool *pool, const char *key,
+                                       const struct constant *from, const double *scale,
+                                       int64_t channels, int64_t inner, struct error *error)
+{
+    struct scaled *scaled = xcalloc(1, sizeof *scaled + (size_t)channels * sizeof *scale);
+    *scaled = (struct scaled){.origin = {scaled_make, scaled_release, false},
+                              .pool = pool,
+                              .from = from,
+                              .channels = channels,
+                              .inner = inner};
+    memcpy(scaled->scale, scale, (size_t)channels * sizeof *scale);
+    struct constant *constant = add(pool, key, &from->shape);
+    constant->owned = true;
+    constant->origin = &scaled->origin;
+    return scaled_make(constant, error) ? constant : NULL;
+}
+
+/* ---- the model's own ---- */
 
 /* IEEE half to double */
 static double half_value(uint16_t bits)

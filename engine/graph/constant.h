@@ -25,6 +25,13 @@ const struct constant *constant_from_weight(struct constant_pool *pool, const ch
 const struct constant *constant_new(struct constant_pool *pool, const char *key,
                                     const struct shape *shape, float **data, struct error *error);
 
+/* from[..., k, (inner)] * scale[k]: weights with an affine op folded in. Made at once, and made again
+ * when they are read after constant_release(). `scale` (channels) is copied; `inner` elements follow
+ * each channel. NULL on ERROR_MEMORY. The key must be new; `from` is of the same pool. */
+const struct constant *constant_scaled(struct constant_pool *pool, const char *key,
+                                       const struct constant *from, const double *scale,
+                                       int64_t channels, int64_t inner, struct error *error);
+
 /* Read element `index` of a weight as a double. */
 double weight_element(const struct model_weight *weight, size_t index);
 

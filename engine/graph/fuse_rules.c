@@ -120,44 +120,27 @@ static const struct constant *fold_constant(struct fuser *f, char *key, const st
     return constant;
 }
 
-/* restrict lets the compiler use vectors */
-static void scale_row(const float *restrict from, const double *restrict scale, float *restrict to,
-                      int64_t channels)
-{
-    for (int64_t k = 0; k < channels; k++)
-        to[k] = (float)((double)from[k] * scale[k]);
-}
-
 /* weights[..., k, (c)] * scale[k]; `inner` elements follow each k. */
 static const struct constant *fold_weights(struct fuser *f, const struct constant *weights,
                                            const struct op *guest, int64_t channels, int64_t inner)
 {
-    float *data;
     bool same = true;
     for (int64_t k = 0; k < channels && same; k++)
         same = scale_of(guest, k) == 1;
     if (same)
         return weights;
-    const struct constant *folded =
-        fold_constant(f, fold_key("w", weights, NULL, guest), &weights->shape, &data);
-    if (!folded || !data)
-        return folded;
-    double *scale = xmalloc((size_t)channels * sizeof *scale);
-    for (int64_t k = 0; k < channels; k++)
-        scale[k] = scale_of(guest, k);
-    int64_t rows = shape_elements(&weights->shape) / channels / inner;
-#pragma omp parallel for if (rows * channels * inner > 65536)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *from = weights->data + row * channels * inner;
-        float *to = data + row * channels * inner;
-        if (inner == 1) {
-            scale_row(from, scale, to, channels);
-            continue;
-        }
-        for (int64_t i = 0; i < channels * inner; i++)
-            to[i] = (float)((double)from[i] * scale[i / inner]);
+    char *key = fold_key("w", weights, NULL, guest);
+    const struct constant *folded = constant_find(f->pool, key);
+    if (!folded) {
+        double *scale = xmalloc((size_t)channels * sizeof *scale);
+        for (int64_t k = 0; k < channels; k++)
+            scale[k] = scale_of(guest, k);
+        folded = constant_scaled(f->pool, key, weights, scale, channels, inner, f->error);
+        free(scale);
     }
-    free(scale);
+    free(key);
+    if (!folded)
+        f->failed = true;
     return folded;
 }
 

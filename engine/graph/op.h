@@ -12,6 +12,7 @@
 #ifndef LAYERTOP_ENGINE_GRAPH_OP_H
 #define LAYERTOP_ENGINE_GRAPH_OP_H
 
+#include "engine/error.h"
 #include "engine/tensor.h"
 
 #define SPATIAL_MAX    3
@@ -92,8 +93,40 @@ struct constant {
     struct shape shape;
     const float *data;
     uint64_t bytes;
-    bool owned; /* data was computed; false: a view into the model's weights */
+    bool owned;                     /* data was computed; false: a view into the model's weights */
+    struct constant_origin *origin; /* of what can be made again, see constant_data(); or NULL */
 };
+
+/* How a constant that was computed from another is computed again after its release. */
+struct constant_origin {
+    const float *(*make)(const struct constant *constant, struct error *error);
+    void (*release)(const struct constant *constant);
+    bool kept; /* somebody holds the address of the data: release() does nothing */
+};
+
+/* The data of a constant whose data may have been released: made again if need be. NULL on
+ * ERROR_MEMORY. Weights of OP_CONV and OP_MATMUL are read through this. */
+static inline const float *constant_data(const struct constant *constant, struct error *error)
+{
+    if (constant->data != NULL || constant->origin == NULL)
+        return constant->data;
+    return constant->origin->make(constant, error);
+}
+
+/* As constant_data(), for who holds the address: the data stay until the pool dies. */
+static inline const float *constant_keep(const struct constant *constant, struct error *error)
+{
+    if (constant->origin != NULL)
+        constant->origin->kept = true;
+    return constant_data(constant, error);
+}
+
+/* Somebody has a copy in a layout of its own: free the data if they can be made again. */
+static inline void constant_release(const struct constant *constant)
+{
+    if (constant->origin != NULL && !constant->origin->kept)
+        constant->origin->release(constant);
+}
 
 struct op_conv { /* x (N, spatial..., C) -> (N, spatial'..., K) */
     int spatial; /* 1..3 */

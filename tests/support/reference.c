@@ -136,7 +136,7 @@ static void conv(const struct ref *r)
     }
     int64_t batch = r->x->dims[0], C = r->x->dims[r->x->rank - 1], K = r->y->dims[r->y->rank - 1];
     int64_t inner = C / p->groups, per_group = K / p->groups;
-    const float *w = p->weights->data;
+    const float *w = constant_data(p->weights, NULL);
     for (int64_t i = 0; i < shape_elements(r->y); i++)
         r->out[i] = p->bias ? (double)p->bias->data[i % K] : 0;
     int64_t taps = kernel[0] * kernel[1] * kernel[2];
@@ -182,7 +182,7 @@ static void matmul(const struct ref *r)
             double sum = p->bias ? (double)p->bias->data[k] : 0;
             for (int64_t c = 0; c < C; c++) {
                 double w = p->weights
-                               ? (double)p->weights->data[c * K + k]
+                               ? (double)constant_data(p->weights, NULL)[c * K + k]
                                : r->values[r->op->inputs[1]][m / per_matrix * C * K + c * K + k];
                 sum += r->in[m * C + c] * w;
             }

@@ -238,6 +238,36 @@ static void constants_are_shared(void **state)
     drop(&one);
 }
 
+/* What was folded can be let go and is made again, bit by bit; what is kept stays. */
+static void folded_weights_come_back(void **state)
+{
+    (void)state;
+    struct case_of_one one = lower(BLOCK, 2, true);
+    uint64_t bytes = constant_pool_bytes(one.pool);
+    size_t released = 0;
+    for (size_t i = 0; i < one.graph->op_count; i++) {
+        if (one.graph->ops[i].kind != OP_CONV || one.graph->ops[i].conv.weights->origin == NULL)
+            continue;
+        const struct constant *weights = one.graph->ops[i].conv.weights;
+        float *before = xmalloc(weights->bytes);
+        memcpy(before, constant_data(weights, &one.error), weights->bytes);
+        constant_release(weights);
+        assert_null(weights->data);
+        assert_true(constant_pool_bytes(one.pool) < bytes);
+        constant_release(weights); /* twice is as once */
+        const float *after = constant_keep(weights, &one.error);
+        assert_non_null(after);
+        assert_memory_equal(after, before, weights->bytes);
+        constant_release(weights);
+        assert_ptr_equal(weights->data, after);
+        free(before);
+        released++;
+    }
+    assert_true(released > 0);
+    assert_int_equal(constant_pool_bytes(one.pool), bytes);
+    drop(&one);
+}
+
 /* gamma (x - mean) / sqrt(variance + epsilon) + beta, by hand */
 static void folding_is_exact(void **state)
 {
@@ -358,6 +388,7 @@ int main(void)
         cmocka_unit_test(transposes_meet),
         cmocka_unit_test(describes_layers),
         cmocka_unit_test(constants_are_shared),
+        cmocka_unit_test(folded_weights_come_back),
         cmocka_unit_test(folding_is_exact),
         cmocka_unit_test(errors_name_their_layers),
         cmocka_unit_test(mixing_is_seen),
