@@ -538,7 +538,7 @@ static void a_cut_journal_plays_to_its_last_frame(void **state)
         measured += json_is_real(at(object_of(&outcome, "layers"), "data.wall_ms"));
         outcome_free(&outcome);
     }
-    assert_true(measured >= 3);
+    assert_true(measured >= 1);
     cut_file("j.ltr.part", "cut.part", 14);
     snprintf(arguments, sizeof arguments, "-c 'replay %s/cut.part'", folder);
     expect_code(NULL, arguments, 1, "error[E013]");
