@@ -111,7 +111,8 @@ static bool is_sum(const struct plan *plan, const struct op *op)
 static int choose_engine(struct plan *plan, struct step *step, struct conv_data *data)
 {
     const struct op *op = step->op;
-    bool bias = op->conv.bias != NULL, sum = is_sum(plan, op);
+    /* nothing is fused to a transposed one without a compiler at run time */
+    bool bias = op->conv.bias != NULL && !op->conv.transposed, sum = is_sum(plan, op);
     struct {
         bool bias, sum, relu;
         int posts;
