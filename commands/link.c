@@ -5,11 +5,13 @@
 #include "commands/format.h"
 #include "engine/clock.h"
 #include "engine/journal.h"
+#include "profiler/recording.h"
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define CANCEL_AGAIN_NS INT64_C(1000000000)
 
@@ -520,8 +522,15 @@ void link_free(struct workbench *workbench)
     workbench->change = (struct change){0};
     if (workbench->engine)
         drop_worker(workbench);
-    if (workbench->journal) /* what was recorded stays as FILE.part */
-        journal_close(workbench->journal, NULL);
+    /* the end of the program is the end of the recording; what fails leaves FILE.part behind */
+    bool whole = workbench->journal && journal_close(workbench->journal, NULL);
+    if (whole && workbench->record_path) {
+        char *part = xasprintf("%s.part", workbench->record_path);
+        if (recording_pack(part, workbench->record_path, NULL))
+            unlink(part);
+        free(part);
+    }
+    free(workbench->record_path);
     json_decref(workbench->replay.settings);
     json_decref(workbench->replay.load_arguments);
     free(workbench->replay.path);

@@ -78,6 +78,7 @@ struct workbench {
     bool live;
     bool recording;          /* a journal is being written: by the engine, or it waits for one */
     struct journal *journal; /* of a worker that is gone, for its successor */
+    char *record_path;       /* the file that FILE.part becomes; NULL: none */
     struct replaying replay;
     uint32_t last_segment; /* of the last finished `run`, 0 if none since the plan changed */
     json_t *last_run;      /* its reply */

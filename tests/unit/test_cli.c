@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -463,17 +464,18 @@ static size_t file_bytes(const char *name)
     return stat(path, &status) == 0 ? (size_t)status.st_size : 0;
 }
 
-/* A worker that is killed leaves a journal behind: live at batch 32, then at batch 2, then fusion
- * off, over two workers. */
+/* A front that is killed leaves a journal behind: live at batch 32, then at batch 2, then with
+ * fusion off. */
 static void make_journal(void)
 {
-    char arguments[512];
-    snprintf(arguments, sizeof arguments,
-             DEMO "-c 'record %s/j.ltr; start; sleep 300ms; batch 2; sleep 300ms; profile off; "
-                  "profile auto; fusion off; sleep 300ms; stop; exit 3'",
-             folder);
-    struct outcome outcome = layertop(NULL, arguments);
-    outcome_free(&outcome);
+    const char *program = getenv("LAYERTOP_BIN");
+    char command[1024];
+    snprintf(command, sizeof command,
+             "timeout -s KILL 4 %s " DEMO "-c 'record %s/j.ltr; start; sleep 300ms; batch 2; sleep "
+             "300ms; profile off; profile auto; fusion off; sleep 300ms; stop; sleep 60s' "
+             ">/dev/null 2>&1 </dev/null",
+             program ? program : "build/layertop", folder);
+    assert_int_not_equal(system(command), 0);
 }
 
 static void a_journal_is_played(void **state)
@@ -549,6 +551,46 @@ static void a_cut_journal_plays_to_its_last_frame(void **state)
     expect_code(NULL, "-c 'replay /dev/null'", 1, "is no regular file");
     snprintf(arguments, sizeof arguments, "--replay %s/j.ltr.part --speed max -c layers", folder);
     expect_code(NULL, arguments, 0, NULL);
+}
+
+static void record_off_makes_one_file(void **state)
+{
+    (void)state;
+    char arguments[512];
+    snprintf(arguments, sizeof arguments,
+             DEMO "--json -c 'record %s/h.ltr; run 20; batch 2; run 20; record off'", folder);
+    struct outcome outcome = layertop(NULL, arguments);
+    if (outcome.code != 0)
+        fail_msg("%s", outcome.errors);
+    outcome_free(&outcome);
+    size_t bytes = file_bytes("h.ltr");
+    assert_true(bytes > 5000);
+    assert_int_equal(file_bytes("h.ltr.part"), 0);
+    snprintf(arguments, sizeof arguments,
+             "--json -c 'replay %s/h.ltr --speed max; layers; batch 32; show batch'", folder);
+    outcome = layertop(NULL, arguments);
+    if (outcome.code != 0)
+        fail_msg("%s", outcome.errors);
+    assert_true(number_at(object_of(&outcome, "layers"), "data.wall_ms") > 0);
+    assert_int_equal(number_at(object_of(&outcome, "show"), "data.value"), 32);
+    outcome_free(&outcome);
+    /* a cut HDF5 file is one clear error at once */
+    for (size_t cut = 100; cut < bytes; cut += bytes / 5) {
+        cut_file("h.ltr", "cut.ltr", cut);
+        snprintf(arguments, sizeof arguments, "-c 'replay %s/cut.ltr'", folder);
+        time_t start = time(NULL);
+        expect_code(NULL, arguments, 1, "error[E013]");
+        assert_true(time(NULL) - start <= 2);
+    }
+    snprintf(arguments, sizeof arguments, DEMO "-c 'record %s/h.ltr'", folder);
+    expect_code(NULL, arguments, 1, "exists already");
+    expect_code(NULL, DEMO "-c 'record off'", 1, "nothing is being recorded");
+    expect_code(NULL, DEMO "-c 'record /nonexistent/x'", 1, "error[E013]");
+    /* the end of the program is the end of a recording */
+    snprintf(arguments, sizeof arguments, DEMO "-c 'record %s/end.ltr; run 20'", folder);
+    expect_code(NULL, arguments, 0, NULL);
+    assert_true(file_bytes("end.ltr") > 5000);
+    assert_int_equal(file_bytes("end.ltr.part"), 0);
 }
 
 static void required_numbers_come_with_the_error(void **state)
@@ -641,6 +683,7 @@ int main(void)
         cmocka_unit_test(a_sweep_ends_where_memory_does),
         cmocka_unit_test(a_journal_is_played),
         cmocka_unit_test(a_cut_journal_plays_to_its_last_frame),
+        cmocka_unit_test(record_off_makes_one_file),
         cmocka_unit_test(required_numbers_come_with_the_error),
         cmocka_unit_test(live_steps_fill_the_table),
         cmocka_unit_test(predictions),
