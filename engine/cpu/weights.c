@@ -70,13 +70,13 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
             copy_free(copy);
             return NULL;
         }
-        copy->data =
-            aligned_alloc(copy->bytes >= HUGE ? HUGE : 64, (copy->bytes + 63) & ~(size_t)63);
-        if (!copy->data) {
+        void *room; /* of any size, which aligned_alloc does not promise */
+        if (posix_memalign(&room, copy->bytes >= HUGE ? HUGE : 64, copy->bytes + 64) != 0) {
             error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes", copy->bytes);
             copy_free(copy);
             return NULL;
         }
+        copy->data = room;
         /* whole ones only: nothing beyond the copy becomes resident */
         madvise(copy->data, copy->bytes & ~(HUGE - 1), MADV_HUGEPAGE);
     }
