@@ -14,6 +14,19 @@ static bool tell(void *context, double fraction)
     return !session_cancelled(session);
 }
 
+/* HDF5 files of Keras 3 hold operations (keras.ops) without their modules: Keras cannot find what it
+ * wrote there, and does no better with our copy. */
+static bool has_lost_operations(const struct model *model)
+{
+    bool lost = json_object_get(model->architecture, "module") == NULL &&
+                strncmp(model->keras_version, "3", 1) == 0;
+    for (size_t i = 0; lost && i < model->layer_count; i++) {
+        if (model->layers[i].is_op)
+            return true;
+    }
+    return false;
+}
+
 json_t *session_do_export(struct session *session, const json_t *arguments, struct error *error)
 {
     const char *path = json_string_value(json_object_get(arguments, "path"));
@@ -31,6 +44,10 @@ json_t *session_do_export(struct session *session, const json_t *arguments, stru
     }
     if (!keras_export(session->model, path, tell, session, error))
         return NULL;
+    if (has_lost_operations(session->model))
+        session_note(session,
+                     "Keras cannot read operations (keras.ops) out of an .h5 file, and this "
+                     "model came from one; export it from its .keras file");
     bool known = stat(path, &status) == 0;
     return json_pack("{s:s, s:I, s:o, s:f}", "path", path, "parameters",
                      (json_int_t)session->model->parameters, "bytes",

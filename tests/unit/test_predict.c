@@ -279,6 +279,39 @@ static void many_classes_get_five_and_a_note_once(void **state)
     room_free(room);
 }
 
+/* ---- export ---- */
+
+static void an_export_is_told(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/layertop-export-XXXXXX.h5", request[128];
+    close(mkstemps(path, 3));
+    snprintf(request, sizeof request, "{'path': '%s'}", path);
+    struct room *room = room_with("demo:digits");
+    json_t *reply = ask(room, "export", request);
+    assert_non_null(reply);
+    struct stat status;
+    assert_int_equal(stat(path, &status), 0);
+    assert_int_equal(json_integer_value(json_object_get(reply, "bytes")), status.st_size);
+    assert_null(json_object_get(reply, "note"));
+    json_decref(reply);
+    /* operations without modules: Keras itself could not read this file */
+    expect_ok(room, "load", "{'path': 'tests/data/models/se_block.h5'}");
+    reply = ask(room, "export", request);
+    assert_null(json_object_get(reply, "note")); /* layers only */
+    json_decref(reply);
+    expect_ok(room, "load", "{'path': 'tests/data/models/hswish_v3.h5'}");
+    reply = ask(room, "export", request);
+    assert_non_null(strstr(json_string_value(json_object_get(reply, "note")), ".keras"));
+    json_decref(reply);
+    expect_ok(room, "unload", "{}");
+    assert_null(ask(room, "export", request));
+    assert_int_equal(room->error.code, ERROR_NO_MODEL);
+    assert_null(ask(room, "export", "{}"));
+    unlink(path);
+    room_free(room);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -287,6 +320,7 @@ int main(void)
         cmocka_unit_test(the_setting_scales_pictures),
         cmocka_unit_test(families_are_known_by_name),
         cmocka_unit_test(labels_are_lines),
+        cmocka_unit_test(an_export_is_told),
         cmocka_unit_test(many_classes_get_five_and_a_note_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
