@@ -85,22 +85,17 @@ static bool configure_raw(struct collector *c, const json_t *value, bool *restar
                           struct error *error)
 {
     const char *path = json_string_value(value);
+    *restart = false;
     if (value && !json_is_null(value) && !path)
         return error_set(error, ERROR_VALUE, "set raw", "the value must be a file name or null");
     if (path && strlen(path) >= sizeof c->raw_path)
         return error_set(error, ERROR_VALUE, "set raw", "the file name is too long");
     snprintf(c->raw_path, sizeof c->raw_path, "%s", path ? path : "");
-    if (!c->trace)
+    if (!c->trace || !c->trace->raw)
         return true;
-    if (c->gpu_touched) {
-        *restart = true;
-        return true;
-    }
-    collector_close_trace(c);
-    if (!open_trace(c, error))
-        return false;
-    collector_choose(c);
-    return true;
+    if (!path)
+        c->hooks.flush(c); /* what ran so far belongs to the file */
+    return c->trace->raw(c->trace->context, path, error);
 }
 
 bool collector_configure(void *context, const char *key, const json_t *value, bool *restart,

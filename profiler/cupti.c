@@ -117,11 +117,13 @@ static void CUPTIAPI on_complete(CUcontext context, uint32_t stream, uint8_t *da
 
 static void raw_write(struct cupti *c, const struct buffer *buffer)
 {
-    if (!c->raw || buffer->valid == 0)
-        return;
     uint64_t head[2] = {buffer->valid, (uint64_t)clock_now_ns()};
-    fwrite(head, sizeof head, 1, c->raw);
-    fwrite(buffer->data, 1, buffer->valid, c->raw);
+    pthread_mutex_lock(&c->raw_lock);
+    if (c->raw && buffer->valid > 0) {
+        fwrite(head, sizeof head, 1, c->raw);
+        fwrite(buffer->data, 1, buffer->valid, c->raw);
+    }
+    pthread_mutex_unlock(&c->raw_lock);
 }
 
 /* Decode what CUPTI has given back, return the buffers to the pool, keep the pool filled */
@@ -354,6 +356,22 @@ static void trace_ours(void *context, int64_t delta_bytes)
     cupti_decoder_ours(((struct cupti *)context)->decoder, delta_bytes, clock_now_ns());
 }
 
+static bool trace_raw(void *context, const char *path, struct error *error)
+{
+    struct cupti *c = context;
+    uint32_t version = 0;
+    c->api.get_version(&version);
+    pthread_mutex_lock(&c->raw_lock);
+    bool good = true;
+    if (c->raw && fclose(c->raw) != 0)
+        good = error_set(error, ERROR_FILE, "raw buffers", "not all of them could be written: %m");
+    c->raw = NULL;
+    if (path)
+        good = cupti_raw_open(c, path, version, error);
+    pthread_mutex_unlock(&c->raw_lock);
+    return good;
+}
+
 static bool trace_alive(void *context, char *why, size_t size)
 {
     struct cupti *c = context;
@@ -377,6 +395,7 @@ static void cupti_free(struct cupti *c)
     cupti_decoder_free(c->decoder);
     pthread_mutex_destroy(&c->buffer_lock);
     pthread_mutex_destroy(&c->lock);
+    pthread_mutex_destroy(&c->raw_lock);
     pthread_cond_destroy(&c->wake);
     pthread_cond_destroy(&c->done);
     free(c->events);
@@ -411,6 +430,7 @@ static struct cupti *cupti_make(const struct cupti_api *api)
     c->full_end = &c->full;
     pthread_mutex_init(&c->buffer_lock, NULL);
     pthread_mutex_init(&c->lock, NULL);
+    pthread_mutex_init(&c->raw_lock, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -428,6 +448,7 @@ static struct cupti *cupti_make(const struct cupti_api *api)
         .library_bytes = trace_library_bytes,
         .ours = trace_ours,
         .alive = trace_alive,
+        .raw = trace_raw,
         .close = trace_close,
     };
     return c;

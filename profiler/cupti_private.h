@@ -21,6 +21,7 @@ struct cupti {
     struct cupti_api api;
     CUpti_SubscriberHandle subscriber;
     struct cupti_decoder *decoder;
+    pthread_mutex_t raw_lock;
     FILE *raw;
 
     pthread_mutex_t buffer_lock; /* pool and full */

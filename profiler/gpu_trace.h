@@ -65,6 +65,9 @@ struct gpu_trace {
     void (*ours)(void *context, int64_t delta_bytes);
     /* False once the source has failed for good; `why` (size bytes) then says why. */
     bool (*alive)(void *context, char *why, size_t size);
+    /* Append what comes from now on, as the source gives it, to this file (NULL: to none any more);
+     * false with ERROR_FILE. NULL where the source has no such form. */
+    bool (*raw)(void *context, const char *path, struct error *error);
     void (*close)(void *context);
 };
 

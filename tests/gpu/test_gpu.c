@@ -332,17 +332,19 @@ static void test_screen(const struct context *context, struct outcome *outcome)
 
 static void test_raw_recording(const struct context *context, struct outcome *outcome)
 {
+    char path[700], raw[720];
+    snprintf(path, sizeof path, "%s/gpu-recording", context->out);
+    snprintf(raw, sizeof raw, "%s.cupti", path);
+    unlink(path);
+    unlink(raw);
     json_t *objects = gpu_layertop(context, NULL,
                                    "demo:digits -c 'devices 0; profile cupti; graph off; batch 8' "
-                                   "-c 'record %s/gpu-recording --raw; run 20; record off'",
-                                   context->out);
-    const json_t *record = gpu_data(objects, "record", outcome);
-    const char *path = json_string_value(json_object_get(record, "path"));
+                                   "-c 'record %s --raw; run 20; record off'",
+                                   path);
     struct stat status;
-    char raw[700];
-    snprintf(raw, sizeof raw, "%s/gpu-recording.raw", context->out);
-    if (outcome->passed && (!path || stat(path, &status) != 0 || status.st_size == 0))
-        outcome_fail(outcome, "no recording at %s", path ? path : "null");
+    gpu_data(objects, "record", outcome);
+    if (outcome->passed && (stat(path, &status) != 0 || status.st_size == 0))
+        outcome_fail(outcome, "no recording at %s", path);
     if (outcome->passed && (stat(raw, &status) != 0 || status.st_size < 1000))
         outcome_fail(outcome, "no raw CUPTI buffers at %s", raw);
     if (outcome->passed)

@@ -816,6 +816,39 @@ static void raw_buffers_are_kept(void **state)
     assert_int_equal(error.code, ERROR_FILE);
 }
 
+static void run_one_launch(const struct gpu_trace *trace)
+{
+    trace->push(trace->context, gpu_tag(1, 2));
+    launch(10, 20);
+    trace->pop(trace->context);
+    assert_true(trace->flush(trace->context, 2000000000));
+}
+
+/* A context lives: CUPTI stays as it is, only the file comes and goes */
+static void raw_buffers_begin_and_end_while_cupti_runs(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/layertop-raw-XXXXXX";
+    struct error error = {.code = ERROR_NONE};
+    close(mkstemp(path));
+    const struct gpu_trace *trace = cupti_open(&mock_api, NULL, NULL);
+    run_one_launch(trace);
+    assert_true(trace->raw(trace->context, path, &error));
+    run_one_launch(trace);
+    assert_true(trace->raw(trace->context, NULL, &error));
+    run_one_launch(trace);
+    assert_false(trace->raw(trace->context, "/nonexistent/raw", &error));
+    assert_int_equal(error.code, ERROR_FILE);
+    run_one_launch(trace);
+    trace->close(trace->context);
+    FILE *file = fopen(path, "r");
+    fseek(file, 0, SEEK_END);
+    size_t records = sizeof(CUpti_ActivityKernel10) + sizeof(CUpti_ActivityExternalCorrelation);
+    assert_int_equal(ftell(file), 8 + 8 + 8 * 8 + 16 + records);
+    fclose(file);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -835,6 +868,7 @@ int main(void)
         cmocka_unit_test_setup(a_fatal_error_is_noticed, mock_reset),
         cmocka_unit_test_setup(capture_maps_nodes, mock_reset),
         cmocka_unit_test_setup(raw_buffers_are_kept, mock_reset),
+        cmocka_unit_test_setup(raw_buffers_begin_and_end_while_cupti_runs, mock_reset),
     };
     return cmocka_run_group_tests(tests, open_real, NULL);
 }
