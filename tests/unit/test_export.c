@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 #include <dirent.h>
+#include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -123,6 +124,73 @@ static void what_was_written_is_read_again(void **state)
     }
 }
 
+/* The values of a top-level layer's weights in the order of its weight_names, which is all that Keras
+ * goes by. Returns how many. */
+static size_t values_in_order(hid_t file, const char *layer, float *out, size_t most)
+{
+    hid_t root = H5Gopen2(file, "model_weights", H5P_DEFAULT);
+    hid_t group = H5Gopen2(root, layer, H5P_DEFAULT);
+    hid_t attribute = H5Aopen(group, "weight_names", H5P_DEFAULT);
+    hid_t space = H5Aget_space(attribute), type = H5Aget_type(attribute);
+    hssize_t count = H5Sget_simple_extent_npoints(space);
+    char **names = calloc((size_t)count + 1, sizeof *names);
+    size_t used = 0;
+    if (count > 0) {
+        assert_true(H5Tis_variable_str(type) > 0);
+        assert_true(H5Aread(attribute, type, names) >= 0);
+    }
+    for (hssize_t i = 0; i < count; i++) {
+        hid_t dataset = H5Dopen2(group, names[i], H5P_DEFAULT);
+        hid_t extent = H5Dget_space(dataset);
+        size_t points = (size_t)H5Sget_simple_extent_npoints(extent);
+        assert_true(used + points <= most);
+        assert_true(H5Dread(dataset, H5T_NATIVE_FLOAT, H5S_ALL, H5S_ALL, H5P_DEFAULT, out + used) >=
+                    0);
+        used += points;
+        H5Sclose(extent);
+        H5Dclose(dataset);
+        H5free_memory(names[i]);
+    }
+    free(names);
+    H5Tclose(type);
+    H5Sclose(space);
+    H5Aclose(attribute);
+    H5Gclose(group);
+    H5Gclose(root);
+    return used;
+}
+
+/* Half of the nested model is frozen, so trainable variables come first. */
+static void weights_stand_in_kerass_order(void **state)
+{
+    (void)state;
+    const char *keras = "tests/data/keras/nested_frozen.h5";
+    char path[128];
+    float theirs[4096], ours[4096];
+    struct error error = {0};
+    size_t total = 0;
+    snprintf(path, sizeof path, "%s/ordered.h5", folder);
+    struct model *model = load(keras);
+    assert_true(keras_export(model, path, NULL, NULL, &error));
+    hid_t a = H5Fopen(keras, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t b = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    const json_t *layers =
+        json_object_get(json_object_get(model->architecture, "config"), "layers");
+    for (size_t i = 0; i < json_array_size(layers); i++) {
+        const json_t *config = json_object_get(json_array_get(layers, i), "config");
+        const char *layer = json_string_value(json_object_get(config, "name"));
+        size_t count = values_in_order(a, layer, theirs, 4096);
+        assert_int_equal(values_in_order(b, layer, ours, 4096), count);
+        assert_memory_equal(ours, theirs, count * sizeof *ours);
+        total += count;
+    }
+    assert_int_equal(total, model->parameters);
+    H5Fclose(a);
+    H5Fclose(b);
+    model_free(model);
+    unlink(path);
+}
+
 static void keras_2_stays_in_its_own_format(void **state)
 {
     (void)state;
@@ -225,6 +293,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_written_is_read_again),
+        cmocka_unit_test(weights_stand_in_kerass_order),
         cmocka_unit_test(keras_2_stays_in_its_own_format),
         cmocka_unit_test(a_failed_export_leaves_what_was_there),
         cmocka_unit_test(a_model_can_be_written_over_its_file),
