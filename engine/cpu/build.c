@@ -206,7 +206,7 @@ static void build_own(struct builder *b, own_kernel *kernel)
     struct step *step = b->step;
     const struct op *op = b->op;
     step->own = kernel;
-    step->widened = b->plan->type == dnnl_bf16 && !own_moves(op);
+    step->widened = b->plan->type == dnnl_bf16 && !own_narrows(op);
     step->call = (struct own_call){.graph = b->graph,
                                    .op = op,
                                    .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
@@ -219,20 +219,21 @@ static void build_own(struct builder *b, own_kernel *kernel)
     step->impl = "own";
 }
 
-/* Room for float32 copies of what our loops read and write in a bfloat16 plan: the result, then
- * the inputs or the operand of a post. */
+/* Room for float32 copies of what a widened step reads and writes: the result, then the inputs or
+ * the operand of a post. */
 static void reserve_copies(struct builder *b)
 {
     struct step *step = b->step;
-    if (b->plan->type != dnnl_bf16 || (!step->widened && step->post_count == 0))
+    if (!step->widened)
         return;
-    size_t elements = (size_t)shape_elements(out_shape(b)), most = 0;
-    size_t inputs = 0;
-    for (size_t i = 0; step->widened && i < b->op->input_count; i++)
+    size_t elements = (size_t)shape_elements(out_shape(b)), inputs = 0, most = 0;
+    for (size_t i = 0; i < b->op->input_count; i++)
         inputs += (size_t)shape_elements(shape_of_value(b, b->op->inputs[i]));
     for (size_t i = 0; i < step->post_count; i++) {
-        if (step->posts[i].kind == POST_BINARY)
-            most = (size_t)shape_elements(shape_of_value(b, step->posts[i].value));
+        if (step->posts[i].kind != POST_BINARY)
+            continue;
+        size_t operand = (size_t)shape_elements(shape_of_value(b, step->posts[i].value));
+        most = operand > most ? operand : most;
     }
     size_t bytes = (elements + (inputs > most ? inputs : most)) * sizeof(float);
     if (bytes > step->scratch_bytes)
@@ -256,10 +257,8 @@ bool step_build(struct plan *plan, struct part *part, int index, struct error *e
     if (error)
         error->code = ERROR_NONE;
     if (BUILDERS_OF_KIND[op->kind] && BUILDERS_OF_KIND[op->kind](&b)) {
-        if (!b.failed) {
-            reserve_copies(&b);
+        if (!b.failed)
             return true;
-        }
         if (error && error->code != ERROR_NONE)
             return false;
         return error_set(error, ERROR_MEMORY, layer->path, "oneDNN cannot make its primitive");

@@ -331,34 +331,33 @@ static void run_widened(const struct plan *plan, const struct part *part, const 
         free(list);
 }
 
-/* Posts that the primitive could not take. */
+/* Posts that the primitive could not take: on what lies in the output, or on the float32 result of
+ * a widened step, which then goes there. */
 static void run_posts(const struct plan *plan, const struct part *part, const struct step *step,
                       const struct op *op)
 {
     const struct graph *graph = part->graph;
     int out = op->outputs[0];
     int64_t count = elements_of(part, out);
-    bool narrow = plan->type == dnnl_bf16;
-    float *result = narrow ? plan->device->scratch : plan_value(plan, part, out);
-    if (narrow && !step->widened)
-        own_widen(plan_value(plan, part, out), result, count);
+    float *wide = plan->device->scratch;
+    void *result = step->widened ? wide : plan_value(plan, part, out);
+    size_t element_bytes = step->widened ? sizeof(float) : dnnl_data_type_size(plan->type);
     for (size_t i = 0; i < step->post_count; i++) {
         const struct post *post = &step->posts[i];
         const struct shape *shape = NULL;
-        const float *operand = NULL;
+        const void *operand = NULL;
         if (post->kind == POST_BINARY) {
             shape = &graph->values[post->value].shape;
             operand = plan_value(plan, part, post->value);
-            if (narrow) {
-                own_widen(plan_value(plan, part, post->value), result + count,
-                          shape_elements(shape));
-                operand = result + count;
+            if (step->widened) {
+                own_widen(operand, wide + count, shape_elements(shape));
+                operand = wide + count;
             }
         }
-        own_post(post, result, &graph->values[out].shape, operand, shape);
+        own_post(post, result, &graph->values[out].shape, operand, shape, element_bytes);
     }
-    if (narrow)
-        own_narrow(result, plan_value(plan, part, out), count);
+    if (step->widened)
+        own_narrow(wide, plan_value(plan, part, out), count);
 }
 
 static bool run_step(const struct plan *plan, const struct part *part, int index,

@@ -31,6 +31,9 @@ own_kernel *own_kernel_of(const struct op *op)
     }
 }
 
+/* Elements that are widened at a time: 2 KiB of float32. */
+#define BLOCK 512
+
 /* ---- unary ---- */
 
 static float sigmoid(float x)
@@ -48,10 +51,10 @@ static float clip(float x, float least, float most)
     return x < least ? least : x > most ? most : x;
 }
 
-static float apply(const struct op_unary *unary, float x)
+static inline __attribute__((always_inline)) float apply(enum unary_function function, float alpha,
+                                                         float beta, float x)
 {
-    float alpha = unary->alpha, beta = unary->beta;
-    switch (unary->function) {
+    switch (function) {
     case UNARY_RELU:
         x = x > 0 ? x : alpha * x;
         return beta > 0 && x > beta ? beta : x;
@@ -104,17 +107,58 @@ static float apply(const struct op_unary *unary, float x)
     }
 }
 
-static void unary_loop(const struct op_unary *unary, const float *x, float *y, int64_t count)
+/* One loop a function, so that those without calls become vectors. */
+#define EACH(name)                                                                                 \
+    case name:                                                                                     \
+        for (int64_t i = 0; i < n; i++)                                                            \
+            y[i] = apply(name, alpha, beta, x[i]);                                                 \
+        break
+
+OWN_VECTOR static void unary_row(const struct op_unary *unary, const float *x, float *y, int64_t n)
+{
+    float alpha = unary->alpha, beta = unary->beta;
+    switch (unary->function) {
+        EACH(UNARY_SQRT);
+        EACH(UNARY_RSQRT);
+        EACH(UNARY_SQUARE);
+        EACH(UNARY_ABS);
+        EACH(UNARY_NEGATIVE);
+        EACH(UNARY_SOFTSIGN);
+        EACH(UNARY_HARD_SIGMOID);
+        EACH(UNARY_HARD_SILU);
+        EACH(UNARY_CLIP);
+        EACH(UNARY_LINEAR);
+        EACH(UNARY_THRESHOLD);
+        EACH(UNARY_RELU);
+    default:
+        for (int64_t i = 0; i < n; i++)
+            y[i] = apply(unary->function, alpha, beta, x[i]);
+        break;
+    }
+}
+
+static void unary_loop(const struct op_unary *unary, const void *x, void *y, int64_t count,
+                       size_t element_bytes)
 {
 #pragma omp parallel for if (count > OWN_PARALLEL)
-    for (int64_t i = 0; i < count; i++)
-        y[i] = apply(unary, x[i]);
+    for (int64_t at = 0; at < count; at += BLOCK) {
+        int64_t n = count - at < BLOCK ? count - at : BLOCK;
+        if (element_bytes == sizeof(float)) {
+            unary_row(unary, (const float *)x + at, (float *)y + at, n);
+            continue;
+        }
+        float wide[BLOCK];
+        own_widen_row((const uint16_t *)x + at, wide, n);
+        unary_row(unary, wide, wide, n);
+        own_narrow_row(wide, (uint16_t *)y + at, n);
+    }
 }
 
 void own_unary(const struct own_call *call)
 {
     const struct shape *shape = &call->graph->values[call->op->outputs[0]].shape;
-    unary_loop(&call->op->unary, call->inputs[0], call->output, shape_elements(shape));
+    unary_loop(&call->op->unary, call->inputs[0], call->output, shape_elements(shape),
+               call->element_bytes);
 }
 
 /* ---- binary ---- */
@@ -209,62 +253,123 @@ static struct walk plan_walk(const struct shape *y, const struct shape *a, const
     return walk;
 }
 
-static void binary_loop(enum binary_function function, const float *a, const struct shape *a_shape,
-                        const float *b, const struct shape *b_shape, float *y,
-                        const struct shape *shape)
+/* An array of float32 or bfloat16. */
+struct operand {
+    const void *data;
+    const struct shape *shape;
+    size_t element_bytes;
+};
+
+static const void *element(const struct operand *operand, int64_t index)
 {
-    struct walk walk = plan_walk(shape, a_shape, b_shape);
-    int inner = walk.rank - 1;
-    int64_t n = walk.dims[inner], rows = shape_elements(shape) / n;
-    if (rows == 1 && n > OWN_PARALLEL) { /* one long row: cut it */
-        int64_t piece = 8192;
-        int64_t pieces = (n + piece - 1) / piece;
-#pragma omp parallel for
-        for (int64_t i = 0; i < pieces; i++) {
-            int64_t at = i * piece, count = n - at < piece ? n - at : piece;
-            binary_row(function, a + at * walk.a[0], walk.a[0], b + at * walk.b[0], walk.b[0],
-                       y + at, count);
-        }
+    return (const char *)operand->data + (size_t)index * operand->element_bytes;
+}
+
+/* Elements as float32: themselves, or widened into `wide`. */
+static const float *floats(const struct operand *operand, int64_t index, int64_t count, float *wide)
+{
+    if (operand->element_bytes == sizeof(float))
+        return element(operand, index);
+    own_widen_row(element(operand, index), wide, count);
+    return wide;
+}
+
+/* y[0..n) from a[a_at, +as...] and b[b_at, +bs...] */
+static void binary_span(enum binary_function function, const struct operand *a, int64_t a_at,
+                        int64_t as, const struct operand *b, int64_t b_at, int64_t bs, void *y,
+                        size_t y_bytes, int64_t n)
+{
+    if (a->element_bytes == sizeof(float) && b->element_bytes == sizeof(float) &&
+        y_bytes == sizeof(float)) {
+        binary_row(function, element(a, a_at), as, element(b, b_at), bs, y, n);
         return;
     }
-#pragma omp parallel for if (rows * n > OWN_PARALLEL)
-    for (int64_t row = 0; row < rows; row++) {
-        int64_t rest = row, a_at = 0, b_at = 0;
-        for (int i = inner - 1; i >= 0; i--) {
-            int64_t index = rest % walk.dims[i];
-            rest /= walk.dims[i];
-            a_at += index * walk.a[i];
-            b_at += index * walk.b[i];
-        }
-        binary_row(function, a + a_at, walk.a[inner], b + b_at, walk.b[inner], y + row * n, n);
+    float a_wide[BLOCK], b_wide[BLOCK], result[BLOCK];
+    for (int64_t at = 0; at < n; at += BLOCK) {
+        int64_t count = n - at < BLOCK ? n - at : BLOCK;
+        binary_row(function, floats(a, a_at + at * as, as ? count : 1, a_wide), as,
+                   floats(b, b_at + at * bs, bs ? count : 1, b_wide), bs, result, count);
+        own_narrow_row(result, (uint16_t *)y + at, count);
     }
+}
+
+/* Rows from `first` on: the outer indices count up like an odometer. */
+static void binary_rows(enum binary_function function, const struct walk *walk,
+                        const struct operand *a, const struct operand *b, char *y, size_t y_bytes,
+                        int64_t first, int64_t count)
+{
+    int inner = walk->rank - 1;
+    int64_t n = walk->dims[inner], rest = first, a_at = 0, b_at = 0, index[TENSOR_RANK_MAX];
+    for (int i = inner - 1; i >= 0; i--) {
+        index[i] = rest % walk->dims[i];
+        rest /= walk->dims[i];
+        a_at += index[i] * walk->a[i];
+        b_at += index[i] * walk->b[i];
+    }
+    for (int64_t row = first; row < first + count; row++) {
+        binary_span(function, a, a_at, walk->a[inner], b, b_at, walk->b[inner],
+                    y + (size_t)(row * n) * y_bytes, y_bytes, n);
+        for (int i = inner - 1; i >= 0; i--) {
+            a_at += walk->a[i];
+            b_at += walk->b[i];
+            if (++index[i] < walk->dims[i])
+                break;
+            index[i] = 0;
+            a_at -= walk->a[i] * walk->dims[i];
+            b_at -= walk->b[i] * walk->dims[i];
+        }
+    }
+}
+
+/* A thread takes about so many elements at a time. */
+#define PIECE 8192
+
+static void binary_loop(enum binary_function function, const struct operand *a,
+                        const struct operand *b, void *y, const struct shape *shape, size_t y_bytes)
+{
+    struct walk walk = plan_walk(shape, a->shape, b->shape);
+    int inner = walk.rank - 1;
+    int64_t n = walk.dims[inner], elements = shape_elements(shape), rows = elements / n;
+    if (rows == 1) { /* one long row: cut it */
+#pragma omp parallel for if (elements > OWN_PARALLEL)
+        for (int64_t at = 0; at < n; at += PIECE)
+            binary_span(function, a, at * walk.a[0], walk.a[0], b, at * walk.b[0], walk.b[0],
+                        (char *)y + (size_t)at * y_bytes, y_bytes, n - at < PIECE ? n - at : PIECE);
+        return;
+    }
+    int64_t piece = n < PIECE ? PIECE / n : 1;
+#pragma omp parallel for if (elements > OWN_PARALLEL)
+    for (int64_t row = 0; row < rows; row += piece)
+        binary_rows(function, &walk, a, b, y, y_bytes, row,
+                    rows - row < piece ? rows - row : piece);
 }
 
 void own_binary(const struct own_call *call)
 {
     const struct graph *graph = call->graph;
     const struct op_binary *binary = &call->op->binary;
+    const struct constant *constant = binary->constant;
     const struct shape *shape = &graph->values[call->op->outputs[0]].shape;
-    const struct shape *x_shape = &graph->values[call->op->inputs[0]].shape;
-    const float *x = call->inputs[0];
-    if (!binary->constant)
-        binary_loop(binary->function, x, x_shape, call->inputs[1],
-                    &graph->values[call->op->inputs[1]].shape, call->output, shape);
-    else if (binary->swapped)
-        binary_loop(binary->function, binary->constant->data, &binary->constant->shape, x, x_shape,
-                    call->output, shape);
-    else
-        binary_loop(binary->function, x, x_shape, binary->constant->data, &binary->constant->shape,
-                    call->output, shape);
+    struct operand x = {call->inputs[0], &graph->values[call->op->inputs[0]].shape,
+                        call->element_bytes};
+    struct operand other = {constant ? constant->data : call->inputs[1],
+                            constant ? &constant->shape : &graph->values[call->op->inputs[1]].shape,
+                            constant ? sizeof(float) : call->element_bytes};
+    bool swapped = constant && binary->swapped;
+    binary_loop(binary->function, swapped ? &other : &x, swapped ? &x : &other, call->output, shape,
+                call->element_bytes);
 }
 
-void own_post(const struct post *post, float *y, const struct shape *shape, const float *operand,
-              const struct shape *operand_shape)
+void own_post(const struct post *post, void *y, const struct shape *shape, const void *operand,
+              const struct shape *operand_shape, size_t element_bytes)
 {
-    if (post->kind == POST_UNARY)
-        unary_loop(&post->unary, y, y, shape_elements(shape));
-    else
-        binary_loop(post->binary, y, shape, operand, operand_shape, y, shape);
+    if (post->kind == POST_UNARY) {
+        unary_loop(&post->unary, y, y, shape_elements(shape), element_bytes);
+        return;
+    }
+    const struct operand x = {y, shape, element_bytes};
+    const struct operand other = {operand, operand_shape, element_bytes};
+    binary_loop(post->binary, &x, &other, y, shape, element_bytes);
 }
 
 /* ---- affine ---- */
@@ -286,8 +391,6 @@ OWN_VECTOR static void affine_row(const float *x, const float *scale, const floa
     }
 }
 
-#define PATTERN 512
-
 static bool per_channel(const struct constant *constant)
 {
     return !constant || shape_elements(&constant->shape) > 1;
@@ -297,39 +400,44 @@ void own_affine(const struct own_call *call)
 {
     const struct op_affine *affine = &call->op->affine;
     const struct shape *shape = &call->graph->values[call->op->outputs[0]].shape;
-    int64_t channels = shape->dims[shape->rank - 1], rows = shape_elements(shape) / channels;
-    const float *x = call->inputs[0];
-    float *y = call->output;
+    int64_t channels = shape->dims[shape->rank - 1], count = shape_elements(shape);
     const float *scale = affine->scale ? affine->scale->data : NULL;
     const float *shift = affine->shift ? affine->shift->data : NULL;
-    if (!per_channel(affine->scale) || !per_channel(affine->shift)) { /* single numbers */
-        bool one_scale = !per_channel(affine->scale), one_shift = !per_channel(affine->shift);
-#pragma omp parallel for if (rows * channels > OWN_PARALLEL)
-        for (int64_t row = 0; row < rows; row++) {
-            for (int64_t c = 0; c < channels; c++) {
-                float s = scale ? scale[one_scale ? 0 : c] : 1;
-                float t = shift ? shift[one_shift ? 0 : c] : 0;
-                y[row * channels + c] = x[row * channels + c] * s + t;
-            }
-        }
-        return;
-    }
+    bool many_scales = per_channel(affine->scale), many_shifts = per_channel(affine->shift);
     /* few channels make short rows: write the constants out over several pixels */
-    float wide_scale[PATTERN], wide_shift[PATTERN];
-    int64_t repeats = channels < PATTERN ? PATTERN / channels : 1;
-    if (repeats > 1) {
-        for (int64_t i = 0; i < repeats * channels; i++) {
-            wide_scale[i] = scale ? scale[i % channels] : 1;
-            wide_shift[i] = shift ? shift[i % channels] : 0;
+    float wide_scale[BLOCK], wide_shift[BLOCK];
+    int64_t width = channels;
+    if (channels <= BLOCK) {
+        width = BLOCK / channels * channels;
+        for (int64_t i = 0; i < width; i++) {
+            wide_scale[i] = scale ? scale[many_scales ? i % channels : 0] : 1;
+            wide_shift[i] = shift ? shift[many_shifts ? i % channels : 0] : 0;
         }
-        scale = scale ? wide_scale : NULL;
-        shift = shift ? wide_shift : NULL;
     }
-    int64_t width = repeats * channels, count = rows * channels;
-    int64_t wide_rows = (count + width - 1) / width;
+    bool narrow = call->element_bytes != sizeof(float);
 #pragma omp parallel for if (count > OWN_PARALLEL)
-    for (int64_t row = 0; row < wide_rows; row++) {
-        int64_t at = row * width;
-        affine_row(x + at, scale, shift, y + at, count - at < width ? count - at : width);
+    for (int64_t row = 0; row < (count + width - 1) / width; row++) {
+        int64_t end = count - row * width < width ? count - row * width : width;
+        float s[BLOCK], t[BLOCK], wide[BLOCK];
+        for (int64_t at = 0; at < end; at += BLOCK) {
+            int64_t n = end - at < BLOCK ? end - at : BLOCK, from = row * width + at;
+            const float *x = (const float *)call->inputs[0] + from;
+            float *y = (float *)call->output + from;
+            if (narrow) {
+                own_widen_row((const uint16_t *)call->inputs[0] + from, wide, n);
+                x = y = wide;
+            }
+            if (channels <= BLOCK) {
+                affine_row(x, scale ? wide_scale : NULL, shift ? wide_shift : NULL, y, n);
+            } else {
+                for (int64_t i = 0; i < n; i++) {
+                    s[i] = scale ? scale[many_scales ? at + i : 0] : 1;
+                    t[i] = shift ? shift[many_shifts ? at + i : 0] : 0;
+                }
+                affine_row(x, s, t, y, n);
+            }
+            if (narrow)
+                own_narrow_row(wide, (uint16_t *)call->output + from, n);
+        }
     }
 }

@@ -1,7 +1,7 @@
 /* Our own CPU loops, for what oneDNN lacks or does slowly: copies, broadcasts, odd functions.
  *
- * A kernel gets dense arrays in the shapes of the graph: float32, or for those that only move numbers
- * (own_moves) elements of any size. Big ones are shared out over the OpenMP threads. Threads: the
+ * A kernel gets dense arrays in the shapes of the graph: float32, or bfloat16 where own_narrows()
+ * says so. Big ones are shared out over the OpenMP threads. Threads: the
  * engine thread calls.
  */
 #ifndef LAYERTOP_ENGINE_CPU_OWN_H
@@ -14,7 +14,7 @@ struct own_call {
     const struct op *op;
     const void **inputs; /* one per op input */
     void *output;
-    size_t element_bytes; /* 4: float32; 2: bfloat16, own_moves() only */
+    size_t element_bytes; /* 4: float32; 2: bfloat16, own_narrows() only */
 };
 
 typedef void own_kernel(const struct own_call *call);
@@ -22,16 +22,20 @@ typedef void own_kernel(const struct own_call *call);
 /* The kernel of an op without its posts, NULL if there is none. */
 own_kernel *own_kernel_of(const struct op *op);
 
-/* Does the op only move numbers about, so that its kernel takes elements of any size? */
-bool own_moves(const struct op *op);
+/* Does the kernel take bfloat16 values as they lie in the arena? Those that only move numbers do,
+ * and the elementwise ones, which widen a few hundred at a time in the first-level cache. */
+bool own_narrows(const struct op *op);
 
-/* bfloat16 to float32 and back (to nearest, ties to even). */
+/* bfloat16 to float32 and back (to nearest, ties to even); a row in one thread. */
 void own_widen(const uint16_t *from, float *to, int64_t count);
 void own_narrow(const float *from, uint16_t *to, int64_t count);
+void own_widen_row(const uint16_t *from, float *to, int64_t count);
+void own_narrow_row(const float *from, uint16_t *to, int64_t count);
 
-/* y = post(y) in place over the shape of y; `operand` is the second operand of a binary post. */
-void own_post(const struct post *post, float *y, const struct shape *shape, const float *operand,
-              const struct shape *operand_shape);
+/* y = post(y) in place over the shape of y; `operand` is the second operand of a binary post. Both
+ * of element_bytes. */
+void own_post(const struct post *post, void *y, const struct shape *shape, const void *operand,
+              const struct shape *operand_shape, size_t element_bytes);
 
 /* The kernels, by file: own.c */
 own_kernel own_affine, own_unary, own_binary;

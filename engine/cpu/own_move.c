@@ -13,10 +13,11 @@ static const struct shape *out_shape(const struct own_call *call)
     return &call->graph->values[call->op->outputs[0]].shape;
 }
 
-bool own_moves(const struct op *op)
+bool own_narrows(const struct op *op)
 {
     return op->kind == OP_PAD || op->kind == OP_SLICE || op->kind == OP_CONCAT ||
-           op->kind == OP_TRANSPOSE ||
+           op->kind == OP_TRANSPOSE || op->kind == OP_AFFINE || op->kind == OP_UNARY ||
+           op->kind == OP_BINARY ||
            (op->kind == OP_RESIZE && op->resize.function == RESIZE_NEAREST);
 }
 
@@ -48,27 +49,6 @@ static void fill(const struct own_call *call, char *to, int64_t count, float val
             memcpy(to, &value, sizeof value);
         else
             memcpy(to, &half, sizeof half);
-    }
-}
-
-void own_widen(const uint16_t *from, float *to, int64_t count)
-{
-#pragma omp parallel for if (count > OWN_PARALLEL)
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits = (uint32_t)from[i] << 16;
-        memcpy(&to[i], &bits, sizeof bits);
-    }
-}
-
-void own_narrow(const float *from, uint16_t *to, int64_t count)
-{
-#pragma omp parallel for if (count > OWN_PARALLEL)
-    for (int64_t i = 0; i < count; i++) {
-        uint32_t bits;
-        memcpy(&bits, &from[i], sizeof bits);
-        bool nan = (bits & 0x7fffffff) > 0x7f800000;
-        uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);
-        to[i] = (uint16_t)(nan ? bits >> 16 | 64 : rounded >> 16);
     }
 }
 
