@@ -247,14 +247,14 @@ double *gpu_reference(const struct context *context, const char *dataset, size_t
 }
 
 float *gpu_answers(const struct context *context, struct outcome *outcome, const char *model,
-                   const char *settings, size_t count)
+                   const char *settings, const char *before, size_t count)
 {
     char output[512];
     snprintf(output, sizeof output, "%s/answer.npy", context->work);
     unlink(output);
-    json_t *objects = gpu_layertop(context, NULL,
-                                   "%s -c 'devices 0; %s' -c 'predict %s/digits/reference.h5:x %s'",
-                                   model, settings, context->data, output);
+    json_t *objects = gpu_layertop(
+        context, NULL, "-c 'devices 0; %s; load %s; %spredict %s/digits/reference.h5:x %s'",
+        settings, model, before, context->data, output);
     gpu_data(objects, "predict", outcome);
     json_decref(objects);
     struct error error = {0};

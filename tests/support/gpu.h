@@ -45,10 +45,11 @@ FILE *gpu_program(const struct context *context, const char *name, const char *a
 
 /* A dataset of DATA/digits/reference.h5 as doubles; NULL if it is not there. The caller frees. */
 double *gpu_reference(const struct context *context, const char *dataset, size_t *count);
-/* The answers of `predict` on the reference inputs with `settings` before it, as `count` floats;
- * NULL if there are none, and the outcome says why. The caller frees. */
+/* The answers of `predict` on the reference inputs, as `count` floats; NULL if there are none, and
+ * the outcome says why. `settings` come before the model is loaded (so that no second context is
+ * made), the commands of `before` ("run 5; ") just before `predict`. The caller frees. */
 float *gpu_answers(const struct context *context, struct outcome *outcome, const char *model,
-                   const char *settings, size_t count);
+                   const char *settings, const char *before, size_t count);
 /* The figure `key` is max|values - expected| / max|expected|; the outcome fails above `tolerance`. */
 void outcome_compare(struct outcome *outcome, const float *values, const double *expected,
                      size_t count, double tolerance, const char *key);
