@@ -13,6 +13,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
+LARGE = 60000000  # parameters
 MODELS = ['resnet50', 'mobilenetv2', 'efficientnetb0', 'vgg16']
 
 
@@ -59,24 +60,64 @@ def flops(model):
     return total
 
 
+def export(model, path):
+    """Keras's own ONNX export. It takes some thirty times the weights in memory: of a large model, the Dense layers
+    at the end are written here, where they are nothing but a Gemm each."""
+    import keras
+    import tensorflow as tf
+    import onnx
+    tail = []
+    while model.count_params() > LARGE and isinstance(model.layers[-1 - len(tail)], keras.layers.Dense):
+        tail.insert(0, model.layers[-1 - len(tail)])
+    body = keras.Model(model.inputs, tail[0].input) if tail else model
+    body(tf.zeros((1, 224, 224, 3)))  # the export wants a model that was called
+    body.export(path, format='onnx', verbose=False)
+    if not tail:
+        return
+    document = onnx.load(path)
+    graph, last = document.graph, document.graph.output[0].name
+    for layer in tail:
+        for variable in layer.weights:
+            graph.initializer.append(onnx.numpy_helper.from_array(variable.numpy(), layer.name + '/' + variable.name))
+        names = [layer.name + '/' + variable.name for variable in layer.weights]
+        graph.node.append(onnx.helper.make_node('Gemm', [last] + names, [layer.name + '/sum'], layer.name))
+        kind = {'relu': 'Relu', 'softmax': 'Softmax'}[layer.activation.__name__]
+        graph.node.append(onnx.helper.make_node(kind, [layer.name + '/sum'], [layer.name], layer.name + '/' + kind))
+        last = layer.name
+    del graph.output[:]
+    graph.output.append(onnx.helper.make_tensor_value_info(last, onnx.TensorProto.FLOAT, [None, tail[-1].units]))
+    onnx.save(document, path)
+
+
+def prune(path):
+    """Take out inputs that no node reads (the export leaves variables that were folded into others); the name of
+    the batch's dimension."""
+    import onnx
+    document = onnx.load(path)
+    graph = document.graph
+    read = {name for node in graph.node for name in node.input}
+    dead = [value for value in graph.input if value.name not in read]
+    for value in dead:
+        graph.input.remove(value)
+    if dead:
+        onnx.save(document, path)
+    return graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
 def make(folder, name):
     stem = os.path.join(folder, name)
     if os.path.exists(stem + '.json'):
         return
     import keras
-    import tensorflow as tf
     doc = recipe(name)
     model = keras.models.model_from_json(json.dumps(doc['config']))
     for layer in model.layers:
         if layer.weights:
             entries = doc['weights'][layer.name]
             layer.set_weights([draw(layer.name, *entry) for entry in entries])
-    model(tf.zeros((1, 224, 224, 3)))  # the export wants a model that was called
     model.save(stem + '.keras')
-    model.export(stem + '.onnx', format='onnx', verbose=False)
-    import onnx
-    graph = onnx.load(stem + '.onnx', load_external_data=False).graph
-    batch = graph.input[0].type.tensor_type.shape.dim[0].dim_param
+    export(model, stem + '.onnx')
+    batch = prune(stem + '.onnx')
     with open(stem + '.json.part', 'w') as f:
         json.dump({'flops': flops(model), 'parameters': model.count_params(), 'onnx_batch': batch}, f)
     os.replace(stem + '.json.part', stem + '.json')

@@ -226,9 +226,12 @@ def parse():
 
 def measure(bench, options, results):
     engines.check_installed()
-    subprocess.run([sys.executable, os.path.join(models.HERE, 'models.py'), os.path.join(bench.work, 'models')] +
-                   sorted(set(options.models) | {'mobilenetv2'}), check=True, stdout=subprocess.DEVNULL,
-                   stderr=open(bench.log, 'a'))
+    # a process each: the export of one model takes gigabytes
+    for name in sorted(set(options.models) | {'mobilenetv2'}):
+        argv = [sys.executable, os.path.join(models.HERE, 'models.py'), os.path.join(bench.work, 'models'), name]
+        with open(bench.log, 'a') as log:
+            if subprocess.run(argv, stdout=log, stderr=log).returncode:
+                raise engines.Missing('Keras could not build or export %s; see %s' % (name, bench.log))
     for model in options.models:
         for batch in options.batches:
             for precision in options.precisions:
