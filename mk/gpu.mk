@@ -2,7 +2,8 @@
 # libraries and cuDNN is needed, because it runs the bundle.
 
 ## test-gpu        run the bundle's tests on this machine's GPU, results into tests/results
-GPU_PROGRAMS := $(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(sort $(wildcard tests/gpu/*.c)))
+GPU_CUDNN    := $(B)/tests/gpu/probe_cudnn
+GPU_PROGRAMS := $(filter-out $(GPU_CUDNN),$(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(sort $(wildcard tests/gpu/*.c))))
 # the content that a result speaks of
 GPU_CONTENT  = $(shell find engine/cuda profiler -type f | LC_ALL=C sort | xargs cat | sha256sum | cut -c1-16)
 
@@ -17,15 +18,21 @@ $(B)/tests/gpu/%: tests/gpu/%.c $(B)/tests/libsupport.a $(LIBRARY)
 	    $(B)/tests/libsupport.a $(LIBRARY) $(LIBS) -lcmocka -lvterm -lutil
 
 # kernels of their own beside our CUPTI stack; they need the driver's libcuda to start
-GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) engine/error.c engine/cuda/libraries.c)
+GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) engine/error.c)
 $(B)/tests/gpu/%: tests/gpu/%.cu $(GPU_CU_OBJECTS)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
 	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall -o $@ $< $(GPU_CU_OBJECTS) \
 	    -L$(CUDA_DIR)/lib64/stubs -lcuda -ljansson -ldl -lpthread
 
+# nothing but cuDNN, opened at run time
+$(GPU_CUDNN): tests/gpu/probe_cudnn.c $(B)/engine/cuda/libraries.o $(B)/engine/error.o
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
+	$(Q)$(CC) $(ALL_CFLAGS) $(CUDA_CFLAGS) $(ALL_LDFLAGS) -o $@ $^ -ldl
+
 .PHONY: gpu-programs
-gpu-programs: $(GPU_PROGRAMS) $(if $(filter 1,$(CUDA)),$(patsubst tests/gpu/%.cu,$(B)/tests/gpu/%,$(wildcard tests/gpu/*.cu)))
+gpu-programs: $(GPU_PROGRAMS) $(if $(filter 1,$(CUDA)),$(GPU_CUDNN) $(patsubst tests/gpu/%.cu,$(B)/tests/gpu/%,$(wildcard tests/gpu/*.cu)))
 
 .PHONY: test-gpu
 test-gpu:

@@ -1,16 +1,10 @@
 /* What cuDNN says of this GPU: its DEVICEPROP description, as JSON on standard output. Given to cuDNN
  * on a machine without a GPU, it makes its heuristics choose engines as they would here.
  * Exit code 0, or 1 with the reason on standard error. */
-#include <cublasLt.h>
-#include <cuda_runtime.h>
-#include <cudnn.h>
-
-#include <cstdio>
-#include <vector>
-
-extern "C" {
 #include "engine/cuda/libraries.h"
-}
+
+#include <stdio.h>
+#include <stdlib.h>
 
 static const struct libraries *libraries;
 
@@ -37,12 +31,7 @@ static bool describe(const char *json, size_t length, cudnnBackendDescriptor_t *
                                              CUDNN_TYPE_CHAR, (int64_t)length, json)) &&
                GOOD(cudnnBackendFinalize(*out));
     }
-    cudaError_t status = cudaFree(NULL);
-    if (status != cudaSuccess) {
-        fprintf(stderr, "cudaFree: %s\n", cudaGetErrorString(status));
-        return false;
-    }
-    /* the handle stays open: the description may hold on to it */
+    /* makes the context too; it stays open: the description may hold on to it */
     return GOOD(cudnnCreate(&handle)) &&
            GOOD(cudnnBackendSetAttribute(*out, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1,
                                          &handle)) &&
@@ -51,7 +40,8 @@ static bool describe(const char *json, size_t length, cudnnBackendDescriptor_t *
 
 int main(int count, char **arguments)
 {
-    struct error error = {};
+    static char json[16384]; /* of a file instead of a device */
+    struct error error = {0};
     libraries = libraries_open(&error);
     if (libraries == NULL) {
         fprintf(stderr, "%s: %s\n", error.what, error.why);
@@ -59,24 +49,19 @@ int main(int count, char **arguments)
     }
     fprintf(stderr, "cuDNN %zu at %s, cuBLASLt %zu at %s\n", libraries->cudnn_version,
             libraries->cudnn_path, libraries->cublaslt_version, libraries->cublaslt_path);
-    std::vector<char> json;
-    if (count > 1) { /* a file instead of a device */
-        FILE *file = fopen(arguments[1], "r");
-        int c;
-        while (file != NULL && (c = fgetc(file)) != EOF)
-            json.push_back((char)c);
-        json.push_back('\0');
-    }
+    FILE *file = count > 1 ? fopen(arguments[1], "r") : NULL;
+    size_t length = file != NULL ? fread(json, 1, sizeof json - 1, file) : 0;
     cudnnBackendDescriptor_t properties = NULL;
     int64_t size = 0, got = 0;
-    if (!describe(json.empty() ? NULL : json.data(), json.size(), &properties) ||
+    if (!describe(length > 0 ? json : NULL, length + 1, &properties) ||
         !GOOD(cudnnBackendGetAttribute(properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
                                        CUDNN_TYPE_CHAR, 0, &size, NULL)))
         return 1;
-    std::vector<char> text((size_t)size + 1, '\0');
+    char *text = calloc(1, (size_t)size + 1);
     if (!GOOD(cudnnBackendGetAttribute(properties, CUDNN_ATTR_DEVICEPROP_JSON_REPRESENTATION,
-                                       CUDNN_TYPE_CHAR, size, &got, text.data())))
+                                       CUDNN_TYPE_CHAR, size, &got, text)))
         return 1;
-    printf("%s\n", text.data());
+    printf("%s\n", text);
+    free(text);
     return 0;
 }
