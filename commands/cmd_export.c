@@ -1,5 +1,6 @@
 /* export KIND FILE: what is loaded or measured, for other programs. */
 #include "commands/complete.h"
+#include "commands/export_data.h"
 #include "commands/export_keras.h"
 #include "commands/parse.h"
 #include "commands/table.h"
@@ -11,6 +12,9 @@ static const struct {
     void (*start)(struct execution *execution, const char *path);
 } kinds[] = {
     {"keras", export_keras},
+    {"json", export_json},
+    {"csv", export_csv},
+    {"chrome", export_chrome},
 };
 
 #define KIND_COUNT (sizeof kinds / sizeof *kinds)
@@ -46,12 +50,17 @@ static void complete_export(struct command_completion *completion, int argc, cha
 
 const struct command command_export = {
     .name = "export",
-    .usage = "export keras FILE",
-    .summary = "write the model for Keras",
-    .help = "keras: the loaded model, demo models too, as FILE.keras or FILE.h5 with the very\n"
-            "weights that run here, so that Keras can be asked for the same predictions. The\n"
-            "model lies with the worker: so does this file.",
-    .examples = WORDS("export keras model.keras", "export keras model.h5"),
+    .usage = "export keras|json|csv|chrome FILE",
+    .summary = "write the model for Keras, or what was measured for other programs",
+    .help =
+        "keras: the loaded model, demo models too, as FILE.keras or FILE.h5 with the very\n"
+        "weights that run here, so that Keras can be asked for the same predictions. The\n"
+        "model lies with the worker: so does this file.\n"
+        "json: settings, plan, the last run, layers, ledger and series. csv: the layer table.\n"
+        "chrome: a trace for Perfetto (ui.perfetto.dev): the mean step of each 100 ms of the last\n"
+        "30 s with its layers, and counters. After a `replay` they hold what was played.",
+    .examples = WORDS("export keras model.keras", "export keras model.h5", "export csv layers.csv",
+                      "export chrome trace.json"),
     .arguments_min = 2,
     .arguments_max = 2,
     .run = run_export,
