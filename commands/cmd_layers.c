@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* strcasestr */
 #include "commands/complete.h"
 #include "commands/format.h"
 #include "commands/layer_rows.h"
@@ -55,13 +56,15 @@ static void print_table(struct execution *execution, const struct layer_row *row
 }
 
 static bool parse_arguments(int argc, char *const *argv, const char **sort, int64_t *top,
-                            struct error *error)
+                            const char **filter, struct error *error)
 {
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
         if (strcmp(argv[i], "--top") == 0 && has_value) {
             if (!parse_integer(argv[++i], 1, 1000000, "layers --top", top, error))
                 return error_hint(error, "layers --top 10");
+        } else if (strcmp(argv[i], "--filter") == 0 && has_value) {
+            *filter = argv[++i];
         } else if (strcmp(argv[i], "--sort") == 0 && has_value) {
             *sort = NULL;
             i++;
@@ -82,13 +85,27 @@ static bool parse_arguments(int argc, char *const *argv, const char **sort, int6
     return true;
 }
 
+/* Rows whose name, class or implementation holds `text`, letters' case ignored. */
+static size_t keep_matching(const struct layer_row *rows, size_t *order, size_t count,
+                            const char *text)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct layer_row *row = &rows[order[i]];
+        if (strcasestr(row->label, text) || strcasestr(row->class_name, text) ||
+            (row->impl && strcasestr(row->impl, text)))
+            order[kept++] = order[i];
+    }
+    return kept;
+}
+
 static void run_layers(struct execution *execution, int argc, char *const *argv)
 {
     struct workbench *workbench = execution->workbench;
     struct error error = {0};
-    const char *sort = "time";
+    const char *sort = "time", *filter = NULL;
     int64_t top = INT64_MAX;
-    if (!parse_arguments(argc, argv, &sort, &top, &error)) {
+    if (!parse_arguments(argc, argv, &sort, &top, &filter, &error)) {
         execution_fail(execution, &error);
         return;
     }
@@ -101,6 +118,8 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
     size_t count = layer_rows_read(store, segment, mean_ms, &rows, &wall_ms);
     size_t *order = xcalloc(count + 1, sizeof *order);
     size_t heads = layer_rows_sort(rows, count, sort, order);
+    if (filter)
+        heads = keep_matching(rows, order, heads, filter);
     size_t shown = heads < (uint64_t)top ? heads : (size_t)top;
     bool measured = false;
     for (size_t i = 0; i < count; i++) {
@@ -142,20 +161,22 @@ static void complete_layers(struct command_completion *completion, int argc, cha
     }
     completion_add(completion, "--sort");
     completion_add(completion, "--top");
+    completion_add(completion, "--filter");
 }
 
 const struct command command_layers = {
     .name = "layers",
-    .usage = "layers [--sort time|order|name|flops|bytes] [--top N]",
+    .usage = "layers [--sort time|order|name|flops|bytes] [--top N] [--filter TEXT]",
     .summary = "the layer table: where the time of a step goes",
     .help =
         "Means per step: of the last `run`, or of the last second while it is live. A layer that\n"
         "is fused into another is shown in its head's row (conv1+bn1+relu1); one that costs\n"
-        "nothing has no time. `order` is the model's. Shares are of the wall time, so they add up "
+        "nothing has no time. --filter keeps rows whose name, class or implementation holds TEXT.\n"
+        "`order` is the model's. Shares are of the wall time, so they add up "
         "to less than all.",
-    .examples = WORDS("layers", "layers --top 10", "layers --sort flops"),
+    .examples = WORDS("layers", "layers --top 10", "layers --sort flops", "layers --filter conv2d"),
     .flags = COMMAND_NEEDS_MODEL,
-    .arguments_max = 4,
+    .arguments_max = 6,
     .run = run_layers,
     .complete = complete_layers,
 };

@@ -27,6 +27,8 @@
     X(replay)                                                                                      \
     X(save_display)                                                                                \
     X(source)                                                                                      \
+    X(watch)                                                                                       \
+    X(config)                                                                                      \
     X(history)                                                                                     \
     X(echo)                                                                                        \
     X(sleep)                                                                                       \

@@ -593,6 +593,120 @@ static void record_off_makes_one_file(void **state)
     assert_int_equal(file_bytes("end.ltr.part"), 0);
 }
 
+static json_t *read_json(const char *name)
+{
+    char *text = read_file(name);
+    json_error_t error;
+    json_t *object = json_loads(text, 0, &error);
+    if (!object)
+        fail_msg("%s: %s", name, error.text);
+    free(text);
+    return object;
+}
+
+static void measurements_are_exported(void **state)
+{
+    (void)state;
+    char arguments[512];
+    snprintf(arguments, sizeof arguments,
+             DEMO "-c 'start; sleep 900ms; stop; run 20; export json %s/e.json; export csv "
+                  "%s/e.csv; export chrome %s/e.trace'",
+             folder, folder, folder);
+    expect_code(NULL, arguments, 0, NULL);
+    json_t *whole = read_json("e.json");
+    assert_int_equal(json_array_size(at(whole, "layers")), 23);
+    assert_int_equal(number_at(whole, "run.steps"), 20);
+    assert_true(json_array_size(at(whole, "series.step_ms")) > 0);
+    assert_int_equal(number_at(whole, "settings.batch"), 32);
+    json_decref(whole);
+    /* every span has its time, children lie in their step, counters have values */
+    json_t *event, *trace = read_json("e.trace");
+    size_t index, spans = 0, counters = 0;
+    double step_from = 0, step_to = 0;
+    json_array_foreach(at(trace, "traceEvents"), index, event)
+    {
+        const char *phase = json_string_value(at(event, "ph"));
+        number_at(event, "pid");
+        number_at(event, "tid");
+        counters += strcmp(phase, "C") == 0;
+        if (strcmp(phase, "X") != 0)
+            continue;
+        double from = number_at(event, "ts"), to = from + number_at(event, "dur");
+        assert_true(from >= 0 && to > from);
+        spans++;
+        if (strcmp(json_string_value(at(event, "cat")), "step") == 0) {
+            assert_true(from >= step_to);
+            step_from = from;
+            step_to = to;
+        } else {
+            assert_true(from >= step_from - 0.01 && to <= step_to + 0.01);
+        }
+    }
+    assert_true(spans > 10 && counters > 0);
+    json_decref(trace);
+    char *csv = read_file("e.csv");
+    assert_non_null(strstr(csv, "\r\nbn1,BatchNormalization,,,,,0,0,conv1\r\n"));
+    free(csv);
+    expect_code(NULL, DEMO "-c 'export csv /nonexistent/x'", 1, "error[E013]");
+    expect_code(NULL, DEMO "-c 'export chrome /nonexistent/x'", 1, "nothing is measured yet");
+}
+
+static void settings_are_kept(void **state)
+{
+    (void)state;
+    setenv("XDG_CONFIG_HOME", folder, 1);
+    expect_code(NULL, "-c 'symbols ascii; refresh 250ms; limit 40%; config save'", 0, NULL);
+    char *text = read_file("layertop/init.lt");
+    assert_non_null(strstr(text, "\nset limit 40%\nset refresh 250ms\nset symbols ascii\n"));
+    assert_null(strstr(text, "batch"));
+    free(text);
+    /* what was written is a script that gives the same again */
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "--json -c 'source %s/layertop/init.lt; config'", folder);
+    struct outcome outcome = layertop(NULL, arguments);
+    assert_int_equal(outcome.code, 0);
+    assert_int_equal(json_array_size(at(object_of(&outcome, "config"), "data.settings")), 3);
+    outcome_free(&outcome);
+    setenv("XDG_CONFIG_HOME", "/proc/nowhere", 1);
+    expect_code(NULL, "-c 'config save'", 1, "error[E013]");
+    unsetenv("XDG_CONFIG_HOME");
+    expect_code(NULL, "-c 'config foo'", 1, "error[E003]");
+}
+
+static void a_command_is_watched(void **state)
+{
+    (void)state;
+    const char *program = getenv("LAYERTOP_BIN");
+    char command[512];
+    snprintf(
+        command, sizeof command,
+        "timeout -s INT 2 %s -c 'watch \"echo \\\"a b\\\"; echo c\" 200ms; echo never' >%s/out "
+        "2>%s/err </dev/null; test $? = 124",
+        program ? program : "build/layertop", folder, folder);
+    assert_int_equal(system(command), 0);
+    char *output = read_file("out");
+    assert_int_equal(strncmp(output, "a b\nc\na b\nc\na b\nc\n", 18), 0);
+    assert_null(strstr(output, "never"));
+    free(output);
+    expect_code(NULL, "-c 'watch foo'", 1, "error[E002]");
+    expect_code(NULL, "-c 'watch \"watch mem\"'", 1, "does not watch itself");
+    expect_code(NULL, "-c 'watch mem 0'", 1, "error[E011]");
+    /* an error ends it */
+    expect_code(NULL, "-c 'watch run 100ms'", 1, "error[E012]");
+}
+
+static void layers_are_filtered(void **state)
+{
+    (void)state;
+    struct outcome outcome = layertop(NULL, DEMO "--json -c 'run 3; layers --filter conv2d'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *layers = at(object_of(&outcome, "layers"), "data.layers");
+    assert_int_equal(json_array_size(layers), 4);
+    for (size_t i = 0; i < 4; i++)
+        assert_string_equal(json_string_value(at(json_array_get(layers, i), "class")), "Conv2D");
+    outcome_free(&outcome);
+}
+
 static void required_numbers_come_with_the_error(void **state)
 {
     (void)state;
@@ -684,6 +798,10 @@ int main(void)
         cmocka_unit_test(a_journal_is_played),
         cmocka_unit_test(a_cut_journal_plays_to_its_last_frame),
         cmocka_unit_test(record_off_makes_one_file),
+        cmocka_unit_test(measurements_are_exported),
+        cmocka_unit_test(settings_are_kept),
+        cmocka_unit_test(a_command_is_watched),
+        cmocka_unit_test(layers_are_filtered),
         cmocka_unit_test(required_numbers_come_with_the_error),
         cmocka_unit_test(live_steps_fill_the_table),
         cmocka_unit_test(predictions),
