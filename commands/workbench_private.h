@@ -65,9 +65,9 @@ struct workbench {
     bool told_bad_record;
     int64_t cancel_ns; /* of the last cancel */
     char notice[160];
-    char note[512];  /* the last one of `configure`, to say it once */
+    char note[512];        /* the last one of `configure`, to say it once */
     char record_note[512]; /* the profiler's last, as told */
-    char hello[160]; /* "layertop VERSION on HOST, process PID" */
+    char hello[160];       /* "layertop VERSION on HOST, process PID" */
 
     json_t *devices; /* ids of the devices in use, as `configure` said */
     json_t *model, *plan;

@@ -192,9 +192,8 @@ static bool record(struct engine *engine, struct pending *pending, const json_t 
         error_set(&pending->refused, ERROR_VALUE, "record", "needs the name of a file");
         error_hint(&pending->refused, "record FILE");
     } else {
-        engine->journal =
-            journal_new(path, engine->hello, json_object_get(arguments, "settings"), engine->model,
-                        engine->plan, &pending->refused);
+        engine->journal = journal_new(path, engine->hello, json_object_get(arguments, "settings"),
+                                      engine->model, engine->plan, &pending->refused);
         if (engine->journal != NULL) {
             pending->answer = journal_describe(engine->journal);
             raw = engine->raw = json_is_string(json_object_get(arguments, "raw"));
