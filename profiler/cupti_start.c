@@ -52,13 +52,16 @@ static uint64_t CUPTIAPI timestamp(void)
     return (uint64_t)clock_now_ns();
 }
 
-static const CUpti_ActivityKind kinds[] = {
-    CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL,
-    CUPTI_ACTIVITY_KIND_MEMCPY,
-    CUPTI_ACTIVITY_KIND_MEMSET,
-    CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION,
-    CUPTI_ACTIVITY_KIND_OVERHEAD,
-    CUPTI_ACTIVITY_KIND_MEMORY2,
+static const struct {
+    CUpti_ActivityKind kind;
+    bool optional; /* without it a figure is not known; without the others there are no layers */
+} kinds[] = {
+    {CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL, false},
+    {CUPTI_ACTIVITY_KIND_MEMCPY, false},
+    {CUPTI_ACTIVITY_KIND_MEMSET, true},
+    {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, false},
+    {CUPTI_ACTIVITY_KIND_OVERHEAD, true},
+    {CUPTI_ACTIVITY_KIND_MEMORY2, true},
 };
 
 void cupti_widen(struct cupti *c)
@@ -75,7 +78,7 @@ void cupti_disable(struct cupti *c)
         (void)c->api.disable(CUPTI_ACTIVITY_KIND_DRIVER);
     }
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        (void)c->api.disable(kinds[i]);
+        (void)c->api.disable(kinds[i].kind);
 }
 
 /* External correlation records come for API calls that are recorded: record the calls that put work
@@ -119,10 +122,11 @@ static bool enable_calls(struct cupti *c, struct error *error)
             result = c->api.enable_runtime(runtime[i], 1);
         for (size_t i = 0; i < sizeof driver / sizeof driver[0] && result == CUPTI_SUCCESS; i++)
             result = c->api.enable_driver(driver[i], 1);
-        return result == CUPTI_SUCCESS ||
-               cupti_error(error, &c->api, "cuptiActivityEnableDriverApi", result, "");
+        if (result == CUPTI_SUCCESS)
+            return true;
     }
-    /* an older CUPTI can only record all calls or none */
+    /* an older CUPTI can only record all calls or none, and one may not know a call of the list */
+    c->widened = true;
     result = c->api.enable(CUPTI_ACTIVITY_KIND_RUNTIME);
     if (result == CUPTI_SUCCESS)
         result = c->api.enable(CUPTI_ACTIVITY_KIND_DRIVER);
@@ -188,7 +192,8 @@ bool cupti_start(struct cupti *c, CUpti_BuffersCallbackRequestFunc request,
                                      CUPTI_CBID_STATE_FATAL_ERROR);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0] && *refused == CUPTI_SUCCESS; i++) {
         call = "cuptiActivityEnable";
-        *refused = c->api.enable(kinds[i]);
+        CUptiResult result = c->api.enable(kinds[i].kind);
+        *refused = kinds[i].optional ? CUPTI_SUCCESS : result;
     }
     if (*refused == CUPTI_SUCCESS && enable_calls(c, error))
         return true;

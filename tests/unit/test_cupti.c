@@ -407,7 +407,8 @@ static void allocations_of_libraries_are_told_from_ours(void **state)
 /* ---------------------------------------------------------------- a mock of CUPTI */
 
 static struct {
-    CUptiResult subscribe_result, enable_result, flush_result;
+    CUptiResult subscribe_result, enable_result, flush_result, call_result;
+    CUpti_ActivityKind refused_kind;
     const char *other;
     CUpti_CallbackFunc callback;
     void *callback_context;
@@ -479,9 +480,8 @@ static CUptiResult CUPTIAPI mock_register(CUpti_BuffersCallbackRequestFunc reque
 }
 static CUptiResult CUPTIAPI mock_enable(CUpti_ActivityKind kind)
 {
-    (void)kind;
     mock.enabled++;
-    return mock.enable_result;
+    return kind == mock.refused_kind ? CUPTI_ERROR_NOT_COMPATIBLE : mock.enable_result;
 }
 static CUptiResult CUPTIAPI mock_disable(CUpti_ActivityKind kind)
 {
@@ -492,7 +492,7 @@ static CUptiResult CUPTIAPI mock_disable(CUpti_ActivityKind kind)
 static CUptiResult CUPTIAPI mock_enable_call(CUpti_CallbackId id, uint8_t enable)
 {
     (void)id, (void)enable;
-    return CUPTI_SUCCESS;
+    return mock.call_result;
 }
 static CUptiResult CUPTIAPI mock_flush(uint32_t flag)
 {
@@ -574,6 +574,8 @@ static int mock_reset(void **state)
 {
     (void)state;
     mock.subscribe_result = mock.enable_result = mock.flush_result = CUPTI_SUCCESS;
+    mock.call_result = CUPTI_SUCCESS;
+    mock.refused_kind = CUPTI_ACTIVITY_KIND_INVALID;
     mock.other = NULL;
     mock.dropped = mock.pending_count = 0;
     mock.depth = mock.enabled = mock.disabled = mock.flushes = mock.unsubscribed = 0;
@@ -648,6 +650,23 @@ static void missing_correlations_widen_the_calls(void **state)
         assert_true(trace->flush(trace->context, 2000000000));
     trace->close(trace->context);
     assert_int_equal(mock.enabled, before);
+}
+
+/* What only adds a figure, or only spares records, may be refused */
+static void lesser_refusals_are_borne(void **state)
+{
+    (void)state;
+    struct error error = {.code = ERROR_NONE};
+    mock.refused_kind = CUPTI_ACTIVITY_KIND_MEMORY2;
+    mock.call_result = CUPTI_ERROR_INVALID_PARAMETER;
+    const struct gpu_trace *trace = cupti_open(&mock_api, NULL, &error);
+    assert_non_null(trace);
+    assert_int_equal(mock.enabled, 6 + 2);
+    trace->close(trace->context);
+    assert_int_equal(mock.disabled, 6 + 2);
+    mock.refused_kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL;
+    assert_null(cupti_open(&mock_api, NULL, &error));
+    assert_int_equal(error.code, ERROR_CUPTI);
 }
 
 /* A virtual environment's python3 is a link to one that knows nothing of the environment's wheels */
@@ -861,6 +880,7 @@ int main(void)
         cmocka_unit_test(allocations_of_libraries_are_told_from_ours),
         cmocka_unit_test_setup(kernels_arrive_with_their_op, mock_reset),
         cmocka_unit_test_setup(missing_correlations_widen_the_calls, mock_reset),
+        cmocka_unit_test_setup(lesser_refusals_are_borne, mock_reset),
         cmocka_unit_test(wheels_of_a_virtual_environment_are_found),
         cmocka_unit_test_setup(flushes_run_by_themselves_while_steps_do, mock_reset),
         cmocka_unit_test_setup(drops_are_counted, mock_reset),
