@@ -6,6 +6,7 @@ import os
 LABELS = {('keras', 'predict'): 'keras predict', ('keras', 'call'): 'keras model(x)'}
 # of the FMA peak, for resnet50 in fp32
 PEAK_BARS = {1: 0.65, 32: 0.70}
+POINTS = 12  # of a precision in a full run
 MEAN_BAR, LEAST_BAR = 1.0, 0.9
 # above it the machine had other work, and the figures say little
 LOAD_MAX = 1.0
@@ -49,11 +50,23 @@ def bars(points):
     return found
 
 
+def unmeasured(points):
+    """Bars that this run says nothing about."""
+    seen = {(point['model'], point['batch'], point['precision']) for point in points}
+    names = ['resnet50 fp32 batch %d, share of the FMA peak' % batch for batch in PEAK_BARS
+             if ('resnet50', batch, 'fp32') not in seen]
+    for precision in ('fp32', 'bf16'):
+        count = sum(point['precision'] == precision for point in points)
+        if count < POINTS:
+            names.append('%s at %d of %d points' % (precision, POINTS - count, POINTS))
+    return names
+
+
 def print_head(results):
     own = results['layertop']
-    print('%s, %d cores, load average %.2f; rounds of %g s, %d of them, interleaved' % (
-        results['cpu']['name'], len(results['cores']), results['load_average'], results['protocol']['seconds'],
-        results['protocol']['rounds']))
+    print('%s, %d cores, load average %.2f; %d rounds, interleaved, turns of %g s' % (
+        results['cpu']['name'], len(results['cores']), results['load_average'], results['protocol']['rounds'],
+        results['protocol']['seconds']))
     print('layertop  %s, %s, %s, %d threads' % (own['version'], own['library'], own['isa'], own['threads']), flush=True)
 
 
@@ -103,6 +116,11 @@ def print_tail(results):
     for bar in results['bars']:
         print('  %-6s %.3f (at least %.2f)  %s' % ('met' if bar['met'] else 'MISSED', bar['value'], bar['least'],
                                                  bar['bar']))
+    slower = ['%s batch %d %s' % (point['model'], point['batch'], point['precision'])
+              for point in results['points'] if point['slower']]
+    print('  slower than the best peer by more than the A/A spread, p50 and p90: ' + (', '.join(slower) or 'nowhere'))
+    if results['not_measured']:
+        print('  not measured in this run: ' + '; '.join(results['not_measured']))
     loads = [results['load_average']] + [point['load_average'] for point in results['points']]
     # the bench itself keeps all cores busy: what was there before it started is what disturbs it
     if results['load_average'] > LOAD_MAX:
