@@ -2,8 +2,8 @@
 
 ## bundle          build/bundle: everything but CUDA and cuDNN, to copy to a machine with a GPU
 BUNDLE       := build/bundle
-# the budget is 50 MiB: what grows is seen 1.5 MiB before it
-BUNDLE_KIB   := 49664
+# the budget: 50 MiB
+BUNDLE_KIB   := 51200
 # what the other machine must have itself: the C and C++ libraries (cuDNN needs both), the driver,
 # CUDA and cuDNN
 BUNDLE_SYSTEM := ld-linux[^ ]*|linux-vdso[^ ]*|lib(c|m|dl|rt|pthread|util|resolv|gcc_s)\.so\.[0-9]+|libstdc\+\+\.so\.6|libcuda\.[^ ]*|lib(nvidia|cudnn|cublas|cudart|nvrtc|cupti)[^ ]*
