@@ -487,7 +487,7 @@ static void a_journal_is_played(void **state)
     snprintf(arguments, sizeof arguments,
              "--json -k -c 'replay %s/j.ltr.part --speed 20; layers; show batch; show fusion; "
              "start; stop; fusion on; batch 32; show fusion; batch 7; precision bf16; run 3; plan "
-             "2; mem' -c "
+             "2; mem; fusion off' -c "
              "'replay off; show batch; run 3'",
              folder);
     struct outcome outcome = layertop(NULL, arguments);
@@ -510,8 +510,9 @@ static void a_journal_is_played(void **state)
                   {10, false, "'bf16' was not recorded"},
                   {11, false, "a recording plays, it does not compute"},
                   {12, true, "2"},
-                  {15, true, "32"},
-                  {16, false, "no model is loaded"}};
+                  {14, false, "off was recorded with batch 2 only"},
+                  {16, true, "32"},
+                  {17, false, "no model is loaded"}};
     for (size_t i = 0; i < sizeof wanted / sizeof *wanted; i++) {
         const json_t *object = json_array_get(outcome.objects, wanted[i].index);
         char *dump = json_dumps(object, 0);
