@@ -402,9 +402,9 @@ int worker_main(int input_fd, int output_fd, const struct worker_hooks *hooks)
     /* CUDA counts as nvidia-smi does; read when the driver is opened, which is later */
     setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);
     /* oneDNN keeps the kernels of its last primitives (1024 by default): each change of the batch
-     * would leave its own behind, megabytes that no plan accounts for. A plan's worth keeps
-     * repeated layers cheap. */
-    setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "64", 0);
+     * would leave its own behind, megabytes that no plan accounts for. These are enough to keep
+     * repeated layers cheap: they follow each other closely. */
+    setenv("DNNL_PRIMITIVE_CACHE_CAPACITY", "24", 0);
     /* What is freed goes back to the system, so that resident memory can be held against the plan:
      * setting a threshold also stops glibc from moving it. */
     mallopt(M_MMAP_THRESHOLD, 128 << 10);
