@@ -40,10 +40,11 @@ report no_exit_or_print_below_main "$(grep -nE '(^|[^a-z_.>])(exit|printf|puts|p
 
 report no_way_back_to_a_workplace "$(git ls-files 2>/dev/null | grep -v '^tests/lint.sh$' | xargs grep -nIE '/work/(shared|main|\.library)|/tmp/kvenv' 2>/dev/null)"
 
-# without CUDA's headers, those of engine/cuda cannot be read
+# without CUDA's headers, those that stand on them cannot be read
 # shellcheck disable=SC2086
-echo '#include <cuda.h>' | $CC ${CFLAGS:-} -E -x c - >/dev/null 2>&1 && cuda= || cuda=engine/cuda/*
-alone=$(for header in $(find engine profiler commands tui -name '*.h' -not -path "$cuda"); do
+echo '#include <cuda.h>' | $CC ${CFLAGS:-} -E -x c - >/dev/null 2>&1 && cuda='^$' ||
+    cuda='^engine/cuda/|^profiler/cupti_'
+alone=$(for header in $(find engine profiler commands tui -name '*.h' | grep -vE "$cuda"); do
     # shellcheck disable=SC2086
     printf '#include "%s"\n' "$header" | $CC ${CFLAGS:--std=gnu17 -I.} -Wno-unused -fsyntax-only -x c - 2>/dev/null || echo "$header"
 done)

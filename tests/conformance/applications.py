@@ -1,4 +1,4 @@
-"""keras.applications, all members, from the smallest: random weights, a small image that is not square."""
+"""keras.applications, all members, from the smallest: random weights, a small picture that is not square."""
 from oracle import CLASSES, Case, keras
 
 TOLERANCE = 5e-5  # of logits, over hundreds of layers
@@ -67,4 +67,4 @@ def cases():
         # what normalises within the model wants pixels, the others numbers around zero
         own = constructor.startswith(('EfficientNet', 'MobileNetV3', 'ConvNeXt'))
         yield Case('app/' + label(constructor, arguments), builder(constructor, size, arguments),
-                   [('image' if own else 'normal', (2,) + size + (3,))], TOLERANCE, calm=True)
+                   [('pixels' if own else 'scene', (2,) + size + (3,))], TOLERANCE, calm=True)

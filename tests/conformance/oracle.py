@@ -68,11 +68,24 @@ class Case:
 
 
 def draw(rng, kind, shape, bound=None):
-    """One input. 'index' draws integers below bound, 'positive' what a logarithm bears."""
+    """One input: 'index' integers below bound, 'scene' pictures that differ as a whole (deep networks
+    average noise away, and then every picture of noise has the same answer), 'pixels' the same 0..255."""
     if kind == 'index':
         return rng.integers(0, bound, shape).astype('int32')
     if kind == 'image':
         return rng.uniform(0, 255, shape).astype('float32')
+    if kind in ('scene', 'pixels'):
+        batch, height, width, channels = shape
+        y, x = np.mgrid[0:height, 0:width, 0:1][:2]
+        scene = 0.4 * rng.normal(size=shape)
+        for i in range(batch):
+            for _ in range(6):
+                fy, fx, phase = rng.uniform(-0.4, 0.4), rng.uniform(-0.4, 0.4), rng.uniform(0, 6.3)
+                scene[i] += np.sin(fy * y + fx * x + phase) * rng.normal(size=channels)
+            scene[i] *= 0.3 * 3 ** i
+        if kind == 'pixels':
+            scene = 255 / (1 + np.exp(-scene))
+        return scene.astype('float32')
     if kind == 'padded':  # time steps of zero at the end (of the second half of the batch), as for Masking
         x = rng.normal(size=shape).astype('float32')
         x[shape[0] // 2:, shape[1] // 2:] = 0
@@ -104,7 +117,7 @@ def random_weight(rng, name, shape, old, calm):
         return rng.uniform(0.7, 1.2, shape) if calm else rng.uniform(0.5, 1.5, shape)
     if name.endswith(('kernel', 'embeddings')) and len(shape) > 1:
         fan_in = shape[-2] * int(np.prod(shape[:-2])) if len(shape) > 2 else shape[0]
-        if 'depthwise' in name:
+        if 'depthwise' in name or (len(shape) == 4 and shape[-1] == 1):
             fan_in = int(np.prod(shape[:-2]))
         return rng.normal(size=shape) * (1.4 if calm else 1) / max(fan_in, 1) ** 0.5
     return rng.normal(size=shape) * (0.1 if calm else 0.5)
@@ -121,7 +134,7 @@ def run(model, inputs, training):
     """The model in one compiled piece where the backend can: many times faster than call by call.
     Returns the outputs and, of the compiled piece, the new non-trainable values."""
     x = inputs[0] if len(inputs) == 1 else inputs
-    if TF_KERAS:
+    if TF_KERAS or keras.backend.backend() != 'jax':
         return model(x, training=training), None
     import jax
     step = jax.jit(lambda t, n, x: model.stateless_call(t, n, x, training=training))
@@ -141,23 +154,23 @@ def call(model, inputs):
 
 def calm_down(model, inputs, rng):
     """Give batch normalisation statistics near those of the inputs, as training would, each off by
-    up to a quarter: drawn blindly, they let the signal of a deep network fade or explode."""
+    up to a quarter: drawn blindly, they let the signal of a deep network fade or explode. A fifth
+    more variance than there is: with exactly as much, random networks are chaotic (rounding errors
+    of 1e-7 grow to 1e-2 over 200 layers, in Keras too), with twice as much the signal is lost."""
     norms = [layer for layer in model.layers if type(layer).__name__ == 'BatchNormalization']
     if not norms:
         return
     for layer in norms:
         layer.momentum = 0.0
-    if TF_KERAS:
-        run(model, inputs, True)
-    else:
-        _, values = run(model, inputs, True)
+    _, values = run(model, inputs, True)
+    if values is not None:
         for variable, value in zip(model.non_trainable_variables, values):
             variable.assign(value)
     for layer in norms:
         layer.momentum = 0.99
         mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
         layer.moving_mean.assign(mean + 0.1 * np.sqrt(variance) * rng.normal(size=mean.shape))
-        layer.moving_variance.assign((variance + 0.01) * rng.uniform(0.8, 1.25, variance.shape))
+        layer.moving_variance.assign((1.2 * variance + 0.005) * rng.uniform(0.8, 1.25, variance.shape))
 
 
 def error_of(y, y64):

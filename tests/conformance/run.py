@@ -90,7 +90,8 @@ def judge(layertop, case, suffix, made, folder):
 
 
 def versions():
-    names = ['numpy', 'h5py'] + (['tensorflow', 'tf_keras'] if oracle.TF_KERAS else ['keras', 'jax'])
+    names = ['numpy', 'h5py'] + (['tensorflow', 'tf_keras'] if oracle.TF_KERAS else
+                                 ['keras', os.environ['KERAS_BACKEND']])
     return {name: __import__(name).__version__ for name in names}
 
 
@@ -99,19 +100,19 @@ def text_of(argv):
     return run.stdout.strip()
 
 
-def write_table(path, layertop, rows, skipped, seconds):
+def write_table(path, layertop, rows, skipped, used, seconds):
     counts = {what: sum(row['result'] == what for row in rows)
               for what in ('passed', 'failed', 'unsupported', 'not written')}
     head = {
         'date': datetime.datetime.now(datetime.timezone.utc).strftime('%Y-%m-%dT%H:%M:%SZ'),
         'commit': text_of(['git', 'describe', '--always', '--dirty']),
         'layertop': text_of([layertop, '--version']).split('\n')[0],
-        'versions': versions(), 'device': DEVICE,
+        'versions': used, 'device': DEVICE,
         'command': ' '.join(command('layertop', 'MODEL', 'x', 'y')[:3]) +
                    " -c 'devices %s' -c 'predict x.npy y.npy'" % DEVICE,
         'error': 'max|y-y64| / max(max|y64|, 1e-6), the largest of the outputs; y64 from Keras in float64',
         'keras_error': 'the same of Keras itself in float32', 'seconds': round(seconds), 'counts': counts,
-        'not in this Keras': skipped}
+        'not made': skipped}
     lines = ['  %s: %s' % (json.dumps(key), json.dumps(value)) for key, value in head.items()]
     table = ',\n'.join('    ' + json.dumps(row, allow_nan=False) for row in rows)
     with open(path + '.part', 'w') as f:
@@ -120,49 +121,59 @@ def write_table(path, layertop, rows, skipped, seconds):
     return counts
 
 
-def all_cases():
-    import applications
-    import layers
-    yield from layers.cases()
-    yield from applications.cases()
+# who answers for whom: JAX computes every layer in every layout, TensorFlow runs networks of a thousand
+# layers without compiling each of them first
+PARTS = [('layers', 'jax'), ('applications', 'tensorflow')]
 
 
-def tell(row):
-    print('%-12s %-44s %-6s %-9s %s' % (row['result'], row['name'], row['format'], row.get('error', ''),
-                                        row.get('message', '')), flush=True)
-    return row
-
-
-def main():
-    layertop, work, table = sys.argv[1:4]
-    pattern = sys.argv[4] if len(sys.argv) > 4 else '*'
-    home = os.path.join(work, 'home')
-    os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
-    rows, skipped, start = [], {}, time.time()
-    for case in all_cases():
+def run_part(layertop, work, pattern, part, out):
+    """One part in this process, which has its backend; the rows go to `out` for the parent."""
+    rows, skipped = [], {}
+    for case in __import__(part).cases():
         if not any(fnmatch.fnmatch(case.name, one) for one in pattern.split(',')):
             continue
         folder = os.path.join(work, case.name.replace('/', '-'))
         try:
             made = oracle.make(case, folder)
         except Exception as why:
-            # older or other versions of Keras lack some; what is odd here shows in the table
-            skipped[case.name] = '%s: %s' % (type(why).__name__, str(why).split('\n')[0][:160])
+            # versions and backends of Keras lack some; what is odd here shows in the table
+            skipped[case.name] = '%s: %s' % (type(why).__name__, str(why).strip().split('\n')[0][:160])
             shutil.rmtree(folder, ignore_errors=True)
             print('%-12s %s: %s' % ('no model', case.name, skipped[case.name]), flush=True)
             continue
         for suffix in made['files']:
-            rows.append(tell(judge(layertop, case, suffix, made, folder)))
+            row = judge(layertop, case, suffix, made, folder)
+            rows.append(row)
+            print('%-12s %-44s %-6s %-9s %s' % (row['result'], case.name, suffix, row.get('error', ''),
+                                                row.get('message', '')), flush=True)
         oracle.forget(folder)
-    for name in exports.NAMES:
-        if not any(fnmatch.fnmatch(name, one) for one in pattern.split(',')):
-            continue
-        if exports.too_old():
-            skipped[name] = exports.too_old()
-        else:
-            rows.extend(tell(row) for row in exports.judge(layertop, name, work))
-    counts = write_table(table, layertop, rows, skipped, time.time() - start)
-    print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not in this Keras; table in %s' %
+    with open(out, 'w') as f:
+        json.dump({'rows': rows, 'skipped': skipped, 'versions': versions()}, f)
+
+
+def main():
+    layertop, work, table = sys.argv[1:4]
+    pattern = sys.argv[4] if len(sys.argv) > 4 else '*'
+    os.makedirs(work, exist_ok=True)
+    home = os.path.join(work, 'home')
+    os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
+    if len(sys.argv) > 5:
+        run_part(layertop, work, pattern, sys.argv[5], sys.argv[6])
+        return 0
+    rows, skipped, used, start = [], {}, {}, time.time()
+    for part, backend in PARTS:
+        out = os.path.join(work, part + '.json')
+        done = subprocess.run([sys.executable, __file__, layertop, work, table, pattern, part, out],
+                              env=dict(os.environ, KERAS_BACKEND=backend))
+        if done.returncode:
+            return 2
+        with open(out) as f:
+            made = json.load(f)
+        rows += made['rows']
+        skipped.update(made['skipped'])
+        used.update(made['versions'])
+    counts = write_table(table, layertop, rows, skipped, used, time.time() - start)
+    print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not made; table in %s' %
           (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(skipped), table))
     return counts['failed'] > 0
 

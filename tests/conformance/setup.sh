@@ -4,10 +4,10 @@ set -eu
 folder=$1
 [ ! -e "$folder/.made" ] || exit 0
 case $2 in
-# Keras before 3.7 was written for NumPy 1 and the JAX of its time
-keras==3.[0-6] | keras==3.[0-6].*) packages="$2 jax[cpu]<0.4.36 numpy<2 h5py" ;;
+# Keras before 3.7 was written for NumPy 1 and the JAX and TensorFlow of its time
+keras==3.[0-6] | keras==3.[0-6].*) packages="$2 jax[cpu]<0.4.36 tensorflow<2.18 numpy<2 h5py" ;;
 tf-keras) packages="tf-keras tensorflow numpy h5py" ;;
-*) packages="$2 jax[cpu] numpy h5py" ;;
+*) packages="$2 jax[cpu] tensorflow numpy h5py" ;;
 esac
 echo "installing into $folder: $packages"
 rm -rf "$folder"
