@@ -120,7 +120,7 @@ class Layertop(Process):
     def layers(self):
         """The layer table of one profiled round, the slowest first: where to look when it is slow."""
         self.ask('profile clock')
-        data = self.ask('run 10 --warmup 2')
+        data = self.ask('run 5 --warmup 1')
         self.ask('profile off')
         rows = sorted((row for row in data['layers'] if row['time_ms']), key=lambda row: -row['time_ms'])
         return [{'name': row['name'], 'class': row['class'], 'impl': row['impl'],

@@ -27,7 +27,7 @@ TOLERANCES = {'fp32': 1e-4, 'bf16': 0.05}
 BF16_FACTOR = 3
 # seconds: of one engine's turn; point_seconds: of all rounds of a point, which costs slow ones some rounds
 FULL = {'rounds': 7, 'rounds_min': 3, 'seconds': 1.5, 'point_seconds': 120, 'min_steps': 4}
-QUICK = {'rounds': 5, 'rounds_min': 3, 'seconds': 0.3, 'point_seconds': 15, 'min_steps': 4}
+QUICK = {'rounds': 5, 'rounds_min': 3, 'seconds': 0.25, 'point_seconds': 8, 'min_steps': 3}
 STEPS_MAX = 2000
 PAUSE_S = 0.05  # lets the last engine's threads stop spinning
 
@@ -197,10 +197,10 @@ class Bench:
         process = engines.Layertop(self.layertop, os.path.join(self.work, 'models', 'mobilenetv2'), path, 1, 'fp32',
                                    self.threads, self.cores, self.log)
         try:
-            cost = {'timing_of_layers': front.timing_cost(process, self.protocol['rounds'] * 2, 60)}
+            cost = {'timing_of_layers': front.timing_cost(process, self.protocol['rounds'], 40)}
         finally:
             process.end()
-        cost.update(front.screen_cost(self.layertop, 5, self.cores))
+        cost.update(front.screen_cost(self.layertop, 3 if self.options.quick else 10, self.cores))
         return cost
 
     def head(self):
