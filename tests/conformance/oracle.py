@@ -123,11 +123,19 @@ def random_weight(rng, name, shape, old, calm):
     return rng.normal(size=shape) * (0.1 if calm else 0.5)
 
 
+def set_weights(model, values):
+    """As loading a file does: Normalization computes with copies that follow its weights only then."""
+    model.set_weights(values)
+    for layer in model._flatten_layers():
+        if type(layer).__name__ == 'Normalization' and getattr(layer, 'input_mean', None) is None:
+            layer.finalize_state()
+
+
 def randomise(model, case):
     rng = case.rng('weights')
     values = [random_weight(rng, weight_name(w), tuple(w.shape), old, case.calm).astype(old.dtype)
               for w, old in zip(model.weights, model.get_weights())]
-    model.set_weights(values)
+    set_weights(model, values)
 
 
 def run(model, inputs, training):
@@ -255,7 +263,7 @@ def make(case, folder):
     twin = case.build()
     if case.prepare:
         case.prepare(twin)
-    twin.set_weights([v.astype('float64') if v.dtype.kind == 'f' else v for v in values])
+    set_weights(twin, [v.astype('float64') if v.dtype.kind == 'f' else v for v in values])
     y64 = call(twin, [x.astype('float64') if x.dtype.kind == 'f' else x for x in inputs])
     set_float('float32')
     for y in y64:
