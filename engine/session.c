@@ -151,11 +151,13 @@ static bool needs_restart(const struct session *session, const struct settings *
             memcmp(now->devices, next->devices, sizeof now->devices) != 0);
 }
 
-/* A fence below what the present plan holds would only fail after the restart. */
+/* A new fence below what the present plan holds would only fail after the restart. One that stands
+ * refuses nothing here: the way from a plan that just fits to a smaller one is open. */
 static bool check_limit(const struct session *session, const struct settings *next,
                         struct error *error)
 {
-    if (next->limit_bytes == 0 || session->plan_json == NULL)
+    if (next->limit_bytes == 0 || next->limit_bytes == session->settings.limit_bytes ||
+        session->plan_json == NULL)
         return true;
     uint64_t planned = session_planned_bytes(session, &session->slots[0]);
     if (planned <= next->limit_bytes)
