@@ -1,110 +1,10 @@
 /* Op nodes (keras.ops.*). Arguments are positional, by keyword, or in the node's configuration;
  * a tensor is {"tensor": index into the node's inputs}. Axes include the batch. */
+#include "engine/keras/layers/arguments.h"
 #include "engine/keras/layers/table.h"
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* Argument by position or name; NULL if missing or null. */
-static const json_t *argument(const struct call *call, size_t position, const char *name)
-{
-    const json_t *value = call->node ? json_array_get(call->node->args, position) : NULL;
-    if (!value && call->node)
-        value = json_object_get(call->node->kwargs, name);
-    if (!value)
-        value = json_object_get(call->config, name);
-    return value && !json_is_null(value) ? value : NULL;
-}
-
-/* The graph value of an argument, -1 if it is no tensor. */
-static int tensor(struct call *call, const json_t *value)
-{
-    const json_t *index = json_object_get(value, "tensor");
-    return json_is_integer(index) ? call_input(call, (size_t)json_integer_value(index)) : -1;
-}
-
-/* A required tensor argument. */
-static int operand(struct call *call, size_t position, const char *name)
-{
-    int value = tensor(call, argument(call, position, name));
-    if (value < 0)
-        call_refuse(call, "its argument '%s' is not a tensor of the model", name);
-    return value;
-}
-
-/* The tensors of a list argument (concatenate, stack). Returns how many; 0 on failure. */
-static size_t operands(struct call *call, size_t position, const char *name, int *values,
-                       size_t capacity)
-{
-    const json_t *list = argument(call, position, name);
-    size_t count = json_array_size(list);
-    if (count == 0 || count > capacity) {
-        call_refuse(call, "its argument '%s' is not a list of tensors", name);
-        return 0;
-    }
-    for (size_t i = 0; i < count; i++) {
-        values[i] = tensor(call, json_array_get(list, i));
-        if (values[i] < 0) {
-            call_refuse(call, "its argument '%s' holds a constant", name);
-            return 0;
-        }
-    }
-    return count;
-}
-
-static int64_t integer(struct call *call, size_t position, const char *name, int64_t missing)
-{
-    const json_t *value = argument(call, position, name);
-    if (!value)
-        return missing;
-    if (!json_is_integer(value))
-        call_refuse(call, "its argument '%s' is not an integer", name);
-    return json_integer_value(value);
-}
-
-/* ---- constants ---- */
-
-static bool fill(const json_t *value, const struct shape *shape, int axis, float **out)
-{
-    if (axis == shape->rank) {
-        *(*out)++ =
-            json_is_boolean(value) ? (float)json_is_true(value) : (float)json_number_value(value);
-        return json_is_number(value) || json_is_boolean(value);
-    }
-    if ((int64_t)json_array_size(value) != shape->dims[axis])
-        return false;
-    for (size_t i = 0; i < json_array_size(value); i++) {
-        if (!fill(json_array_get(value, i), shape, axis + 1, out))
-            return false;
-    }
-    return true;
-}
-
-const struct constant *lower_json_constant(struct call *call, const char *role, const json_t *value)
-{
-    struct shape shape = {.rank = 0};
-    float *data, *at;
-    /* {"class_name": "__numpy__", "config": {"value": [...], "dtype": ...}} */
-    if (json_is_object(value))
-        value = json_object_get(json_object_get(value, "config"), "value");
-    for (const json_t *level = value; json_is_array(level); level = json_array_get(level, 0)) {
-        if (shape.rank == TENSOR_RANK_MAX || json_array_size(level) == 0) {
-            call_refuse(call, "its argument '%s' is a list of an odd shape", role);
-            return NULL;
-        }
-        shape.dims[shape.rank++] = (int64_t)json_array_size(level);
-    }
-    float *scratch = xmalloc((size_t)(shape_elements(&shape) + 1) * sizeof *scratch);
-    at = scratch;
-    const struct constant *constant = NULL;
-    if (!value || !fill(value, &shape, 0, &at)) {
-        call_refuse(call, "its argument '%s' is neither a tensor nor numbers", role);
-    } else if ((constant = call_constant(call, role, &shape, &data)) && data) {
-        memcpy(data, scratch, (size_t)constant->bytes);
-    }
-    free(scratch);
-    return constant;
-}
 
 /* ---- elementwise ---- */
 
@@ -186,8 +86,8 @@ static int binary_constant(struct call *call, enum binary_function function, int
 bool lower_op_binary(struct call *call)
 {
     enum binary_function function = (enum binary_function)call->row->parameter;
-    const json_t *first = argument(call, 0, "x1"), *second = argument(call, 1, "x2");
-    int a = tensor(call, first), b = tensor(call, second);
+    const json_t *first = op_argument(call, 0, "x1"), *second = op_argument(call, 1, "x2");
+    int a = op_tensor(call, first), b = op_tensor(call, second);
     if (a >= 0 && b >= 0)
         return call_return(call, emit_binary(call->low, function, a, b));
     if (a >= 0)
@@ -200,7 +100,7 @@ bool lower_op_binary(struct call *call)
 bool lower_op_unary(struct call *call)
 {
     enum unary_function function = (enum unary_function)call->row->parameter;
-    int x = operand(call, 0, "x");
+    int x = op_operand(call, 0, "x");
     if (x >= 0 && function == UNARY_IDENTITY) {
         struct shape shape = *call_shape(call, x);
         return call_return(call, emit_reshape(call->low, x, &shape));
@@ -213,16 +113,16 @@ bool lower_op_unary(struct call *call)
 
 bool lower_op_softmax(struct call *call)
 {
-    int x = operand(call, 0, "x");
+    int x = op_operand(call, 0, "x");
     int rank = call_shape(call, x)->rank;
-    int axis = config_axis(call, integer(call, 1, "axis", -1), rank);
+    int axis = config_axis(call, op_integer(call, 1, "axis", -1), rank);
     return call_return(call, emit_softmax(call->low, x, axis, call->row->parameter == 1));
 }
 
 bool lower_op_clip(struct call *call)
 {
-    int x = operand(call, 0, "x");
-    const json_t *low = argument(call, 1, "x_min"), *high = argument(call, 2, "x_max");
+    int x = op_operand(call, 0, "x");
+    const json_t *low = op_argument(call, 1, "x_min"), *high = op_argument(call, 2, "x_max");
     if ((low && !json_is_number(low)) || (high && !json_is_number(high)))
         return call_refuse(call, "its bounds are not numbers");
     double least = low ? json_number_value(low) : (double)-INFINITY;
@@ -235,10 +135,10 @@ bool lower_op_clip(struct call *call)
 bool lower_op_reduce(struct call *call)
 {
     struct lowering *low = call->low;
-    int x = operand(call, 0, "x"), rank = call_shape(call, x)->rank;
-    const json_t *axis = argument(call, 1, "axis");
+    int x = op_operand(call, 0, "x"), rank = call_shape(call, x)->rank;
+    const json_t *axis = op_argument(call, 1, "axis");
     bool axes[TENSOR_RANK_MAX] = {false}, keep = config_bool(call, "keepdims", false);
-    const json_t *keepdims = argument(call, 2, "keepdims");
+    const json_t *keepdims = op_argument(call, 2, "keepdims");
     if (json_is_boolean(keepdims))
         keep = json_is_true(keepdims);
     size_t count = json_is_array(axis) ? json_array_size(axis) : axis ? 1 : 0;
@@ -265,12 +165,12 @@ bool lower_op_reduce(struct call *call)
 
 bool lower_op_reshape(struct call *call)
 {
-    int x = operand(call, 0, "x");
-    const json_t *target = argument(call, 1, "newshape");
+    int x = op_operand(call, 0, "x");
+    const json_t *target = op_argument(call, 1, "newshape");
     if (!target)
-        target = argument(call, 1, "new_shape");
+        target = op_argument(call, 1, "new_shape");
     if (!target)
-        target = argument(call, 1, "shape");
+        target = op_argument(call, 1, "shape");
     size_t count = json_array_size(target);
     if (x < 0 || !json_is_array(target) || count > TENSOR_RANK_MAX)
         return call_refuse(call, "its new shape is not a list of at most %d sizes",
@@ -296,9 +196,9 @@ bool lower_op_reshape(struct call *call)
 
 bool lower_op_expand_dims(struct call *call)
 {
-    int x = operand(call, 0, "x");
+    int x = op_operand(call, 0, "x");
     struct shape shape = *call_shape(call, x);
-    const json_t *axis = argument(call, 1, "axis");
+    const json_t *axis = op_argument(call, 1, "axis");
     if (!json_is_integer(axis) || shape.rank == TENSOR_RANK_MAX)
         return call_refuse(call, "its axis is not one integer");
     int at = config_axis(call, json_integer_value(axis), shape.rank + 1);
@@ -310,9 +210,9 @@ bool lower_op_expand_dims(struct call *call)
 
 bool lower_op_squeeze(struct call *call)
 {
-    int x = operand(call, 0, "x");
+    int x = op_operand(call, 0, "x");
     struct shape shape = *call_shape(call, x), out = {.rank = 0};
-    const json_t *axis = argument(call, 1, "axis");
+    const json_t *axis = op_argument(call, 1, "axis");
     bool chosen[TENSOR_RANK_MAX] = {false};
     size_t count = json_is_array(axis) ? json_array_size(axis) : axis ? 1 : 0;
     for (size_t i = 0; i < count; i++) {
@@ -331,9 +231,9 @@ bool lower_op_squeeze(struct call *call)
 
 bool lower_op_transpose(struct call *call)
 {
-    int x = operand(call, 0, "x"), permutation[TENSOR_RANK_MAX];
+    int x = op_operand(call, 0, "x"), permutation[TENSOR_RANK_MAX];
     int rank = call_shape(call, x)->rank;
-    const json_t *axes = argument(call, 1, "axes");
+    const json_t *axes = op_argument(call, 1, "axes");
     unsigned seen = 0;
     if (axes && (int)json_array_size(axes) != rank)
         return call_misfit(call, "'axes' should name %d axes", rank);
@@ -351,10 +251,10 @@ bool lower_op_transpose(struct call *call)
 
 bool lower_op_swapaxes(struct call *call)
 {
-    int x = operand(call, 0, "x"), permutation[TENSOR_RANK_MAX];
+    int x = op_operand(call, 0, "x"), permutation[TENSOR_RANK_MAX];
     int rank = call_shape(call, x)->rank;
-    int a = config_axis(call, integer(call, 1, "axis1", 0), rank);
-    int b = config_axis(call, integer(call, 2, "axis2", 0), rank);
+    int a = config_axis(call, op_integer(call, 1, "axis1", 0), rank);
+    int b = config_axis(call, op_integer(call, 2, "axis2", 0), rank);
     for (int i = 0; i < rank; i++)
         permutation[i] = i == a ? b : i == b ? a : i;
     return call_return(call, emit_transpose(call->low, x, permutation));
@@ -365,23 +265,23 @@ bool lower_op_swapaxes(struct call *call)
 bool lower_op_concatenate(struct call *call)
 {
     int values[OPERANDS_MOST];
-    size_t count = operands(call, 0, "xs", values, OPERANDS_MOST);
+    size_t count = op_operands(call, 0, "xs", values, OPERANDS_MOST);
     if (count == 0)
         return false;
-    int axis = config_axis(call, integer(call, 1, "axis", 0), call_shape(call, values[0])->rank);
+    int axis = config_axis(call, op_integer(call, 1, "axis", 0), call_shape(call, values[0])->rank);
     return call_return(call, emit_concat(call->low, values, count, axis));
 }
 
 bool lower_op_stack(struct call *call)
 {
     int values[OPERANDS_MOST];
-    size_t count = operands(call, 0, "x", values, OPERANDS_MOST);
+    size_t count = op_operands(call, 0, "x", values, OPERANDS_MOST);
     if (count == 0)
         return false;
     struct shape shape = *call_shape(call, values[0]);
     if (shape.rank == TENSOR_RANK_MAX)
         return call_refuse(call, "its result has too many axes");
-    int axis = config_axis(call, integer(call, 1, "axis", 0), shape.rank + 1);
+    int axis = config_axis(call, op_integer(call, 1, "axis", 0), shape.rank + 1);
     memmove(shape.dims + axis + 1, shape.dims + axis,
             (size_t)(shape.rank - axis) * sizeof *shape.dims);
     shape.dims[axis] = 1;
@@ -403,12 +303,12 @@ static struct op_slice whole(const struct shape *shape)
 
 bool lower_op_split(struct call *call)
 {
-    int x = operand(call, 0, "x");
+    int x = op_operand(call, 0, "x");
     if (x < 0)
         return false;
     struct shape shape = *call_shape(call, x);
-    const json_t *sections = argument(call, 1, "indices_or_sections");
-    int axis = config_axis(call, integer(call, 2, "axis", 0), shape.rank);
+    const json_t *sections = op_argument(call, 1, "indices_or_sections");
+    int axis = config_axis(call, op_integer(call, 2, "axis", 0), shape.rank);
     int64_t size = shape.dims[axis], begin = 0;
     size_t parts = json_is_array(sections) ? json_array_size(sections) + 1
                                            : (size_t)json_integer_value(sections);
@@ -473,8 +373,8 @@ static bool slice_axis(const json_t *key, int64_t size, int64_t *begin, int64_t 
 
 bool lower_op_get_item(struct call *call)
 {
-    int x = operand(call, 0, "x");
-    const json_t *key = argument(call, 1, "key");
+    int x = op_operand(call, 0, "x");
+    const json_t *key = op_argument(call, 1, "key");
     if (x < 0)
         return false;
     struct shape shape = *call_shape(call, x), out = {.rank = 0};
@@ -516,8 +416,8 @@ bool lower_op_get_item(struct call *call)
 
 bool lower_op_matmul(struct call *call)
 {
-    const json_t *second = argument(call, 1, "x2");
-    int a = operand(call, 0, "x1"), b = tensor(call, second);
+    const json_t *second = op_argument(call, 1, "x2");
+    int a = op_operand(call, 0, "x1"), b = op_tensor(call, second);
     if (b >= 0)
         return call_return(call, emit_matmul_values(call->low, a, b));
     const struct constant *matrix = lower_json_constant(call, "x2", second);
@@ -528,9 +428,9 @@ bool lower_op_matmul(struct call *call)
 
 bool lower_op_pad(struct call *call)
 {
-    int x = operand(call, 0, "x"), rank = call_shape(call, x)->rank;
-    const json_t *width = argument(call, 1, "pad_width");
-    const json_t *value = argument(call, 3, "constant_values");
+    int x = op_operand(call, 0, "x"), rank = call_shape(call, x)->rank;
+    const json_t *width = op_argument(call, 1, "pad_width");
+    const json_t *value = op_argument(call, 3, "constant_values");
     struct op_pad pad = {.value = value ? (float)json_number_value(value) : 0};
     if (strcmp(config_string(call, "mode", "constant"), "constant") != 0)
         return call_refuse(call, "only constant padding is supported");

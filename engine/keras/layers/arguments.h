@@ -1,0 +1,21 @@
+/* Arguments of an op node (keras.ops): positional, by keyword, or in the node's configuration. A
+ * tensor of the model is {"tensor": index into the node's inputs}. Failures are sticky, as all of a
+ * lowering's. */
+#ifndef LAYERTOP_ENGINE_KERAS_LAYERS_ARGUMENTS_H
+#define LAYERTOP_ENGINE_KERAS_LAYERS_ARGUMENTS_H
+
+#include "engine/graph/lower.h"
+
+/* Argument by position or name; NULL if missing or null. */
+const json_t *op_argument(const struct call *call, size_t position, const char *name);
+/* The graph value of an argument, -1 (and no error) if it is no tensor. */
+int op_tensor(struct call *call, const json_t *value);
+/* A required tensor argument. */
+int op_operand(struct call *call, size_t position, const char *name);
+/* The tensors of a list argument (concatenate, stack). Returns how many; 0 on failure. */
+size_t op_operands(struct call *call, size_t position, const char *name, int *values,
+                   size_t capacity);
+/* An integer argument; `missing` if it is missing or null. */
+int64_t op_integer(struct call *call, size_t position, const char *name, int64_t missing);
+
+#endif
