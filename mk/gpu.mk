@@ -19,7 +19,7 @@ $(B)/tests/gpu/%: tests/gpu/%.c $(B)/tests/libsupport.a $(LIBRARY)
 
 # kernels of their own beside our CUPTI stack; they need the driver's libcuda to start
 GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) engine/error.c)
-$(B)/tests/gpu/%: tests/gpu/%.cu $(GPU_CU_OBJECTS)
+$(B)/tests/gpu/%: tests/gpu/%.cu $(wildcard tests/gpu/*.cuh) $(GPU_CU_OBJECTS)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
 	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall -o $@ $< $(GPU_CU_OBJECTS) \

@@ -6,4 +6,4 @@ lint: deps-check
 ## format          rewrite the sources with clang-format
 .PHONY: format
 format:
-	$(Q)git ls-files '*.c' '*.h' '*.cu' | xargs clang-format -i
+	$(Q)git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format -i

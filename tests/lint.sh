@@ -53,7 +53,7 @@ report headers_compile_alone "$alone"
 report files_below_1000_lines "$(find main.c engine profiler commands tui \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) -exec awk 'END { if (NR > 1000) print FILENAME ": " NR " lines" }' {} \;)"
 
 if command -v clang-format >/dev/null; then
-    report clang_format "$(git ls-files '*.c' '*.h' '*.cu' | xargs clang-format --dry-run 2>&1 | grep -E 'warning|error' | head -20)"
+    report clang_format "$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run 2>&1 | grep -E 'warning|error' | head -20)"
 else
     echo "ok $((number += 1)) # SKIP lint_clang_format"
 fi
