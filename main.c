@@ -234,7 +234,8 @@ static int serve(const struct options *options)
 {
     if (options->replay) {
         double speed = options->speed ? strtod(options->speed, NULL) : 1;
-        return replay_main(STDIN_FILENO, STDOUT_FILENO, options->replay, speed > 0 ? speed : 0);
+        return replay_main(STDIN_FILENO, STDOUT_FILENO, options->replay, speed > 0 ? speed : 0,
+                           &clock_system);
     }
     struct collector *collector = collector_new();
     int code = worker_main(STDIN_FILENO, STDOUT_FILENO, collector_hooks(collector));

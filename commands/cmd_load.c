@@ -3,7 +3,6 @@
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
-#include "engine/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,7 +27,8 @@ static void wait_for_plan(struct execution *execution)
 {
     const struct loading *loading = execution->state;
     if (loading->loaded_ns &&
-        (execution->workbench->plan || clock_now_ns() - loading->loaded_ns > PLAN_WAIT_NS))
+        (execution->workbench->plan ||
+         workbench_now_ns(execution->workbench) - loading->loaded_ns > PLAN_WAIT_NS))
         execution_done(execution);
 }
 
@@ -81,7 +81,7 @@ static void loaded(struct execution *execution, const json_t *data, const struct
     workbench_loaded(execution->workbench, data, json_incref(loading->arguments));
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
     print_loaded(execution, data);
-    loading->loaded_ns = clock_now_ns();
+    loading->loaded_ns = workbench_now_ns(execution->workbench);
     execution->tick = wait_for_plan;
 }
 

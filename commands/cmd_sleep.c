@@ -1,6 +1,6 @@
 #include "commands/parse.h"
 #include "commands/table.h"
-#include "engine/clock.h"
+#include "commands/workbench_private.h"
 
 struct nap {
     int64_t start_ns, end_ns;
@@ -9,7 +9,7 @@ struct nap {
 static void tick(struct execution *execution)
 {
     const struct nap *nap = execution->state;
-    int64_t now = clock_now_ns();
+    int64_t now = workbench_now_ns(execution->workbench);
     if (now < nap->end_ns)
         return;
     json_object_set_new(execution->data, "slept_ms",
@@ -27,7 +27,7 @@ static void run_sleep(struct execution *execution, int argc, char *const *argv)
         return;
     }
     struct nap *nap = xcalloc(1, sizeof *nap);
-    nap->start_ns = clock_now_ns();
+    nap->start_ns = workbench_now_ns(execution->workbench);
     nap->end_ns = nap->start_ns + (int64_t)(milliseconds * 1e6);
     execution->state = nap;
     execution->free_state = free;

@@ -2,7 +2,6 @@
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
-#include "engine/clock.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,7 +34,7 @@ static void tick(struct execution *execution)
         execution_done(execution); /* something else was typed */
         return;
     }
-    if (clock_now_ns() < watch->due_ns)
+    if (workbench_now_ns(execution->workbench) < watch->due_ns)
         return;
     size_t position = 0;
     char *word = parse_quote(watch->line);
@@ -89,7 +88,7 @@ static void run_watch(struct execution *execution, int argc, char *const *argv)
     struct watch *watch = xcalloc(1, sizeof *watch);
     watch->line = xstrdup(argv[1 + then]);
     watch->seconds = seconds;
-    watch->due_ns = then ? clock_now_ns() + (int64_t)(seconds * 1e9) : 0;
+    watch->due_ns = then ? workbench_now_ns(execution->workbench) + (int64_t)(seconds * 1e9) : 0;
     execution->state = watch;
     execution->free_state = free_watch;
     execution->tick = tick;

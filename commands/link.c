@@ -3,7 +3,6 @@
 #include "commands/workbench_private.h"
 
 #include "commands/format.h"
-#include "engine/clock.h"
 #include "engine/journal.h"
 #include "profiler/recording.h"
 
@@ -78,7 +77,7 @@ uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t
 
 void workbench_cancel(struct workbench *workbench)
 {
-    int64_t now_ns = clock_now_ns();
+    int64_t now_ns = workbench_now_ns(workbench);
     /* the worker does not react: the second time within a second it has to go */
     if (workbench->engine && workbench->cancel_ns &&
         now_ns - workbench->cancel_ns < CANCEL_AGAIN_NS)
@@ -157,7 +156,7 @@ static void on_reloaded(struct workbench *workbench, void *context, const json_t
         finish_change(workbench, NULL);
     else if (workbench->current)
         execution_warn(workbench->current, "new worker, model loaded again: %.2f s",
-                       (double)(clock_now_ns() - workbench->connect_ns) / 1e9);
+                       (double)(workbench_now_ns(workbench) - workbench->connect_ns) / 1e9);
 }
 
 static void on_resumed(struct workbench *workbench, void *context, const json_t *data,
@@ -214,7 +213,7 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
     workbench->devices_asked = false;
     workbench->engine_ended = false;
     workbench->connect_error = (struct error){0};
-    workbench->connect_ns = clock_now_ns();
+    workbench->connect_ns = workbench_now_ns(workbench);
     workbench->notice[0] = '\0';
     engine_give_journal(workbench->engine, workbench->journal);
     workbench->journal = NULL;
@@ -434,7 +433,7 @@ static void finish_change(struct workbench *workbench, const struct error *error
             !workbench->engine)
             connect_worker(workbench, true, NULL);
     } else {
-        double cost_ms = (double)(clock_now_ns() - change.start_ns) / 1e6;
+        double cost_ms = (double)(workbench_now_ns(workbench) - change.start_ns) / 1e6;
         json_t *data =
             json_pack("{s:s, s:O, s:f}", "key", key, "value", change.value, "cost_ms", cost_ms);
         if (change.restarting && !change.fresh)
@@ -482,7 +481,7 @@ void workbench_change(struct workbench *workbench, const struct setting *setting
         .setting = setting,
         .value = value,
         .old = json_incref(json_object_get(workbench->settings, setting->name)),
-        .start_ns = clock_now_ns(),
+        .start_ns = workbench_now_ns(workbench),
         .reply = reply,
         .context = context,
     };

@@ -13,7 +13,9 @@ struct workbench *workbench_new(const struct workbench_options *options, struct 
     workbench->keep_going = options->keep_going;
     workbench->interactive = options->interactive;
     workbench->require = options->require;
+    workbench->clock = options->clock ? options->clock : &clock_system;
     workbench->store = store_new();
+    store_set_clock(workbench->store, workbench->clock);
     workbench->settings = json_object();
     workbench->aliases_answered = json_object();
     workbench->next_serial = 1;
@@ -114,6 +116,11 @@ int workbench_timeout_ms(const struct workbench *workbench)
         (!workbench->current && workbench->queue_count > 0 && !workbench->quitting))
         return 0;
     return dispatch_ticking(workbench) ? 50 : -1;
+}
+
+const struct clock *workbench_clock(const struct workbench *workbench)
+{
+    return workbench->clock;
 }
 
 const struct store *workbench_store(const struct workbench *workbench)

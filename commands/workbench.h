@@ -16,6 +16,7 @@ struct workbench_options {
     bool keep_going;            /* -k */
     bool interactive;           /* a screen or -i: errors do not stop the queue */
     unsigned require;           /* enum workbench_require bits, checked after each `run` */
+    const struct clock *clock;  /* borrowed; NULL: clock_system */
 };
 
 enum workbench_require { REQUIRE_STEADY = 1, REQUIRE_GPU = 2, REQUIRE_CUPTI = 4 };
@@ -35,6 +36,9 @@ bool workbench_wants_write(const struct workbench *workbench);
 int workbench_timeout_ms(const struct workbench *workbench);
 /* Handle what arrived, run queued commands as far as they go. Never blocks. */
 void workbench_dispatch(struct workbench *workbench);
+
+/* The clock that everything here goes by; loops around a workbench wait with it. */
+const struct clock *workbench_clock(const struct workbench *workbench);
 
 const struct store *workbench_store(const struct workbench *workbench);
 const json_t *workbench_model(const struct workbench *workbench); /* load reply, or NULL */

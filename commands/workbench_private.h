@@ -51,6 +51,7 @@ struct workbench {
     char *program, *worker_command;
     bool keep_going, interactive;
     unsigned require;
+    const struct clock *clock;
     const struct sink *sink;
     struct store *store;
     struct history *history;
@@ -98,6 +99,12 @@ struct workbench {
     bool (*save_display)(void *context, const char *path, struct error *error);
     void *save_display_context;
 };
+
+/* The time by the workbench's clock. */
+static inline int64_t workbench_now_ns(const struct workbench *workbench)
+{
+    return clock_read_ns(workbench->clock);
+}
 
 /* link.c (and workbench_dispatch()). Submit a request, starting a worker if there is none. Returns its serial, > 0. If no worker can
  * be started, `reply` is called before this returns. Steals `arguments`. */

@@ -26,6 +26,7 @@ struct replay {
     int input, output;
     const char *path;
     double speed;
+    const struct clock *clock;
     struct recording *recording;
     struct scenes scenes;
     struct error broken; /* the recording cannot be played */
@@ -86,7 +87,7 @@ static void play_from(struct replay *replay, size_t at)
     replay->at = at;
     while (at < scenes->frame_count && scenes->frames[at].type != STREAM_RECORD)
         at++;
-    replay->start_ns = clock_now_ns();
+    replay->start_ns = clock_read_ns(replay->clock);
     replay->base_ns = at < scenes->frame_count ? scenes->frames[at].time_ns : 0;
     replay->recorded_lost = UINT32_MAX; /* not known: the next record says */
 }
@@ -204,20 +205,20 @@ static void play_frame(struct replay *replay)
     free(data);
 }
 
-/* Play what is due. Returns milliseconds until the next frame is, -1 if none is. */
-static int play(struct replay *replay)
+/* Play what is due. Returns when the next frame is, CLOCK_NEVER if none is. */
+static int64_t play(struct replay *replay)
 {
     const struct scenes *scenes = &replay->scenes;
     while (replay->playing && stream_buffer_bytes(&replay->out) < OUT_BYTES) {
         if (replay->at >= scenes->frame_count) {
             end_playing(replay, "the recording is at its end");
             replay->at = 0;
-            return -1;
+            return CLOCK_NEVER;
         }
         const struct scene_frame *frame = &scenes->frames[replay->at];
-        int64_t wait_ns = our_time(replay, frame->time_ns) - clock_now_ns();
-        if (replay->speed > 0 && wait_ns > 0)
-            return wait_ns > INT64_C(60000000000) ? 60000 : (int)(wait_ns / 1000000) + 1;
+        int64_t due_ns = our_time(replay, frame->time_ns);
+        if (replay->speed > 0 && due_ns > clock_read_ns(replay->clock))
+            return due_ns;
         if (frame->scene != replay->scene) {
             const struct scene *next = &scenes->scenes[frame->scene];
             if (!json_equal(next->model, current_scene(replay)->model)) {
@@ -227,14 +228,14 @@ static int play(struct replay *replay)
                          name ? name : "?");
                 end_playing(replay, why);
                 replay->at = 0;
-                return -1;
+                return CLOCK_NEVER;
             }
             replay->scene = frame->scene;
             send_plan(replay, next->plan);
         }
         play_frame(replay);
     }
-    return -1;
+    return CLOCK_NEVER;
 }
 
 /* Jump to a scene; the front gets its plan at once. */
@@ -450,9 +451,11 @@ static void write_out(struct replay *replay)
     }
 }
 
-int replay_main(int input_fd, int output_fd, const char *path, double speed)
+int replay_main(int input_fd, int output_fd, const char *path, double speed,
+                const struct clock *clock)
 {
-    struct replay replay = {.input = input_fd, .output = output_fd, .path = path, .speed = speed};
+    struct replay replay = {
+        .input = input_fd, .output = output_fd, .path = path, .speed = speed, .clock = clock};
     struct stream_decoder decoder;
     struct timespec now;
     signal(SIGINT, SIG_IGN);
@@ -468,14 +471,14 @@ int replay_main(int input_fd, int output_fd, const char *path, double speed)
     say_hello(&replay);
     bool reading = true;
     while (reading && !replay.gone) {
-        int timeout = play(&replay);
+        int64_t until_ns = play(&replay);
         write_out(&replay);
         bool pending = stream_buffer_bytes(&replay.out) > 0;
-        if (replay.playing && !pending && timeout < 0)
-            timeout = 0; /* there was more than fits at once */
+        if (replay.playing && !pending && until_ns == CLOCK_NEVER)
+            until_ns = 0; /* there was more than fits at once */
         struct pollfd fds[] = {{.fd = replay.input, .events = POLLIN},
                                {.fd = pending ? replay.output : -1, .events = POLLOUT}};
-        poll(fds, 2, timeout);
+        clock->wait(clock->context, fds, 2, until_ns);
         if (fds[0].revents)
             reading = read_requests(&replay, &decoder);
     }

@@ -13,8 +13,11 @@
 #ifndef LAYERTOP_PROFILER_REPLAY_H
 #define LAYERTOP_PROFILER_REPLAY_H
 
+#include "engine/clock.h"
+
 /* Serve until the stream ends; returns the exit code of the process. `speed` 1 is the recorded
- * pace, 0 as fast as it goes. */
-int replay_main(int input_fd, int output_fd, const char *path, double speed);
+ * pace by `clock`, 0 as fast as it goes. */
+int replay_main(int input_fd, int output_fd, const char *path, double speed,
+                const struct clock *clock);
 
 #endif

@@ -44,6 +44,7 @@ struct store {
     int64_t used_ns;
 
     uint32_t session, lost;
+    const struct clock *clock;
     int64_t shift_ns, newest_ns;
     uint64_t dropped, generation;
 };
@@ -86,10 +87,16 @@ struct store *store_new(void)
     struct store *store = xcalloc(1, sizeof *store);
     for (int i = 0; i < SERIES_COUNT; i++)
         store->series[i] = series_new(&store_series_shape);
+    store->clock = &clock_system;
     store->device = DEVICE_ANY;
     store->used_bytes = RECORD_UNKNOWN;
     statistics_clear(store);
     return store;
+}
+
+void store_set_clock(struct store *store, const struct clock *clock)
+{
+    store->clock = clock;
 }
 
 void store_free(struct store *store)
@@ -199,7 +206,7 @@ static int64_t time_shifted(struct store *store, const struct record_header *hea
 {
     const int64_t near = INT64_C(2000000000), far = INT64_C(3600000000000);
     int64_t time = header->time_ns;
-    int64_t now = clock_now_ns();
+    int64_t now = clock_read_ns(store->clock);
     if (time < 0 || time > INT64_MAX / 4)
         time = 0;
     if (header->session != 0 && header->session != store->session) {

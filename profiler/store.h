@@ -4,11 +4,12 @@
  * (min, max, sum, count). A value that is not known is NaN in a double and UINT64_MAX in a byte
  * count: a gap in the plot, null in JSON, an en dash on the screen; never 0.
  * Threads: one (the front's). Pointers returned stay valid until the next store_feed/_plan/_model.
- * Times are the front's clock_now_ns(); records of another host are shifted on arrival.
+ * Times are of the front's clock; records of another host are shifted on arrival.
  */
 #ifndef LAYERTOP_PROFILER_STORE_H
 #define LAYERTOP_PROFILER_STORE_H
 
+#include "engine/clock.h"
 #include "engine/error.h"
 #include <jansson.h>
 #include <stdint.h>
@@ -104,6 +105,8 @@ const char *store_series_name(enum store_series series);
 struct store;
 struct store *store_new(void);
 void store_free(struct store *store);
+/* The front's clock, borrowed; clock_system unless this is called. */
+void store_set_clock(struct store *store, const struct clock *clock);
 
 /* Inputs, in stream order. `model` is a load reply (or NULL on unload), `plan` a plan event. */
 void store_model(struct store *store, const json_t *model);

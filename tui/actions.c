@@ -34,17 +34,18 @@ static void accept_line(struct screen *screen)
 /* Ctrl-C: the running command first, then the line, then the program. */
 static void interrupt(struct screen *screen)
 {
+    int64_t now = clock_read_ns(workbench_clock(screen->workbench));
     if (command_cancel(screen->workbench)) {
         log_add(screen->log, SINK_NOTE, "cancelling");
-        screen->interrupt_ns = clock_now_ns();
+        screen->interrupt_ns = now;
         return;
     }
     if (lineedit_text(screen->editor)[0] != '\0') {
         free(lineedit_take(screen->editor));
         return;
     }
-    bool again = screen->interrupt_ns != 0 && clock_now_ns() - screen->interrupt_ns < 1000000000;
-    screen->interrupt_ns = clock_now_ns();
+    bool again = screen->interrupt_ns != 0 && now - screen->interrupt_ns < 1000000000;
+    screen->interrupt_ns = now;
     if (again) {
         screen->focus = FOCUS_PROMPT;
         lineedit_set(screen->editor, "quit");

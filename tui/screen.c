@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* signalfd, timerfd */
+#define _GNU_SOURCE /* signalfd */
 #include "tui/screen.h"
 #include "commands/history.h"
 #include "engine/clock.h"
@@ -14,10 +14,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
-#include <sys/timerfd.h>
 #include <unistd.h>
 
-#define ESCAPE_WAIT_MS 25
+#define ESCAPE_WAIT_NS INT64_C(25000000)
+
+static int64_t now_ns(const struct screen *screen)
+{
+    return clock_read_ns(workbench_clock(screen->workbench));
+}
 
 /* ---- the view ---- */
 
@@ -126,7 +130,7 @@ void screen_view(const struct screen *screen, struct view *view)
     /* while nothing runs, time stands still on the screen too */
     int64_t newest = store_time_ns(view->store);
     view->now_ns = view->state == STATE_LIVE || view->state == STATE_RUNNING || newest == 0
-                       ? clock_now_ns()
+                       ? now_ns(screen)
                        : newest;
     view_take(view);
 }
@@ -140,7 +144,7 @@ static void refresh_order(struct screen *screen)
     const struct store *store = workbench_store(screen->workbench);
     const json_t *plan = workbench_plan(screen->workbench);
     size_t count = store_layer_count(store);
-    int64_t now = clock_now_ns();
+    int64_t now = now_ns(screen);
     bool some = false;
     for (size_t i = 0; i < screen->time_key_count; i++)
         some = some || !isnan(screen->time_keys[i]);
@@ -221,7 +225,7 @@ static void draw(struct screen *screen)
     screen->store_seen = store_generation(workbench_store(screen->workbench));
     screen->log_seen = log_generation(screen->log);
     screen->state_seen = workbench_state(screen->workbench);
-    screen->drawn_ns = clock_now_ns();
+    screen->drawn_ns = now_ns(screen);
 }
 
 static bool save_display(void *context, const char *path, struct error *error)
@@ -306,6 +310,7 @@ static void read_keys(struct screen *screen, short events)
     for (;;) {
         ssize_t count = read(terminal_fd(screen->terminal), bytes, sizeof bytes);
         if (count > 0) {
+            screen->read_ns = now_ns(screen);
             input_feed(&screen->decoder, bytes, (size_t)count, screen_key, screen);
             continue;
         }
@@ -333,18 +338,29 @@ static void read_noise(struct screen *screen)
     }
 }
 
-/* Arm the frame timer if something waits to be drawn, disarm it if not: an idle screen wakes nobody. */
-static void arm_timer(struct screen *screen, int fd)
+/* When the next frame is due: never while nothing waits to be drawn, so that an idle screen wakes
+ * nobody. */
+static int64_t frame_due_ns(const struct screen *screen)
 {
-    struct itimerspec spec = {{0, 0}, {0, 0}};
-    if (screen->dirty) {
-        int64_t wait = screen->drawn_ns + (int64_t)(setting_number(screen, "refresh", 100) * 1e6) -
-                       clock_now_ns();
-        wait = wait < 1 ? 1 : wait;
-        spec.it_value.tv_sec = wait / 1000000000;
-        spec.it_value.tv_nsec = wait % 1000000000;
+    return screen->dirty
+               ? screen->drawn_ns + (int64_t)(setting_number(screen, "refresh", 100) * 1e6)
+               : CLOCK_NEVER;
+}
+
+/* Until when there is nothing to do unless a descriptor says so. */
+static int64_t next_ns(const struct screen *screen)
+{
+    int64_t until = frame_due_ns(screen);
+    int timeout_ms = workbench_timeout_ms(screen->workbench);
+    if (timeout_ms >= 0) {
+        int64_t due = now_ns(screen) + timeout_ms * INT64_C(1000000);
+        until = due < until ? due : until;
     }
-    timerfd_settime(fd, 0, &spec, NULL);
+    if (input_pending(&screen->decoder)) {
+        int64_t due = screen->read_ns + ESCAPE_WAIT_NS;
+        until = due < until ? due : until;
+    }
+    return until;
 }
 
 static bool changed(const struct screen *screen)
@@ -354,37 +370,30 @@ static bool changed(const struct screen *screen)
            screen->state_seen != workbench_state(screen->workbench);
 }
 
-static void loop(struct screen *screen, int timer, int signals)
+static void loop(struct screen *screen, int signals)
 {
+    const struct clock *clock = workbench_clock(screen->workbench);
     draw(screen);
     while (!screen->gone && screen->end_signal == 0 && !workbench_quitting(screen->workbench)) {
-        enum { TTY, TIMER, SIGNALS, NOISE, WORKER, COUNT };
+        enum { TTY, SIGNALS, NOISE, WORKER, COUNT };
         short worker = POLLIN;
         if (workbench_wants_write(screen->workbench))
             worker |= POLLOUT;
         struct pollfd fds[COUNT] = {
             [TTY] = {terminal_fd(screen->terminal), POLLIN, 0},
-            [TIMER] = {timer, POLLIN, 0},
             [SIGNALS] = {signals, POLLIN, 0},
             [NOISE] = {terminal_noise_fd(screen->terminal), POLLIN, 0},
             [WORKER] = {workbench_fd(screen->workbench), worker, 0},
         };
-        arm_timer(screen, timer);
-        int timeout = workbench_timeout_ms(screen->workbench);
-        bool pending = input_pending(&screen->decoder);
-        if (pending && (timeout < 0 || timeout > ESCAPE_WAIT_MS))
-            timeout = ESCAPE_WAIT_MS;
-        int ready = poll(fds, COUNT, timeout);
+        int ready = clock->wait(clock->context, fds, COUNT, next_ns(screen));
         if (ready < 0 && errno != EINTR)
             break;
-        uint64_t ticks = 0;
-        bool tick = ready > 0 && (fds[TIMER].revents & POLLIN) != 0 &&
-                    read(timer, &ticks, sizeof ticks) == (ssize_t)sizeof ticks;
         if (ready > 0 && fds[SIGNALS].revents != 0)
             on_signals(screen, signals);
         if (ready > 0 && fds[TTY].revents != 0)
             read_keys(screen, fds[TTY].revents);
-        else if (pending && ready == 0)
+        else if (input_pending(&screen->decoder) &&
+                 now_ns(screen) - screen->read_ns >= ESCAPE_WAIT_NS)
             input_flush(&screen->decoder, screen_key, screen);
         if (ready > 0 && fds[NOISE].revents != 0)
             read_noise(screen);
@@ -395,7 +404,7 @@ static void loop(struct screen *screen, int timer, int signals)
             screen->dirty = true;
         if (screen->suspend)
             suspend(screen);
-        if (screen->keyed || (tick && screen->dirty))
+        if (screen->keyed || (screen->dirty && now_ns(screen) >= frame_due_ns(screen)))
             draw(screen);
     }
 }
@@ -437,19 +446,17 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
         sigaddset(&mask, handled[i]);
     sigprocmask(SIG_BLOCK, &mask, &before);
     int signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
-    int timer = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
 
     log_add(screen.log, SINK_NOTE,
             "type a command, Tab completes, Esc goes to the panes, F1 helps");
     for (size_t i = 0; i < options->command_count; i++)
         screen_submit(&screen, options->commands[i]);
-    loop(&screen, timer, signals);
+    loop(&screen, signals);
 
     workbench_set_sink(workbench, NULL);
     workbench_set_display(workbench, NULL, NULL);
     terminal_close(terminal, screen.gone);
     close(signals);
-    close(timer);
     /* signals that waited are not delivered after all: the program ends anyway */
     struct timespec none = {0, 0};
     while (sigtimedwait(&mask, NULL, &none) > 0)

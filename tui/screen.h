@@ -44,7 +44,7 @@ struct screen {
     int end_signal; /* the signal that ends us, 0 if none */
     uint64_t store_seen, log_seen;
     enum run_state state_seen;
-    int64_t drawn_ns;
+    int64_t drawn_ns, read_ns; /* of the last frame, of the last bytes from the terminal */
 };
 
 /* Fill a view of the present state; view_take() is called, view_drop() is the caller's. */
