@@ -3,6 +3,7 @@
  * All calls come on the engine thread, inside the step they speak of, except where a comment says
  * otherwise. Times are clock_now_ns(). A listener must not block and must not call the engine. A
  * NULL observer, or a NULL member, is allowed: the engine then does not even read the clock for it.
+ * Members may change in step_begin and between steps.
  *
  * Classes of a host interval (the ledger's partition, by priority): on the CPU the time in a
  * primitive is KERNEL; with a GPU the host's op interval is LAUNCH and the kernels' own intervals

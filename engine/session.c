@@ -39,17 +39,22 @@ void session_breathe(struct session *session, double fraction, const char *text)
     }
 }
 
+void session_listen(struct session *session)
+{
+    if (session->hooks->observer != NULL)
+        session->tap = *session->hooks->observer;
+    /* the session stamps steps itself: one clock reading for the listener and for the reply */
+    session->tap.step_begin = NULL;
+    session->tap.step_end = NULL;
+}
+
 struct session *session_new(const struct worker_hooks *hooks, const struct session_ports *ports)
 {
     struct session *session = xcalloc(1, sizeof *session);
     session->hooks = hooks;
     session->ports = ports;
     settings_init(&session->settings);
-    /* the session stamps steps itself: one clock reading for the listener and for the reply */
-    if (hooks->observer != NULL)
-        session->tap = *hooks->observer;
-    session->tap.step_begin = NULL;
-    session->tap.step_end = NULL;
+    session_listen(session);
     const char *sleep_ms = getenv("LAYERTOP_TEST_STEP_SLEEP");
     session->test_sleep_ms = sleep_ms != NULL ? atoi(sleep_ms) : 0;
     session->baseline_bytes = session->before_bytes = session_resident_bytes();

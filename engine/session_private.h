@@ -77,6 +77,9 @@ struct session {
     char note[512];          /* for the reply under way, "" if none */
 };
 
+/* Bring the tap up to date: a listener may change what it listens to between steps, and what it does
+ * not listen to costs nothing. */
+void session_listen(struct session *session);
 /* A remark for the reply under way; the first one stays. */
 void session_note(struct session *session, const char *format, ...)
     __attribute__((format(printf, 2, 3)));

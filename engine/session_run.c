@@ -33,6 +33,7 @@ bool session_one_step(struct session *session, const struct slot *slot, int64_t 
     int64_t start_ns = clock_now_ns();
     if (observer != NULL && observer->step_begin != NULL)
         observer->step_begin(observer->context, step.step, start_ns);
+    session_listen(session);
     bool done = slot->backend->plan_run(slot->plan, &step, error);
     /* a test's own stretch of the step that no interval explains */
     if (session->test_sleep_ms > 0)

@@ -398,7 +398,7 @@ static void convert_ports(const struct plan *plan, const struct part *part, int6
         float *host = (float *)(void *)(plan->arena + offsets[i]);
         host += elements / graph->batch * first;
         void *inside = plan_value(plan, part, value);
-        int64_t start_ns = observer ? clock_now_ns() : 0;
+        int64_t start_ns = observer && observer->interval ? clock_now_ns() : 0;
         if (plan->type == dnnl_f32)
             memcpy(in ? inside : host, in ? host : inside, (size_t)elements * sizeof *host);
         else if (in)
@@ -425,7 +425,7 @@ static bool run_part(const struct plan *plan, const struct part *part, int64_t f
             return error_set(error, ERROR_INTERRUPTED, "step", "it was cancelled");
         if (observer && observer->op_begin)
             observer->op_begin(observer->context, (int)i);
-        int64_t start_ns = observer ? clock_now_ns() : 0;
+        int64_t start_ns = observer && observer->op_end ? clock_now_ns() : 0;
         if (!run_step(plan, part, (int)i, error))
             return false;
         if (first == 0 && plan->slow_ns > 0 && plan->slow_op == (int)i) {

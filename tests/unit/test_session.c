@@ -359,6 +359,43 @@ static void a_batch_past_the_limit_keeps_the_old_plan(void **state)
     bench_free(bench);
 }
 
+/* A plan may come to stick out above a fence that stands (constants computed while it was made):
+ * only a fence that is new is held against it, so that a smaller batch leads back. */
+static void a_standing_limit_refuses_no_smaller_batch(void **state)
+{
+    (void)state;
+    struct bench *bench = with_model();
+    expect_ok(bench, "set", "{'key': 'batch', 'value': 64}");
+    uint64_t planned = session_planned_bytes(bench->session, &bench->session->slots[0]);
+    bench->session->settings.limit_bytes = planned - 1;
+    expect_ok(bench, "set", "{'key': 'batch', 'value': 2}");
+    expect_ok(bench, "run", "{'steps': 1, 'warmup': 0}");
+    char limit[80];
+    planned = session_planned_bytes(bench->session, &bench->session->slots[0]);
+    snprintf(limit, sizeof limit, "{'key': 'limit', 'value': %llu}",
+             (unsigned long long)(planned - 1));
+    expect_error(bench, ERROR_MEMORY_LIMIT, "set", limit);
+    bench_free(bench);
+}
+
+/* A listener may stop listening to ops between two steps: from then on nobody calls it for them. */
+static void what_is_not_listened_to_is_not_told(void **state)
+{
+    (void)state;
+    struct bench *bench = with_model();
+    expect_ok(bench, "run", "{'steps': 1, 'warmup': 0}");
+    uint64_t ops = bench->ops;
+    assert_true(ops > 0);
+    bench->observer.op_end = NULL;
+    expect_ok(bench, "run", "{'steps': 3, 'warmup': 0}");
+    assert_int_equal(bench->ops, ops);
+    assert_null(bench->session->tap.op_end);
+    bench->observer.op_end = on_op_end;
+    expect_ok(bench, "run", "{'steps': 3, 'warmup': 0}");
+    assert_int_equal(bench->ops, 4 * ops);
+    bench_free(bench);
+}
+
 static void a_forecast_is_what_the_plan_becomes(void **state)
 {
     (void)state;
@@ -606,6 +643,8 @@ int main(void)
         cmocka_unit_test(what_no_interval_explains_shows),
         cmocka_unit_test(a_set_replans_and_a_refused_one_does_not),
         cmocka_unit_test(a_batch_past_the_limit_keeps_the_old_plan),
+        cmocka_unit_test(a_standing_limit_refuses_no_smaller_batch),
+        cmocka_unit_test(what_is_not_listened_to_is_not_told),
         cmocka_unit_test(a_forecast_is_what_the_plan_becomes),
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
         cmocka_unit_test(a_plan_is_held_against_resident_memory),
