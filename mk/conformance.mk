@@ -15,3 +15,13 @@ conformance: all
 	$(Q)mkdir -p tests/results
 	$(Q)CONFORMANCE_TF=$(TF) CONFORMANCE_DEVICE=$(or $(DEVICE),cpu) nice $(CONFORMANCE_VENV)/bin/python \
 	    tests/conformance/run.py $(PROGRAM) $(CONFORMANCE_VENV)-models $(CONFORMANCE_TABLE) $(if $(ONLY),'$(ONLY)')
+
+## conformance-random  random graphs from COUNT=500 fresh seeds (or SEED=N) against real Keras
+COUNT ?= 500
+.PHONY: conformance-random
+conformance-random: all
+	$(Q)tests/conformance/setup.sh $(CONFORMANCE_VENV) "keras$(addprefix ==,$(KERAS))"
+	$(Q)mkdir -p tests/results
+	$(Q)CONFORMANCE_DEVICE=$(or $(DEVICE),cpu) nice $(CONFORMANCE_VENV)/bin/python \
+	    tests/conformance/run_random.py $(PROGRAM) $(CONFORMANCE)/random \
+	    $(if $(SEED),$(CONFORMANCE)/conformance-random-part.json,tests/results/conformance-random.json) $(COUNT) $(SEED)
