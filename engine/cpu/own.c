@@ -26,6 +26,8 @@ own_kernel *own_kernel_of(const struct op *op)
         return own_transpose;
     case OP_RESIZE:
         return own_resize;
+    case OP_CONSTANT:
+        return own_constant;
     default:
         return NULL;
     }

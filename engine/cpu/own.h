@@ -40,7 +40,7 @@ void own_post(const struct post *post, void *y, const struct shape *shape, const
 /* The kernels, by file: own.c */
 own_kernel own_affine, own_unary, own_binary;
 /* own_move.c */
-own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize;
+own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize, own_constant;
 /* own_reduce.c */
 own_kernel own_reduce, own_normalise;
 

@@ -1,4 +1,4 @@
-/* Loops that only move numbers: pad, slice, concat, transpose, resize. */
+/* Loops that only move numbers: pad, slice, concat, transpose, resize, constants. */
 #include "engine/cpu/own.h"
 #include <math.h>
 #include <string.h>
@@ -17,7 +17,7 @@ bool own_narrows(const struct op *op)
 {
     return op->kind == OP_PAD || op->kind == OP_SLICE || op->kind == OP_CONCAT ||
            op->kind == OP_TRANSPOSE || op->kind == OP_AFFINE || op->kind == OP_UNARY ||
-           op->kind == OP_BINARY ||
+           op->kind == OP_BINARY || op->kind == OP_CONSTANT ||
            (op->kind == OP_RESIZE && op->resize.function == RESIZE_NEAREST);
 }
 
@@ -229,4 +229,14 @@ void own_resize(const struct own_call *call)
         resize_nearest(call);
     else
         resize_bilinear(call);
+}
+
+void own_constant(const struct own_call *call)
+{
+    const struct constant *constant = call->op->constant.data;
+    int64_t count = shape_elements(&constant->shape);
+    if (call->element_bytes == sizeof(float))
+        memcpy(call->output, constant->data, (size_t)count * sizeof(float));
+    else
+        own_narrow(constant->data, call->output, count);
 }

@@ -37,8 +37,9 @@ static int append(struct lowering *low, struct op op, const int *inputs, size_t 
             return lowering_fail(low, ERROR_MODEL_BROKEN, "an input is missing");
     }
     struct shape shape = wanted ? *wanted : (struct shape){.rank = 0};
-    op.inputs = xmalloc(count * sizeof *op.inputs);
-    memcpy(op.inputs, inputs, count * sizeof *op.inputs);
+    op.inputs = xmalloc((count + 1) * sizeof *op.inputs);
+    if (count > 0)
+        memcpy(op.inputs, inputs, count * sizeof *op.inputs);
     op.input_count = count;
     if (!op_output_shape(graph, &op, &shape, low->what, low->error)) {
         free(op.inputs);
@@ -242,6 +243,33 @@ int emit_resize(struct lowering *low, int x, enum resize_function function, int6
 {
     struct op_resize resize = {.function = function, .height = height, .width = width};
     return append_one(low, (struct op){.kind = OP_RESIZE, .resize = resize}, x);
+}
+
+int emit_constant(struct lowering *low, const struct constant *constant)
+{
+    const struct op op = {.kind = OP_CONSTANT, .constant = {.data = constant}};
+    return constant ? append(low, op, NULL, 0, NULL) : -1;
+}
+
+int emit_broadcast(struct lowering *low, int x, const struct shape *shape)
+{
+    struct op_slice slice = {.begin = {0}};
+    x = with_rank(low, x, shape->rank);
+    if (low->failed || x < 0)
+        return -1;
+    const struct shape *from = shape_at(low, x);
+    bool fits = from->rank == shape->rank;
+    for (int i = 0; i < shape->rank && fits; i++) {
+        slice.size[i] = shape->dims[i];
+        slice.step[i] = from->dims[i] == shape->dims[i];
+        fits = from->dims[i] == 1 || from->dims[i] == shape->dims[i];
+    }
+    char text[160], wanted[160];
+    if (!fits)
+        return lowering_fail(low, ERROR_MODEL_SHAPE, "%s does not broadcast to %s",
+                             shape_format(text, sizeof text, from),
+                             shape_format(wanted, sizeof wanted, shape));
+    return emit_slice(low, x, &slice);
 }
 
 int emit_channels_last(struct lowering *low, int x)

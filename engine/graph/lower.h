@@ -118,6 +118,10 @@ int emit_transpose(struct lowering *low, int x, const int *permutation);
 int emit_reshape(struct lowering *low, int x, const struct shape *shape);
 int emit_resize(struct lowering *low, int x, enum resize_function function, int64_t height,
                 int64_t width);
+/* A constant as a value of the graph, for ops that take only values. */
+int emit_constant(struct lowering *low, const struct constant *constant);
+/* Repeat axes of 1, and axes that are missing in front, up to `shape` (NumPy's broadcast_to). */
+int emit_broadcast(struct lowering *low, int x, const struct shape *shape);
 /* (N, C, spatial...) to (N, spatial..., C) and back. */
 int emit_channels_last(struct lowering *low, int x);
 int emit_channels_first(struct lowering *low, int x);

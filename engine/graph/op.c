@@ -373,6 +373,16 @@ static uint64_t resize_flops(const struct graph *graph, const struct op *op)
     return op->resize.function == RESIZE_BILINEAR ? 9 * output_elements(graph, op) : 0;
 }
 
+static bool constant_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                           const char *what, struct error *error)
+{
+    (void)graph;
+    (void)what;
+    (void)error;
+    *out = op->constant.data->shape;
+    return true;
+}
+
 static uint64_t no_flops(const struct graph *graph, const struct op *op)
 {
     (void)graph;
@@ -404,6 +414,7 @@ static const struct op_row ROWS[OP_KIND_COUNT] = {
     [OP_TRANSPOSE] = {"transpose", transpose_shape, no_flops, false},
     [OP_RESHAPE] = {"reshape", reshape_shape, no_flops, false},
     [OP_RESIZE] = {"resize", resize_shape, resize_flops, false},
+    [OP_CONSTANT] = {"constant", constant_shape, no_flops, false},
 };
 
 const char *op_kind_name(enum op_kind kind)
@@ -447,6 +458,9 @@ size_t op_constants(const struct op *op, const struct constant **list)
         break;
     case OP_NORMALISE:
         all[0] = op->normalise.gamma, all[1] = op->normalise.beta;
+        break;
+    case OP_CONSTANT:
+        all[0] = op->constant.data;
         break;
     default:
         break;

@@ -34,7 +34,8 @@
     X(OP_CONCAT, "concat")                                                                         \
     X(OP_TRANSPOSE, "transpose")                                                                   \
     X(OP_RESHAPE, "reshape")                                                                       \
-    X(OP_RESIZE, "resize")
+    X(OP_RESIZE, "resize")                                                                         \
+    X(OP_CONSTANT, "constant")
 
 enum op_kind {
 #define OP_ENUM(kind, name) kind,
@@ -189,7 +190,7 @@ struct op_pad {
     float value;
 };
 
-struct op_slice { /* y[i...] = x[begin + i * step ...] */
+struct op_slice { /* y[i...] = x[begin + i * step ...]; a step of 0 repeats one cell */
     int64_t begin[TENSOR_RANK_MAX], size[TENSOR_RANK_MAX], step[TENSOR_RANK_MAX];
 };
 
@@ -204,6 +205,10 @@ struct op_transpose {
 struct op_resize { /* spatial axes 1 and 2; half-pixel centres, no antialiasing */
     enum resize_function function;
     int64_t height, width;
+};
+
+struct op_constant { /* no inputs: a constant where an op takes only values */
+    const struct constant *data;
 };
 
 /* A function applied to the op's result in place before it is stored. */
@@ -235,6 +240,7 @@ struct op {
         struct op_concat concat;
         struct op_transpose transpose;
         struct op_resize resize;
+        struct op_constant constant;
     };
     struct post *posts;
     size_t post_count;

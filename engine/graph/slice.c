@@ -39,6 +39,8 @@ static bool keeps_rows_apart(const struct graph *graph, const struct op *op)
         return op->concat.axis > 0;
     case OP_TRANSPOSE:
         return op->transpose.permutation[0] == 0;
+    case OP_CONSTANT: /* it has no axis of the batch to cut */
+        return false;
     default:
         return true;
     }

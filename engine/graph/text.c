@@ -55,7 +55,9 @@ static void put_constant(FILE *out, const char *name, const struct constant *con
 
 static void put_parameters(FILE *out, const struct graph *graph, const struct op *op)
 {
-    int rank = graph->values[op->inputs[0]].shape.rank;
+    int rank = graph->values[op->outputs[0]].shape.rank;
+    if (op->input_count > 0)
+        rank = graph->values[op->inputs[0]].shape.rank;
     switch (op->kind) {
     case OP_CONV: {
         const struct op_conv *conv = &op->conv;

@@ -402,6 +402,12 @@ static void copy(const struct ref *r)
     memcpy(r->out, r->in, (size_t)shape_elements(r->y) * sizeof *r->out);
 }
 
+static void constant(const struct ref *r)
+{
+    for (int64_t i = 0; i < shape_elements(r->y); i++)
+        r->out[i] = (double)r->op->constant.data->data[i];
+}
+
 static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_CONV] = conv,           [OP_MATMUL] = matmul,
     [OP_POOL] = pool,           [OP_AFFINE] = affine,
@@ -410,7 +416,7 @@ static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_REDUCE] = reduce,       [OP_PAD] = pad,
     [OP_SLICE] = slice,         [OP_CONCAT] = concat,
     [OP_TRANSPOSE] = transpose, [OP_RESHAPE] = copy,
-    [OP_RESIZE] = resize,
+    [OP_RESIZE] = resize,       [OP_CONSTANT] = constant,
 };
 
 double **reference_run(const struct graph *graph, const float *const *inputs)
@@ -430,10 +436,12 @@ double **reference_run(const struct graph *graph, const float *const *inputs)
         struct ref r = {.graph = graph,
                         .op = op,
                         .values = values,
-                        .x = &graph->values[op->inputs[0]].shape,
                         .y = &graph->values[op->outputs[0]].shape,
-                        .in = values[op->inputs[0]],
                         .out = values[op->outputs[0]]};
+        if (op->input_count > 0) {
+            r.x = &graph->values[op->inputs[0]].shape;
+            r.in = values[op->inputs[0]];
+        }
         REFERENCES[op->kind](&r);
         int64_t index[RANK];
         for (size_t j = 0; j < op->post_count; j++) {

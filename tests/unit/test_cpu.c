@@ -377,6 +377,14 @@ static const char RESIDUAL[] =
     "d = Dense(g) {'units': 10, 'activation': 'softmax'} k 8,10 b 10\n"
     "out d\n";
 
+static void constants_and_broadcasts(void **state)
+{
+    (void)state;
+    check_all("x = Input 3,4\ny = ops.Matmul([[1, -2, 0.5], [0, 3, 1]], x)\nout y\n");
+    check_all("x = Input 3,4\ny = ops.Einsum([[1, -2, 3]], x) {'subscripts': 'ab,nbc->nac'}\n"
+              "z = ops.Relu(y)\nout z\n");
+}
+
 static void whole_blocks(void **state)
 {
     (void)state;
@@ -593,6 +601,7 @@ int main(void)
         cmocka_unit_test(activations),
         cmocka_unit_test(merges),
         cmocka_unit_test(moves),
+        cmocka_unit_test(constants_and_broadcasts),
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(no_op_models),
         cmocka_unit_test(batch_statistics_and_mixing),

@@ -31,6 +31,15 @@ int op_operand(struct call *call, size_t position, const char *name)
     return value;
 }
 
+int op_value(struct call *call, size_t position, const char *name)
+{
+    const json_t *given = op_argument(call, position, name);
+    int value = op_tensor(call, given);
+    if (value >= 0)
+        return value;
+    return emit_constant(call->low, lower_json_constant(call, name, given));
+}
+
 /* The tensors of a list argument (concatenate, stack). Returns how many; 0 on failure. */
 size_t op_operands(struct call *call, size_t position, const char *name, int *values,
                    size_t capacity)

@@ -12,6 +12,8 @@ const json_t *op_argument(const struct call *call, size_t position, const char *
 int op_tensor(struct call *call, const json_t *value);
 /* A required tensor argument. */
 int op_operand(struct call *call, size_t position, const char *name);
+/* A tensor argument that may be numbers too: those become a constant in the graph. */
+int op_value(struct call *call, size_t position, const char *name);
 /* The tensors of a list argument (concatenate, stack). Returns how many; 0 on failure. */
 size_t op_operands(struct call *call, size_t position, const char *name, int *values,
                    size_t capacity);

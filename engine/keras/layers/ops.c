@@ -414,18 +414,6 @@ bool lower_op_get_item(struct call *call)
     return call_return(call, emit_reshape(call->low, y, &out));
 }
 
-bool lower_op_matmul(struct call *call)
-{
-    const json_t *second = op_argument(call, 1, "x2");
-    int a = op_operand(call, 0, "x1"), b = op_tensor(call, second);
-    if (b >= 0)
-        return call_return(call, emit_matmul_values(call->low, a, b));
-    const struct constant *matrix = lower_json_constant(call, "x2", second);
-    if (matrix && matrix->shape.rank != 2)
-        return call_refuse(call, "its second operand is no matrix");
-    return call_return(call, emit_matmul(call->low, a, matrix, NULL));
-}
-
 bool lower_op_pad(struct call *call)
 {
     int x = op_operand(call, 0, "x"), rank = call_shape(call, x)->rank;

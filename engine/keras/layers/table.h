@@ -100,7 +100,14 @@ bool lower_op_concatenate(struct call *call);
 bool lower_op_stack(struct call *call);
 bool lower_op_split(struct call *call);
 bool lower_op_get_item(struct call *call);
-bool lower_op_matmul(struct call *call);
 bool lower_op_pad(struct call *call);
+bool lower_einsum_dense(struct call *call); /* einsum_dense.c */
+bool lower_op_matmul(struct call *call);    /* ops_product.c */
+bool lower_op_einsum(struct call *call);
+bool lower_op_dot(struct call *call);
+bool lower_op_inner(struct call *call);
+bool lower_op_tensordot(struct call *call);
+bool lower_op_outer(struct call *call);
+bool lower_op_vdot(struct call *call);
 
 #endif
