@@ -94,23 +94,26 @@ static void step_finish(struct collector *c, int64_t end_ns)
 {
     int64_t wall_ns = end_ns - c->step_start_ns;
     bool continues = c->last_end_ns && c->step_start_ns - c->last_end_ns < BACK_TO_BACK_NS;
-    window_add_step(&c->window, wall_ns, c->batch,
-                    end_ns - (continues ? c->last_end_ns : c->step_start_ns));
+    int64_t rate_ns = end_ns - (continues ? c->last_end_ns : c->step_start_ns);
+    window_add_step(&c->window, wall_ns);
     c->last_end_ns = end_ns;
+    /* with CUPTI they are counted when the device's own records have come */
+    if (c->source != TIMING_CUPTI || !c->joining)
+        window_add_rate(&c->window, c->batch, rate_ns);
     if (c->source == TIMING_OFF) {
         step_clear(c); /* what an engine tells all the same belongs to no later step */
         return;
     }
     if (c->source == TIMING_CUPTI) {
-        /* a replayed graph launches what was counted when it was captured */
-        if (c->step_kernels)
-            c->plan_kernels = c->step_kernels;
+        struct gpu_join_step how = collector_burst_how(c);
+        c->plan_kernels = how.kernels;
         if (c->joining)
-            gpu_join_end(c->join, end_ns, c->intervals, c->interval_count, c->plan_kernels);
+            gpu_join_end(c->join, end_ns, c->intervals, c->interval_count, &how);
         else
             c->window.totals.dropped++;
         c->joining = false;
         step_clear(c);
+        collector_burst_step(c, how.replayed, wall_ns, end_ns);
         return;
     }
     if (c->intervals_lost) {
@@ -128,15 +131,42 @@ static void step_finish(struct collector *c, int64_t end_ns)
         step_settle(c);
 }
 
-static void add_kernel(void *context, int op, int64_t duration_ns)
+static void add_event(void *context, const struct gpu_event *event)
 {
     struct collector *c = context;
-    struct step_layer *row = step_layer(c, op);
+    struct step_layer *row = event->kind == GPU_EVENT_KERNEL ? step_layer(c, event->op) : NULL;
     if (!row)
         return;
     row->timed = true;
-    row->duration_ns += duration_ns;
+    row->duration_ns += event->end_ns - event->start_ns;
     row->kernels++;
+}
+
+/* The samples of a step are done when the device has done them: its records say when. A step that
+ * left none ends when the host says so. */
+static void count_samples(struct collector *c, const struct gpu_joined *joined)
+{
+    int64_t end_ns = joined->device_end_ns ? joined->device_end_ns : joined->end_ns;
+    bool continues = c->joined_end_ns && joined->start_ns - c->joined_end_ns < BACK_TO_BACK_NS;
+    int64_t rate_ns = end_ns - (continues ? c->device_end_ns : joined->start_ns);
+    window_add_rate(&c->window, c->batch, rate_ns > 0 ? rate_ns : 0);
+    c->device_end_ns = end_ns;
+    c->joined_end_ns = joined->end_ns;
+}
+
+/* Layers and ledger know only steps whose every kernel was recorded */
+static void take_joined(struct collector *c, const struct gpu_joined *joined)
+{
+    count_samples(c, joined);
+    collector_burst_joined(c, joined);
+    if (!joined->how.whole && !joined->how.warm_up) {
+        for (size_t i = 0; i < c->touched_count; i++)
+            c->step_layers[c->touched[i]].kernels_known = true;
+        commit_layers(c, true);
+        window_add_ledger(&c->window, &joined->split, joined->end_ns - joined->start_ns,
+                          known_classes(c));
+    }
+    step_clear(c);
 }
 
 /* Steps whose kernels have all come, or all that wait if `force` */
@@ -147,13 +177,8 @@ static void gpu_collect(struct collector *c, bool force)
     step_settle(c);
     gpu_join_drain(c->join);
     struct gpu_joined joined;
-    while (gpu_join_next(c->join, force, &joined, add_kernel, c)) {
-        for (size_t i = 0; i < c->touched_count; i++)
-            c->step_layers[c->touched[i]].kernels_known = true;
-        commit_layers(c, true);
-        step_clear(c);
-        window_add_ledger(&c->window, &joined.split, joined.wall_ns, known_classes(c));
-    }
+    while (gpu_join_next(c->join, force, &joined, add_event, c))
+        take_joined(c, &joined);
     struct gpu_losses now;
     uint64_t unmatched = gpu_join_unmatched(c->join);
     c->trace->losses(c->trace->context, &now);
@@ -517,6 +542,7 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     c->batch = graph && graph->batch > 0 ? (uint64_t)graph->batch : 0;
     c->last_end_ns = 0;
     c->plan_kernels = 0;
+    collector_burst_begin(c, true);
     map_ops(c, graph);
     window_clear(&c->window, clock_now_ns());
     collector_choose(c);
@@ -532,6 +558,7 @@ void collector_on_segment(void *context, uint32_t segment)
     drain(c, FLUSH_LIMIT_NS);
     c->segment = segment;
     c->last_end_ns = 0;
+    collector_burst_begin(c, false);
     window_clear(&c->window, clock_now_ns());
 }
 

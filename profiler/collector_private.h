@@ -64,6 +64,10 @@ struct collector {
     struct ledger_interval *intervals;
     size_t interval_count, interval_capacity, intervals_lost;
     uint64_t step_kernels, plan_kernels; /* launched by the step; by the last one that told */
+    struct gpu_burst burst;              /* how graphs are traced */
+    bool burst_seen;       /* kernels of a replayed graph came since the plan or segment began */
+    int64_t device_end_ns; /* of the last step that was joined */
+    int64_t joined_end_ns; /* likewise, on the host */
 
     const struct gpu_trace *trace; /* NULL without CUPTI */
     struct gpu_join *join;
@@ -83,6 +87,17 @@ void collector_on_segment(void *context, uint32_t segment);
 /* Choose the source of timing and the observer's callbacks for the present plan and settings. */
 void collector_choose(struct collector *collector);
 void collector_note(struct collector *collector, const char *text);
+
+/* collector_burst.c: how much CUPTI records of replayed graphs */
+/* A step ended and waits to be joined: says how it was traced. */
+struct gpu_join_step collector_burst_how(const struct collector *collector);
+/* After it: trace the next one otherwise if it is time. */
+void collector_burst_step(struct collector *collector, bool replayed, int64_t wall_ns,
+                          int64_t end_ns);
+/* A step was joined: is CUPTI blind? */
+void collector_burst_joined(struct collector *collector, const struct gpu_joined *joined);
+/* Another plan, or another segment: nodes are traced from its first step on. */
+void collector_burst_begin(struct collector *collector, bool plan);
 
 /* collector_source.c */
 bool collector_configure(void *context, const char *key, const json_t *value, bool *restart,

@@ -56,7 +56,8 @@ bool window_empty(const struct window *window)
 {
     const struct record_window *totals = &window->totals;
     return totals->wall_count == 0 && window->touched_count == 0 && totals->ledger_steps == 0 &&
-           totals->dropped == 0 && totals->unmatched == 0 && totals->untimed == 0;
+           totals->samples == 0 && totals->dropped == 0 && totals->unmatched == 0 &&
+           totals->untimed == 0;
 }
 
 bool window_full(const struct window *window)
@@ -64,7 +65,7 @@ bool window_full(const struct window *window)
     return window->totals.wall_count == WINDOW_WALLS;
 }
 
-void window_add_step(struct window *window, int64_t wall_ns, uint64_t samples, int64_t rate_ns)
+void window_add_step(struct window *window, int64_t wall_ns)
 {
     struct record_window *totals = &window->totals;
     if (window_full(window)) {
@@ -72,8 +73,12 @@ void window_add_step(struct window *window, int64_t wall_ns, uint64_t samples, i
         return;
     }
     window->wall_ms[totals->wall_count++] = (float)((double)wall_ns * 1e-6);
-    totals->samples += samples;
-    totals->rate_ns += rate_ns;
+}
+
+void window_add_rate(struct window *window, uint64_t samples, int64_t rate_ns)
+{
+    window->totals.samples += samples;
+    window->totals.rate_ns += rate_ns;
 }
 
 void window_add_ledger(struct window *window, const struct ledger_split *split, int64_t wall_ns,

@@ -34,7 +34,9 @@ void window_clear(struct window *window, int64_t begin_ns);
 bool window_empty(const struct window *window);
 bool window_full(const struct window *window);
 
-void window_add_step(struct window *window, int64_t wall_ns, uint64_t samples, int64_t rate_ns);
+void window_add_step(struct window *window, int64_t wall_ns);
+/* Samples that were done in `rate_ns`, and what came between them. */
+void window_add_rate(struct window *window, uint64_t samples, int64_t rate_ns);
 void window_add_ledger(struct window *window, const struct ledger_split *split, int64_t wall_ns,
                        unsigned known);
 /* Time of a layer in one step. rest: this adds to a step that was counted before. */

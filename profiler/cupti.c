@@ -5,7 +5,7 @@
  * Threads: the engine thread pushes, pops, launches and gets CUPTI's callbacks (`request` among
  * them, which therefore only takes a buffer from the pool); `complete` may come on any thread and
  * only puts a buffer into a list; the decoder decodes, zeroes and returns buffers and flushes while
- * steps run. No lock is held across a call into CUPTI.
+ * steps run. No lock that a callback takes is held across a call into CUPTI.
  */
 #include "profiler/cupti.h"
 
@@ -166,6 +166,14 @@ static void drain_buffers(struct cupti *c)
 
 /* ---------------------------------------------------------------- decoder's thread */
 
+/* The first reason stands */
+static void fail(struct cupti *c, const char *reason)
+{
+    const char *none = NULL;
+    atomic_compare_exchange_strong(&c->reason, &none, reason);
+    atomic_store(&c->failed, true);
+}
+
 /* Hand the decoder's events over to the engine thread */
 static void publish(struct cupti *c)
 {
@@ -236,10 +244,12 @@ static void flush_once(struct cupti *c, uint32_t flag)
     c->started++;
     pthread_mutex_unlock(&c->lock);
     drain_buffers(c);
+    pthread_mutex_lock(&c->switching);
     CUptiResult result = c->api.flush_all(flag);
+    pthread_mutex_unlock(&c->switching);
     c->flush_failures = result == CUPTI_SUCCESS ? 0 : c->flush_failures + 1;
     if (c->flush_failures == FLUSH_FAILURES)
-        atomic_store(&c->failed, true);
+        fail(c, "CUPTI refuses to hand over its records");
     drain_buffers(c);
     cupti_decoder_flushed(c->decoder);
     publish(c);
@@ -338,6 +348,23 @@ static bool trace_flush(void *context, int64_t limit_ns)
     return done;
 }
 
+/* What ran so far leaves CUPTI first: kinds are switched with nothing under way and nothing held */
+static bool trace_detail(void *context, enum gpu_detail detail, int64_t limit_ns)
+{
+    struct cupti *c = context;
+    if (c->detail == detail)
+        return true;
+    if (!trace_flush(context, limit_ns) || pthread_mutex_trylock(&c->switching) != 0)
+        return false;
+    bool good = cupti_switch(c, detail);
+    pthread_mutex_unlock(&c->switching);
+    if (good)
+        c->detail = detail;
+    else
+        fail(c, "CUPTI refused to record kernels again after a pause");
+    return good;
+}
+
 static void trace_losses(void *context, struct gpu_losses *out)
 {
     struct cupti *c = context;
@@ -377,7 +404,8 @@ static bool trace_alive(void *context, char *why, size_t size)
     struct cupti *c = context;
     if (!atomic_load(&c->failed))
         return true;
-    snprintf(why, size, "CUPTI met a fatal error and ended its own work");
+    const char *reason = atomic_load(&c->reason);
+    snprintf(why, size, "%s", reason ? reason : "CUPTI met a fatal error and ended its own work");
     return false;
 }
 
@@ -396,6 +424,7 @@ static void cupti_free(struct cupti *c)
     pthread_mutex_destroy(&c->buffer_lock);
     pthread_mutex_destroy(&c->lock);
     pthread_mutex_destroy(&c->raw_lock);
+    pthread_mutex_destroy(&c->switching);
     pthread_cond_destroy(&c->wake);
     pthread_cond_destroy(&c->done);
     free(c->events);
@@ -431,6 +460,7 @@ static struct cupti *cupti_make(const struct cupti_api *api)
     pthread_mutex_init(&c->buffer_lock, NULL);
     pthread_mutex_init(&c->lock, NULL);
     pthread_mutex_init(&c->raw_lock, NULL);
+    pthread_mutex_init(&c->switching, NULL);
     pthread_condattr_t attributes;
     pthread_condattr_init(&attributes);
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -442,6 +472,7 @@ static struct cupti *cupti_make(const struct cupti_api *api)
         .push = trace_push,
         .pop = trace_pop,
         .take = trace_take,
+        .detail = trace_detail,
         .flushes = trace_flushes,
         .flush = trace_flush,
         .losses = trace_losses,

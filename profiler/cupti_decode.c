@@ -28,6 +28,8 @@ _Static_assert(offsetof(CUpti_ActivityMemset4, correlationId) == 44, "memset rec
 _Static_assert(offsetof(CUpti_ActivityExternalCorrelation, externalKind) == 4, "correlation");
 _Static_assert(offsetof(CUpti_ActivityExternalCorrelation, externalId) == 8, "correlation");
 _Static_assert(offsetof(CUpti_ActivityExternalCorrelation, correlationId) == 16, "correlation");
+_Static_assert(offsetof(CUpti_ActivityGraphTrace2, start) == 8, "graph record");
+_Static_assert(offsetof(CUpti_ActivityGraphTrace2, end) == 16, "graph record");
 _Static_assert(offsetof(CUpti_ActivityMemory4, memoryOperationType) == 4, "memory record");
 _Static_assert(offsetof(CUpti_ActivityMemory4, memoryKind) == 8, "memory record");
 _Static_assert(offsetof(CUpti_ActivityMemory4, address) == 16, "memory record");
@@ -152,6 +154,23 @@ static void add_work(struct cupti_decoder *decoder, enum gpu_event_kind kind, ui
         event_wait(decoder, &event, correlation);
 }
 
+/* One launch of a whole graph. Its correlation id is not trusted (see above): its time says which
+ * step launched it. */
+static void add_graph(struct cupti_decoder *decoder, const CUpti_ActivityGraphTrace2 *record)
+{
+    if (record->start == 0 && record->end == 0) {
+        decoder->losses.untimed++;
+        return;
+    }
+    struct gpu_event event = {
+        .op = GPU_OP_NONE,
+        .start_ns = (int64_t)record->start,
+        .end_ns = (int64_t)(record->end > record->start ? record->end : record->start),
+        .kind = GPU_EVENT_GRAPH,
+    };
+    event_ready(decoder, &event);
+}
+
 static void add_overhead(struct cupti_decoder *decoder, const CUpti_ActivityOverhead3 *record)
 {
     if (record->objectKind == CUPTI_ACTIVITY_OBJECT_THREAD && record->start < record->end &&
@@ -214,6 +233,9 @@ static void add_record(struct cupti_decoder *decoder, const CUpti_Activity *reco
         decoder->linked++;
         break;
     }
+    case CUPTI_ACTIVITY_KIND_GRAPH_TRACE:
+        add_graph(decoder, RECORD_AS(CUpti_ActivityGraphTrace2, record));
+        break;
     case CUPTI_ACTIVITY_KIND_OVERHEAD:
         add_overhead(decoder, RECORD_AS(CUpti_ActivityOverhead3, record));
         break;

@@ -40,12 +40,19 @@ struct cupti {
     size_t event_count, event_capacity, event_taken;
     struct gpu_losses losses;
 
+    /* A kind is never switched while a flush runs: some versions deadlock. Held across calls into
+     * CUPTI, and taken by none of its callbacks. */
+    pthread_mutex_t switching;
+    enum gpu_detail detail; /* engine thread */
+    bool graph_kind;        /* whole graphs are being recorded; likewise */
+
     atomic_uint_fast64_t steps; /* pushed: tells the decoder that something runs */
     atomic_bool drowsy;         /* the decoder sleeps until a step comes */
     atomic_bool failed;
-    atomic_int current_op; /* that the engine thread launches or captures */
-    int flush_failures;    /* in a row; decoder only */
-    bool widened;          /* every API call is recorded; decoder, then close */
+    _Atomic(const char *) reason; /* a literal; NULL: CUPTI said so itself */
+    atomic_int current_op;        /* that the engine thread launches or captures */
+    int flush_failures;           /* in a row; decoder only */
+    bool widened;                 /* every API call is recorded; decoder, then close */
 };
 
 /* Subscribe, set attributes, register callbacks, enable kinds and calls. *refused is CUPTI's answer
@@ -55,6 +62,9 @@ bool cupti_start(struct cupti *cupti, CUpti_BuffersCallbackRequestFunc request,
                  struct error *error);
 /* Record every API call: for a CUPTI that hands out no external correlations for chosen ones. */
 void cupti_widen(struct cupti *cupti);
+/* Record replayed graphs by their nodes or as wholes. false: kernels are not recorded any more. The
+ * caller holds `switching`. */
+bool cupti_switch(struct cupti *cupti, enum gpu_detail detail);
 /* Disable every kind that was enabled. */
 void cupti_disable(struct cupti *cupti);
 /* Append to a file of raw buffers:

@@ -71,8 +71,24 @@ void cupti_widen(struct cupti *c)
     (void)c->api.enable(CUPTI_ACTIVITY_KIND_DRIVER);
 }
 
+bool cupti_switch(struct cupti *c, enum gpu_detail detail)
+{
+    /* with whole graphs on, no record comes for their nodes: never both */
+    if (detail == GPU_DETAIL_WHOLE) {
+        (void)c->api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
+        c->graph_kind = c->api.enable(CUPTI_ACTIVITY_KIND_GRAPH_TRACE) == CUPTI_SUCCESS;
+        return true;
+    }
+    if (c->graph_kind)
+        (void)c->api.disable(CUPTI_ACTIVITY_KIND_GRAPH_TRACE);
+    c->graph_kind = false;
+    return c->api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) == CUPTI_SUCCESS;
+}
+
 void cupti_disable(struct cupti *c)
 {
+    if (c->graph_kind)
+        (void)c->api.disable(CUPTI_ACTIVITY_KIND_GRAPH_TRACE);
     if (c->widened) {
         (void)c->api.disable(CUPTI_ACTIVITY_KIND_RUNTIME);
         (void)c->api.disable(CUPTI_ACTIVITY_KIND_DRIVER);
@@ -215,6 +231,7 @@ bool cupti_raw_open(struct cupti *c, const char *path, uint32_t version, struct 
         {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, sizeof(CUpti_ActivityExternalCorrelation)},
         {CUPTI_ACTIVITY_KIND_OVERHEAD, sizeof(CUpti_ActivityOverhead3)},
         {CUPTI_ACTIVITY_KIND_MEMORY2, sizeof(CUpti_ActivityMemory4)},
+        {CUPTI_ACTIVITY_KIND_GRAPH_TRACE, sizeof(CUpti_ActivityGraphTrace2)},
         {CUPTI_ACTIVITY_KIND_RUNTIME, sizeof(CUpti_ActivityAPI)},
         {CUPTI_ACTIVITY_KIND_DRIVER, sizeof(CUpti_ActivityAPI)},
     };

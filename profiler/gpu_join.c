@@ -16,7 +16,8 @@ struct waiting {
     uint64_t step;
     int64_t start_ns, end_ns;
     bool ended;
-    uint64_t flushes_at_end, expected_kernels, kernels;
+    uint64_t flushes_at_end, kernels, graphs;
+    struct gpu_join_step how;
     struct ledger_interval *intervals;
     size_t interval_count, interval_capacity;
     uint32_t first_event;
@@ -33,6 +34,7 @@ struct gpu_join {
     int64_t closed_start_ns, closed_end_ns; /* of the step that was taken last */
     uint64_t caution;    /* more flushes to wait, since kernels came when their step was gone */
     int64_t count_error; /* kernels seen minus kernels the engine counted, per step */
+    bool graphless;      /* no record comes for whole graphs */
     struct ledger_interval *scratch;
     size_t scratch_capacity;
 };
@@ -100,7 +102,7 @@ bool gpu_join_begin(struct gpu_join *join, uint64_t step, int64_t start_ns)
 }
 
 void gpu_join_end(struct gpu_join *join, int64_t end_ns, const struct ledger_interval *intervals,
-                  size_t count, uint64_t expected_kernels)
+                  size_t count, const struct gpu_join_step *how)
 {
     if (join->count == 0)
         return;
@@ -116,7 +118,7 @@ void gpu_join_end(struct gpu_join *join, int64_t end_ns, const struct ledger_int
     step->interval_count = count;
     step->end_ns = end_ns;
     step->ended = true;
-    step->expected_kernels = expected_kernels;
+    step->how = *how;
     step->flushes_at_end = join->trace->flushes(join->trace->context);
 }
 
@@ -206,6 +208,9 @@ void gpu_join_drain(struct gpu_join *join)
             step->first_event = node;
             step->event_count++;
             step->kernels += event->kind == GPU_EVENT_KERNEL;
+            step->graphs += event->kind == GPU_EVENT_GRAPH;
+            if (event->kind == GPU_EVENT_GRAPH)
+                join->graphless = false;
         }
     }
     if (join->late > late_before && join->caution < GPU_JOIN_PATIENCE / 2)
@@ -216,7 +221,7 @@ void gpu_join_drain(struct gpu_join *join)
  * had to be given up on showed (a library's launch that the engine does not count). */
 static uint64_t expected(const struct gpu_join *join, const struct waiting *step)
 {
-    int64_t count = (int64_t)step->expected_kernels + join->count_error;
+    int64_t count = (int64_t)step->how.kernels + join->count_error;
     return count > 0 ? (uint64_t)count : 0;
 }
 
@@ -226,23 +231,40 @@ static bool complete(struct gpu_join *join, const struct waiting *step)
     /* one is added because a flush may have been under way when the step ended */
     if (flushes < step->flushes_at_end + 2 + join->caution)
         return false;
-    if (step->kernels >= expected(join, step) && step->kernels > 0)
+    if (step->how.whole ? step->graphs > 0 || join->graphless
+                        : step->kernels >= expected(join, step) && step->kernels > 0)
         return true;
     if (flushes < step->flushes_at_end + GPU_JOIN_PATIENCE)
         return false;
-    join->count_error = (int64_t)step->kernels - (int64_t)step->expected_kernels;
+    if (step->how.whole)
+        join->graphless = true;
+    else
+        join->count_error = (int64_t)step->kernels - (int64_t)step->how.kernels;
     return true;
 }
 
+static void joined_add(struct gpu_joined *out, const struct gpu_event *event)
+{
+    out->kernels += event->kind == GPU_EVENT_KERNEL;
+    out->copies += event->kind == GPU_EVENT_COPY;
+    if (event->kind == GPU_EVENT_GRAPH) {
+        out->graphs++;
+        out->graph_ns += event->end_ns - event->start_ns;
+    }
+    if (event->kind != GPU_EVENT_OVERHEAD && event->end_ns > out->device_end_ns)
+        out->device_end_ns = event->end_ns;
+}
+
 bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
-                   void (*add)(void *context, int op, int64_t duration_ns), void *context)
+                   void (*add)(void *context, const struct gpu_event *event), void *context)
 {
     if (join->count == 0)
         return false;
     struct waiting *step = waiting_at(join, 0);
     if (!step->ended || (!force && !complete(join, step)))
         return false;
-    *out = (struct gpu_joined){.wall_ns = step->end_ns - step->start_ns};
+    *out =
+        (struct gpu_joined){.how = step->how, .start_ns = step->start_ns, .end_ns = step->end_ns};
     size_t needed = step->interval_count + step->event_count;
     if (needed > join->scratch_capacity) {
         join->scratch_capacity = needed * 2;
@@ -252,13 +274,16 @@ bool gpu_join_next(struct gpu_join *join, bool force, struct gpu_joined *out,
     size_t count = 0;
     for (uint32_t i = step->first_event; i != NODE_NONE; i = join->nodes[i].next) {
         const struct gpu_event *event = &join->nodes[i].event;
-        static const enum ledger_class classes[] = {LEDGER_KERNEL, LEDGER_COPY, LEDGER_PROFILER};
+        static const enum ledger_class classes[] = {
+            [GPU_EVENT_KERNEL] = LEDGER_KERNEL,
+            [GPU_EVENT_COPY] = LEDGER_COPY,
+            [GPU_EVENT_OVERHEAD] = LEDGER_PROFILER,
+            [GPU_EVENT_GRAPH] = LEDGER_KERNEL,
+        };
         join->scratch[count++] =
             (struct ledger_interval){event->start_ns, event->end_ns, classes[event->kind]};
-        out->kernels += event->kind == GPU_EVENT_KERNEL;
-        out->copies += event->kind == GPU_EVENT_COPY;
-        if (event->kind == GPU_EVENT_KERNEL && event->op >= 0)
-            add(context, event->op, event->end_ns - event->start_ns);
+        joined_add(out, event);
+        add(context, event);
     }
     /* where the device's own copy times are known, the host's wait for them is no copy */
     for (size_t i = 0; i < step->interval_count; i++) {

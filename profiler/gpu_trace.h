@@ -9,7 +9,7 @@
 #define LAYERTOP_PROFILER_GPU_TRACE_H
 
 #include "engine/error.h"
-#include <stdint.h>
+#include "profiler/gpu_burst.h"
 
 #define GPU_OP_NONE (-1)
 
@@ -28,10 +28,10 @@ static inline int gpu_tag_op(uint64_t tag)
     return (int)(uint32_t)tag - 2;
 }
 
-enum gpu_event_kind { GPU_EVENT_KERNEL, GPU_EVENT_COPY, GPU_EVENT_OVERHEAD };
+enum gpu_event_kind { GPU_EVENT_KERNEL, GPU_EVENT_COPY, GPU_EVENT_OVERHEAD, GPU_EVENT_GRAPH };
 
-/* A kernel or a copy (memset counts as a copy: it moves bytes and computes nothing), or time the
- * source itself took on the engine thread. */
+/* A kernel or a copy (memset counts as a copy: it moves bytes and computes nothing), time the
+ * source itself took on the engine thread, or one launch of a whole graph. */
 struct gpu_event {
     uint64_t tag; /* 0: could not be joined; then only its time says which step it is of */
     int op;       /* GPU_OP_NONE if not known; of a graph's kernels the op that was captured */
@@ -56,6 +56,10 @@ struct gpu_trace {
     /* Counts flushes that ran from start to end. Work that was complete when a flush began is in
      * the queue when it has ended (in all but rare cases by the next one). */
     uint64_t (*flushes)(void *context);
+    /* What replayed graphs leave behind from now on; between steps only. False if it was not
+     * switched (a flush is under way, or the source failed: ask alive()). NULL where there is no
+     * choice. What ran before is in the queue when it has been switched. */
+    bool (*detail)(void *context, enum gpu_detail detail, int64_t limit_ns);
     /* Ask for a flush now and wait for it, at most `limit_ns`; false if it did not end in time. */
     bool (*flush)(void *context, int64_t limit_ns);
     void (*losses)(void *context, struct gpu_losses *out);

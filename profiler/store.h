@@ -65,6 +65,7 @@ struct store_layer {                                     /* a Keras layer, in mo
     uint64_t flops, bytes, parameters; /* per step at the plan's batch */
     double kernels;                    /* kernels or primitives per step, NaN if unknown */
     double time_ms;       /* mean per step over the last second; NaN: fused, free or never run */
+    int64_t time_ns;      /* when the newest of it was measured, as store_time_ns(); 0: never */
     double share;         /* of the wall time per step, 0..1, over the same second */
     struct summary total; /* ms per step, since the plan changed or store_reset() */
     const struct series *series; /* time_ms per window */

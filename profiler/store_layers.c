@@ -288,6 +288,10 @@ void layer_table_get(const struct layer_table *table, size_t index, double wall_
         return;
     out->time_ms = recent_mean_ns(&measured->recent, &out->kernels) * 1e-6;
     out->share = out->time_ms / wall_ms;
+    const struct recent *recent = &measured->recent;
+    if (recent->used)
+        out->time_ns =
+            recent->windows[(recent->head + RECENT_WINDOWS - 1) % RECENT_WINDOWS].time_ns;
     if (measured->steps == 0)
         return;
     out->total = (struct summary){

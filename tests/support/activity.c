@@ -20,6 +20,8 @@ static size_t record_size(CUpti_ActivityKind kind)
         return sizeof(CUpti_ActivityOverhead3);
     case CUPTI_ACTIVITY_KIND_MEMORY2:
         return sizeof(CUpti_ActivityMemory4);
+    case CUPTI_ACTIVITY_KIND_GRAPH_TRACE:
+        return sizeof(CUpti_ActivityGraphTrace2);
     default:
         return 0;
     }
@@ -85,6 +87,17 @@ struct activity activity_link(uint32_t correlation, uint64_t tag)
     record.externalKind = CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0;
     record.externalId = tag;
     record.correlationId = correlation;
+    return activity_of(&record, sizeof record);
+}
+
+struct activity activity_graph(uint32_t correlation, int64_t start, int64_t end)
+{
+    CUpti_ActivityGraphTrace2 record;
+    memset(&record, 0, sizeof record);
+    record.kind = CUPTI_ACTIVITY_KIND_GRAPH_TRACE;
+    record.correlationId = correlation;
+    record.start = (uint64_t)start;
+    record.end = (uint64_t)end;
     return activity_of(&record, sizeof record);
 }
 

@@ -24,6 +24,9 @@ struct activity activity_copy(uint32_t correlation, int64_t start, int64_t end, 
 /* What says that a correlation belongs to a tag. */
 struct activity activity_link(uint32_t correlation, uint64_t tag);
 
+/* One launch of a graph that is recorded as a whole. */
+struct activity activity_graph(uint32_t correlation, int64_t start, int64_t end);
+
 /* A call of the runtime. */
 struct activity activity_call(uint32_t correlation);
 

@@ -54,6 +54,7 @@ static struct {
     uint32_t next_correlation;
     int enabled, disabled, flushes, unsubscribed;
     bool withhold;
+    bool on[64]; /* kinds that are enabled */
 } mock = {.lock = PTHREAD_MUTEX_INITIALIZER};
 
 static CUptiResult CUPTIAPI mock_version(uint32_t *version)
@@ -112,11 +113,17 @@ static CUptiResult CUPTIAPI mock_register(CUpti_BuffersCallbackRequestFunc reque
 static CUptiResult CUPTIAPI mock_enable(CUpti_ActivityKind kind)
 {
     mock.enabled++;
-    return kind == mock.refused_kind ? CUPTI_ERROR_NOT_COMPATIBLE : mock.enable_result;
+    CUptiResult result =
+        kind == mock.refused_kind ? CUPTI_ERROR_NOT_COMPATIBLE : mock.enable_result;
+    mock.on[kind] = mock.on[kind] || result == CUPTI_SUCCESS;
+    /* with whole graphs recorded, their kernels are not */
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_GRAPH_TRACE] &&
+                 mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    return result;
 }
 static CUptiResult CUPTIAPI mock_disable(CUpti_ActivityKind kind)
 {
-    (void)kind;
+    mock.on[kind] = false;
     mock.disabled++;
     return CUPTI_SUCCESS;
 }
@@ -212,6 +219,7 @@ static int mock_reset(void **state)
     mock.depth = mock.enabled = mock.disabled = mock.flushes = mock.unsubscribed = 0;
     mock.next_correlation = 1;
     mock.withhold = false;
+    memset(mock.on, 0, sizeof mock.on);
     return 0;
 }
 
@@ -407,6 +415,40 @@ static void a_fatal_error_is_noticed(void **state)
     trace->close(trace->context);
 }
 
+/* Nodes, whole graphs, nodes: never both; what ran before is in the queue when it is switched */
+static void graphs_are_recorded_by_node_or_as_wholes(void **state)
+{
+    (void)state;
+    const struct gpu_trace *trace = cupti_open(&mock_api, NULL, NULL);
+    assert_non_null(trace);
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    trace->push(trace->context, gpu_tag(1, 3));
+    launch(10, 20);
+    trace->pop(trace->context);
+    assert_true(trace->detail(trace->context, GPU_DETAIL_WHOLE, 2000000000));
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_GRAPH_TRACE]);
+    struct gpu_event events[8];
+    assert_int_equal(trace->take(trace->context, events, 8), 1);
+    assert_true(trace->detail(trace->context, GPU_DETAIL_NODES, 2000000000));
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_GRAPH_TRACE]);
+    /* a CUPTI without that kind still leaves kernels alone between the bursts */
+    mock.refused_kind = CUPTI_ACTIVITY_KIND_GRAPH_TRACE;
+    assert_true(trace->detail(trace->context, GPU_DETAIL_WHOLE, 2000000000));
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    /* one that does not record kernels again is given up */
+    char why[100] = "";
+    mock.refused_kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL;
+    assert_true(trace->alive(trace->context, why, sizeof why));
+    assert_false(trace->detail(trace->context, GPU_DETAIL_NODES, 2000000000));
+    assert_false(trace->alive(trace->context, why, sizeof why));
+    assert_non_null(strstr(why, "after a pause"));
+    trace->close(trace->context);
+    for (int kind = 0; kind < 64; kind++)
+        assert_false(mock.on[kind]);
+}
+
 static void capture_maps_nodes(void **state)
 {
     (void)state;
@@ -452,7 +494,7 @@ static void raw_buffers_are_kept(void **state)
     trace->close(trace->context);
     char bytes[4096];
     ssize_t length = read(fd, bytes, sizeof bytes);
-    size_t head = 8 + 8 + 8 * 8;
+    size_t head = 8 + 8 + 9 * 8;
     size_t records = sizeof(CUpti_ActivityKernel10) + sizeof(CUpti_ActivityExternalCorrelation);
     assert_int_equal(length, head + 16 + records);
     assert_memory_equal(bytes, "LTCUPTI1", 8);
@@ -494,7 +536,7 @@ static void raw_buffers_begin_and_end_while_cupti_runs(void **state)
     FILE *file = fopen(path, "r");
     fseek(file, 0, SEEK_END);
     size_t records = sizeof(CUpti_ActivityKernel10) + sizeof(CUpti_ActivityExternalCorrelation);
-    assert_int_equal(ftell(file), 8 + 8 + 8 * 8 + 16 + records);
+    assert_int_equal(ftell(file), 8 + 8 + 9 * 8 + 16 + records);
     fclose(file);
     unlink(path);
 }
@@ -510,6 +552,7 @@ int main(void)
         cmocka_unit_test_setup(drops_are_counted, mock_reset),
         cmocka_unit_test_setup(refusals_become_sentences, mock_reset),
         cmocka_unit_test_setup(a_fatal_error_is_noticed, mock_reset),
+        cmocka_unit_test_setup(graphs_are_recorded_by_node_or_as_wholes, mock_reset),
         cmocka_unit_test_setup(capture_maps_nodes, mock_reset),
         cmocka_unit_test_setup(raw_buffers_are_kept, mock_reset),
         cmocka_unit_test_setup(raw_buffers_begin_and_end_while_cupti_runs, mock_reset),

@@ -204,6 +204,29 @@ static void what_is_never_joined_is_counted(void **state)
     cupti_decoder_free(decoder);
 }
 
+/* One event a launch, placed by its time: its correlation may be another's */
+static void whole_graphs_are_one_event(void **state)
+{
+    (void)state;
+    struct cupti_decoder *decoder = decoder_new();
+    struct activity records[] = {activity_link(7, gpu_tag(3, 2)), activity_graph(7, 100, 900),
+                                 activity_graph(8, 0, 0), activity_graph(9, 2000, 1999)};
+    assert_true(decode(decoder, records, 4));
+    size_t count;
+    const struct gpu_event *events = cupti_decoder_events(decoder, &count);
+    assert_int_equal(count, 2);
+    assert_int_equal(events[0].kind, GPU_EVENT_GRAPH);
+    assert_int_equal(events[0].tag, 0);
+    assert_int_equal(events[0].op, GPU_OP_NONE);
+    assert_int_equal(events[0].end_ns - events[0].start_ns, 800);
+    assert_int_equal(events[1].end_ns - events[1].start_ns, 0);
+    struct gpu_losses losses;
+    cupti_decoder_losses(decoder, &losses);
+    assert_int_equal(losses.untimed, 1);
+    assert_int_equal(losses.dropped, 0);
+    cupti_decoder_free(decoder);
+}
+
 static void a_broken_buffer_is_one_loss(void **state)
 {
     (void)state;
@@ -292,6 +315,7 @@ int main(void)
         cmocka_unit_test(order_and_splitting_do_not_matter),
         cmocka_unit_test(kernels_long_after_their_launch_are_joined),
         cmocka_unit_test(what_is_never_joined_is_counted),
+        cmocka_unit_test(whole_graphs_are_one_event),
         cmocka_unit_test(a_broken_buffer_is_one_loss),
         cmocka_unit_test(graph_nodes_name_their_op),
         cmocka_unit_test(many_nodes_come_and_go),
