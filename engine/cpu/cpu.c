@@ -310,7 +310,7 @@ static int64_t elements_of(const struct part *part, int value)
 
 /* Our loop over float32 copies of bfloat16 values; the result is left in the scratchpad. */
 static void run_widened(const struct plan *plan, const struct part *part, const struct step *step,
-                        const struct op *op)
+                        const struct op *op, struct own_outside *outside)
 {
     float *result = plan->device->scratch;
     float *next = result + elements_of(part, op->outputs[0]);
@@ -324,6 +324,7 @@ static void run_widened(const struct plan *plan, const struct part *part, const 
         next += count;
     }
     call.inputs = list;
+    call.outside = outside;
     call.output = result;
     call.element_bytes = sizeof(float);
     step->own(&call);
@@ -365,6 +366,7 @@ static bool run_step(const struct plan *plan, const struct part *part, int index
 {
     struct step *step = &part->steps[index];
     const struct op *op = &part->graph->ops[index];
+    struct own_outside outside = {false};
     if (step->primitive) {
         if (step->scratch)
             dnnl_memory_set_data_handle(step->scratch, plan->device->scratch);
@@ -375,10 +377,16 @@ static bool run_step(const struct plan *plan, const struct part *part, int index
                              plan->graph->model->layers[op->layer].path,
                              "oneDNN failed with status %d", (int)status);
     } else if (step->widened) {
-        run_widened(plan, part, step, op);
+        run_widened(plan, part, step, op, &outside);
     } else if (step->own) {
-        step->own(&step->call);
+        struct own_call call = step->call;
+        call.outside = &outside;
+        step->own(&call);
     }
+    if (outside.happened)
+        return error_set(error, ERROR_INPUT, plan->graph->model->layers[op->layer].path,
+                         "the index %g points outside a table of %lld rows", (double)outside.index,
+                         (long long)outside.rows);
     if (step->widened || step->post_count > 0)
         run_posts(plan, part, step, op);
     return true;

@@ -28,6 +28,10 @@ own_kernel *own_kernel_of(const struct op *op)
         return own_resize;
     case OP_CONSTANT:
         return own_constant;
+    case OP_SELECT:
+        return own_select;
+    case OP_GATHER:
+        return own_gather;
     default:
         return NULL;
     }
@@ -209,6 +213,24 @@ OWN_VECTOR static void binary_row(enum binary_function function, const float *a,
         break;
     case BINARY_MINIMUM:
         ROW(u < v ? u : v);
+        break;
+    case BINARY_EQUAL:
+        ROW(u == v ? 1.0F : 0.0F);
+        break;
+    case BINARY_NOT_EQUAL:
+        ROW(u != v ? 1.0F : 0.0F);
+        break;
+    case BINARY_GREATER:
+        ROW(u > v ? 1.0F : 0.0F);
+        break;
+    case BINARY_GREATER_EQUAL:
+        ROW(u >= v ? 1.0F : 0.0F);
+        break;
+    case BINARY_LESS:
+        ROW(u < v ? 1.0F : 0.0F);
+        break;
+    case BINARY_LESS_EQUAL:
+        ROW(u <= v ? 1.0F : 0.0F);
         break;
     default:
         ROW(powf(u, v));

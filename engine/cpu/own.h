@@ -15,6 +15,14 @@ struct own_call {
     const void **inputs; /* one per op input */
     void *output;
     size_t element_bytes; /* 4: float32; 2: bfloat16, own_narrows() only */
+    struct own_outside *outside;
+};
+
+/* What an index pointed at, if it lay outside. */
+struct own_outside {
+    bool happened;
+    float index;
+    int64_t rows;
 };
 
 typedef void own_kernel(const struct own_call *call);
@@ -43,6 +51,8 @@ own_kernel own_affine, own_unary, own_binary;
 own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize, own_constant;
 /* own_reduce.c */
 own_kernel own_reduce, own_normalise;
+/* own_gather.c */
+own_kernel own_select, own_gather;
 
 /* Below this many elements one thread is faster than waking the others. */
 #define OWN_PARALLEL 32768

@@ -7,7 +7,7 @@
 
 /* a new function must not run as the identity */
 static_assert(UNARY_THRESHOLD + 1 == UNARY_FUNCTION_COUNT, "a unary function is missing here");
-static_assert(BINARY_POWER + 1 == BINARY_FUNCTION_COUNT, "a binary function is missing here");
+static_assert(BINARY_LESS_EQUAL + 1 == BINARY_FUNCTION_COUNT, "a binary function is missing here");
 
 /* Out of line: inlined into every kernel and unrolled, the functions below would be megabytes. */
 static __device__ __noinline__ float apply_rare_unary(int function, float x, float alpha,
@@ -89,6 +89,18 @@ static __device__ __noinline__ float apply_rare_binary(int function, float a, fl
         return a > b || a != a ? a : b;
     case BINARY_MINIMUM:
         return a < b || a != a ? a : b;
+    case BINARY_EQUAL:
+        return a == b;
+    case BINARY_NOT_EQUAL:
+        return a != b;
+    case BINARY_GREATER:
+        return a > b;
+    case BINARY_GREATER_EQUAL:
+        return a >= b;
+    case BINARY_LESS:
+        return a < b;
+    case BINARY_LESS_EQUAL:
+        return a <= b;
     default: /* BINARY_POWER */
         return powf(a, b);
     }

@@ -1,6 +1,7 @@
 /* What a layer's row may ask of its call: inputs, weights, configuration, refusals. */
 #include "engine/graph/constant.h"
 #include "engine/graph/lower.h"
+#include "engine/keras/layers/table.h"
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -119,8 +120,14 @@ bool call_return(struct call *call, int value)
 {
     if (value < 0 || call->low->failed)
         return false;
-    call->outputs = xrealloc(call->outputs, (call->output_count + 1) * sizeof *call->outputs);
-    call->outputs[call->output_count++] = value;
+    size_t count = call->output_count + 1;
+    call->outputs = xrealloc(call->outputs, count * sizeof *call->outputs);
+    call->output_masks = xrealloc(call->output_masks, count * sizeof *call->output_masks);
+    call->outputs[count - 1] = value;
+    call->output_masks[count - 1] =
+        layer_passes_mask(call->row->class_name) && call->input_count > 0 ? mask_of_input(call, 0)
+                                                                          : -1;
+    call->output_count = count;
     return true;
 }
 

@@ -1,4 +1,5 @@
 /* One emit function per op: append it to the graph, infer its shape, note if it mixes samples. */
+#include "engine/graph/constant.h"
 #include "engine/graph/lower.h"
 #include "engine/graph/op_rules.h"
 #include <stdarg.h>
@@ -154,6 +155,72 @@ int emit_binary_constant(struct lowering *low, enum binary_function function, in
     if (constant->shape.rank > 0 && constant->shape.dims[0] > 1)
         low->graph->mixes_samples = true; /* a constant with a batch axis of its own */
     return append_one(low, op, x);
+}
+
+int emit_select(struct lowering *low, int condition, int a, const struct constant *on_true, int b,
+                const struct constant *on_false)
+{
+    struct op op = {.kind = OP_SELECT, .select = {.on_true = on_true, .on_false = on_false}};
+    int inputs[3], rank = 0;
+    size_t count = 0;
+    if (low->failed || condition < 0 || (a < 0 && !on_true) || (b < 0 && !on_false))
+        return -1;
+    const struct constant *constants[2] = {on_true, on_false};
+    for (int i = 0; i < 2; i++) {
+        if (!constants[i])
+            continue;
+        const struct shape *shape = &constants[i]->shape;
+        rank = shape->rank > rank ? shape->rank : rank;
+        if (shape->rank > 0 && shape->dims[0] > 1)
+            low->graph->mixes_samples = true; /* a batch axis of its own */
+    }
+    inputs[count++] = condition;
+    if (!on_true)
+        inputs[count++] = a;
+    if (!on_false)
+        inputs[count++] = b;
+    for (size_t i = 0; i < count; i++)
+        rank = shape_at(low, inputs[i])->rank > rank ? shape_at(low, inputs[i])->rank : rank;
+    for (size_t i = 0; i < count; i++)
+        inputs[i] = with_rank(low, inputs[i], rank);
+    return append(low, op, inputs, count, NULL);
+}
+
+int emit_gather(struct lowering *low, int data, int indices, const struct op_gather *gather)
+{
+    int inputs[2];
+    size_t count = 0;
+    if (!gather->data)
+        inputs[count++] = data;
+    if (!gather->indices)
+        inputs[count++] = indices;
+    /* rows stay apart if the batch is gone through element by element */
+    bool apart = gather->data ? gather->axis == 0 && gather->batch_axes == 0 && !gather->indices
+                 : gather->indices ? gather->axis > 0
+                                   : gather->batch_axes > 0;
+    if (!apart)
+        low->graph->mixes_samples = true;
+    return append(low, (struct op){.kind = OP_GATHER, .gather = *gather}, inputs, count, NULL);
+}
+
+const struct constant *lowering_number(struct lowering *low, double number, int rank)
+{
+    char key[64];
+    float *data;
+    struct shape ones = {.rank = rank};
+    if (low->failed)
+        return NULL;
+    for (int i = 0; i < rank; i++)
+        ones.dims[i] = 1;
+    snprintf(key, sizeof key, "number %a of rank %d", number, rank);
+    const struct constant *constant = constant_find(low->pool, key);
+    if (!constant) {
+        constant = constant_new(low->pool, key, &ones, &data, low->error);
+        if (constant)
+            *data = (float)number;
+        low->failed = constant == NULL;
+    }
+    return constant;
 }
 
 int emit_softmax(struct lowering *low, int x, int axis, bool log)

@@ -76,9 +76,10 @@ static int add_input(struct lowering *low, size_t index)
     return value;
 }
 
-static void return_values(struct lowering *low, size_t node, int *values, size_t count)
+static void return_values(struct lowering *low, size_t node, int *values, int *masks, size_t count)
 {
     low->node_values[node] = values;
+    low->node_masks[node] = masks;
     low->node_value_counts[node] = count;
 }
 
@@ -91,7 +92,9 @@ static bool lower_model_input(struct lowering *low, size_t node)
         int *values = xmalloc(sizeof *values);
         values[0] = add_input(low, i);
         low->graph->inputs[i] = values[0];
-        return_values(low, node, values, 1);
+        int *masks = xmalloc(sizeof *masks);
+        masks[0] = -1;
+        return_values(low, node, values, masks, 1);
         return true;
     }
     return false;
@@ -120,6 +123,7 @@ static void lower_node(struct lowering *low, size_t index)
         return;
     }
     int *inputs = xmalloc((node->input_count + 1) * sizeof *inputs);
+    int *masks = xmalloc((node->input_count + 1) * sizeof *masks);
     for (size_t i = 0; i < node->input_count; i++) {
         struct model_ref ref = node->inputs[i];
         if (ref.node < 0 || (size_t)ref.node >= index || ref.output < 0 ||
@@ -127,9 +131,11 @@ static void lower_node(struct lowering *low, size_t index)
             lowering_fail(low, ERROR_MODEL_BROKEN, "it takes output %d of a layer that has none",
                           ref.output);
             free(inputs);
+            free(masks);
             return;
         }
         inputs[i] = low->node_values[ref.node][ref.output];
+        masks[i] = low->node_masks[ref.node][ref.output];
     }
     struct call call = {.low = low,
                         .row = layer_row_find(layer->class_name),
@@ -137,6 +143,7 @@ static void lower_node(struct lowering *low, size_t index)
                         .node = node,
                         .config = layer->config,
                         .inputs = inputs,
+                        .input_masks = masks,
                         .input_count = node->input_count};
     call.row->lower(&call);
     if (!low->failed && call.output_count == 0)
@@ -147,8 +154,9 @@ static void lower_node(struct lowering *low, size_t index)
                       layer->weight_count, call.next_weight);
     if (!low->failed)
         note_shape(low, &call);
-    return_values(low, index, call.outputs, call.output_count);
+    return_values(low, index, call.outputs, call.output_masks, call.output_count);
     free(inputs);
+    free(masks);
 }
 
 static void bind_outputs(struct lowering *low)
@@ -193,13 +201,18 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
 
     struct lowering low = {.model = model, .graph = graph, .pool = pool, .error = error};
     low.node_values = xcalloc(model->node_count + 1, sizeof *low.node_values);
+    low.node_masks = xcalloc(model->node_count + 1, sizeof *low.node_masks);
     low.node_value_counts = xcalloc(model->node_count + 1, sizeof *low.node_value_counts);
     for (size_t i = 0; i < model->node_count && !low.failed; i++)
         lower_node(&low, i);
     bind_outputs(&low);
-    for (size_t i = 0; i < model->node_count; i++)
+    for (size_t i = 0; i < model->node_count; i++) {
         free(low.node_values[i]);
+        free(low.node_masks[i]);
+    }
     free(low.node_values);
+    free(low.node_masks);
+    mask_free_all(&low);
     free(low.node_value_counts);
 
     if (low.failed || (options->fusion && !graph_fuse(graph, pool, error))) {

@@ -23,7 +23,10 @@ struct lowering {
     size_t value_room; /* capacity of graph->values and graph->ops */
     size_t op_room;
     int **node_values; /* per model node: the values of its outputs */
+    int **node_masks;  /* and their masks, see mask.c; -1: none */
     size_t *node_value_counts;
+    struct mask *masks;
+    size_t mask_count;
 };
 
 struct layer_row;
@@ -37,7 +40,9 @@ struct call {
     const json_t *config;
     const int *inputs; /* graph values, in the node's order */
     size_t input_count;
+    const int *input_masks; /* masks that came with the inputs; NULL: none has one */
     int *outputs;
+    int *output_masks;
     size_t output_count;
     size_t next_weight;
 };
@@ -68,10 +73,45 @@ void call_skip_weights(struct call *call);
  * *data is NULL and need not be filled; NULL on failure. */
 const struct constant *call_constant(struct call *call, const char *role, const struct shape *shape,
                                      float **data);
-/* Append an output. Returns false if the value is -1. */
+/* Append an output. Returns false if the value is -1. Its mask is the first input's if the row says
+ * that the layer passes masks on, else none. */
 bool call_return(struct call *call, int value);
 /* Is this keyword argument of the call true (`training`)? */
 bool call_flag(const struct call *call, const char *keyword);
+
+/* ---- masks (mask.c) ----
+ *
+ * A mask says which time steps of a tensor are real: 0 and 1, in the shape (N, T) or whatever Keras
+ * has there. It travels beside the layers' outputs as a recipe, and its ops are emitted, for the
+ * layer that made it, when somebody asks for its value: a mask that nobody reads costs nothing.
+ * Masks are indices; -1 is none. */
+
+/* The mask of an input as a graph value, -1 if it has none (or on failure): what the call says
+ * with the keyword `mask` (a tensor or a list of one an input) wins over what came along. */
+int call_mask(struct call *call, size_t input);
+/* The same for layers with a keyword of its own for each argument ("query_mask"). */
+int call_mask_named(struct call *call, const char *keyword, size_t input);
+
+/* The mask of an input, not yet as a value. */
+int mask_of_input(struct call *call, size_t input);
+/* value != number, and with `any` true where any along the last axis is. */
+int mask_not_equal(struct call *call, int value, double number, bool any);
+/* A value of 0 and 1. */
+int mask_of_value(struct call *call, int value);
+/* All of them, or any (`either`), as BINARY_MINIMUM and BINARY_MAXIMUM would; -1 entries are left
+ * out, and -1 comes out if none is left. */
+int mask_join(struct call *call, const int *masks, size_t count, bool either);
+/* Masks of tensors that are joined along `axis`: where an input has none, all of it is real. */
+int mask_concat(struct call *call, const int *values, const int *masks, size_t count, int axis);
+/* A scalar in a constant of this rank: (1, 1, ...). */
+const struct constant *lowering_number(struct lowering *low, double number, int rank);
+int mask_reshape(struct call *call, int mask, const struct shape *shape);
+/* The mask as a graph value, emitted if need be; -1 for -1. */
+int mask_value(struct lowering *low, int mask);
+/* Frees low->masks; for graph_lower(). */
+void mask_free_all(struct lowering *low);
+/* Give output `output` of the call this mask instead of the row's usual. */
+void call_set_mask(struct call *call, size_t output, int mask);
 
 /* ---- configuration (Keras 3 keys; a missing or null key gives the default) ---- */
 
@@ -106,6 +146,11 @@ int emit_linear(struct lowering *low, int x, double alpha, double beta);
 int emit_binary(struct lowering *low, enum binary_function function, int a, int b);
 int emit_binary_constant(struct lowering *low, enum binary_function function, int x,
                          const struct constant *constant, bool swapped);
+/* condition != 0 ? a : b; a value of -1 is the constant instead. Ranks are made equal (NumPy). */
+int emit_select(struct lowering *low, int condition, int a, const struct constant *on_true, int b,
+                const struct constant *on_false);
+/* `data` or `indices` of -1: the op's constant. */
+int emit_gather(struct lowering *low, int data, int indices, const struct op_gather *gather);
 int emit_softmax(struct lowering *low, int x, int axis, bool log);
 int emit_normalise(struct lowering *low, int x, const struct op_normalise *normalise);
 int emit_reduce(struct lowering *low, int x, enum reduce_function function, const bool *axes,

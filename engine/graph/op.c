@@ -30,9 +30,19 @@ static const char *const UNARY_NAMES[UNARY_FUNCTION_COUNT] = {
 };
 
 static const char *const BINARY_NAMES[BINARY_FUNCTION_COUNT] = {
-    [BINARY_ADD] = "add",       [BINARY_SUBTRACT] = "subtract", [BINARY_MULTIPLY] = "multiply",
-    [BINARY_DIVIDE] = "divide", [BINARY_MAXIMUM] = "maximum",   [BINARY_MINIMUM] = "minimum",
+    [BINARY_ADD] = "add",
+    [BINARY_SUBTRACT] = "subtract",
+    [BINARY_MULTIPLY] = "multiply",
+    [BINARY_DIVIDE] = "divide",
+    [BINARY_MAXIMUM] = "maximum",
+    [BINARY_MINIMUM] = "minimum",
     [BINARY_POWER] = "power",
+    [BINARY_EQUAL] = "equal",
+    [BINARY_NOT_EQUAL] = "not_equal",
+    [BINARY_GREATER] = "greater",
+    [BINARY_GREATER_EQUAL] = "greater_equal",
+    [BINARY_LESS] = "less",
+    [BINARY_LESS_EQUAL] = "less_equal",
 };
 
 const char *unary_function_name(enum unary_function function)
@@ -383,6 +393,53 @@ static bool constant_shape(const struct graph *graph, const struct op *op, struc
     return true;
 }
 
+/* Operands of a select in the order condition, a, b. */
+static const struct shape *select_operand(const struct graph *graph, const struct op *op, int which)
+{
+    const struct constant *constant = which == 1   ? op->select.on_true
+                                      : which == 2 ? op->select.on_false
+                                                   : NULL;
+    if (constant)
+        return &constant->shape;
+    return input_shape(graph, op, which == 2 && op->select.on_true ? 1 : (size_t)which);
+}
+
+static bool select_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    struct shape branches;
+    const struct shape *condition = select_operand(graph, op, 0);
+    if (!shape_broadcast(select_operand(graph, op, 1), select_operand(graph, op, 2), &branches) ||
+        !shape_broadcast(condition, &branches, out))
+        return refuse(error, what, "its operands do not broadcast", condition);
+    return true;
+}
+
+static bool gather_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                         const char *what, struct error *error)
+{
+    const struct op_gather *gather = &op->gather;
+    const struct shape *data = gather->data ? &gather->data->shape : input_shape(graph, op, 0);
+    const struct shape *indices =
+        gather->indices ? &gather->indices->shape : input_shape(graph, op, gather->data ? 0 : 1);
+    if (gather->axis < 0 || gather->axis >= data->rank || gather->batch_axes > gather->axis ||
+        gather->batch_axes > indices->rank ||
+        data->rank + indices->rank - gather->batch_axes - 1 > TENSOR_RANK_MAX)
+        return refuse(error, what, "its result has too many axes", indices);
+    for (int i = 0; i < gather->batch_axes; i++) {
+        if (data->dims[i] != indices->dims[i])
+            return refuse(error, what, "data and indices differ in a shared axis", indices);
+    }
+    out->rank = 0;
+    for (int i = 0; i < gather->axis; i++)
+        out->dims[out->rank++] = data->dims[i];
+    for (int i = gather->batch_axes; i < indices->rank; i++)
+        out->dims[out->rank++] = indices->dims[i];
+    for (int i = gather->axis + 1; i < data->rank; i++)
+        out->dims[out->rank++] = data->dims[i];
+    return true;
+}
+
 static uint64_t no_flops(const struct graph *graph, const struct op *op)
 {
     (void)graph;
@@ -415,6 +472,8 @@ static const struct op_row ROWS[OP_KIND_COUNT] = {
     [OP_RESHAPE] = {"reshape", reshape_shape, no_flops, false},
     [OP_RESIZE] = {"resize", resize_shape, resize_flops, false},
     [OP_CONSTANT] = {"constant", constant_shape, no_flops, false},
+    [OP_SELECT] = {"select", select_shape, elementwise_flops, true},
+    [OP_GATHER] = {"gather", gather_shape, no_flops, false},
 };
 
 const char *op_kind_name(enum op_kind kind)
@@ -462,6 +521,12 @@ size_t op_constants(const struct op *op, const struct constant **list)
     case OP_CONSTANT:
         all[0] = op->constant.data;
         break;
+    case OP_SELECT:
+        all[0] = op->select.on_true, all[1] = op->select.on_false;
+        break;
+    case OP_GATHER:
+        all[0] = op->gather.data, all[1] = op->gather.indices;
+        break;
     default:
         break;
     }
@@ -500,13 +565,17 @@ uint64_t op_bytes(const struct graph *graph, const struct op *op)
         bool again = false; /* x * x reads x once */
         for (size_t j = 0; j < i; j++)
             again |= op->inputs[j] == op->inputs[i];
-        if (op->kind == OP_SLICE)
+        bool part = op->kind == OP_SLICE || (op->kind == OP_GATHER && !op->gather.data && i == 0);
+        if (part)
             bytes += value_bytes(graph, op->outputs[0]); /* reads only what it keeps */
         else if (!again)
             bytes += value_bytes(graph, op->inputs[i]);
     }
-    for (size_t i = 0; i < constant_count; i++)
-        bytes += constants[i]->bytes;
+    for (size_t i = 0; i < constant_count; i++) {
+        uint64_t rows = value_bytes(graph, op->outputs[0]);
+        bool table = op->kind == OP_GATHER && constants[i] == op->gather.data;
+        bytes += table && rows < constants[i]->bytes ? rows : constants[i]->bytes;
+    }
     for (size_t i = 0; i < op->post_count; i++) {
         if (op->posts[i].kind == POST_BINARY)
             bytes += value_bytes(graph, op->posts[i].value);

@@ -35,7 +35,9 @@
     X(OP_TRANSPOSE, "transpose")                                                                   \
     X(OP_RESHAPE, "reshape")                                                                       \
     X(OP_RESIZE, "resize")                                                                         \
-    X(OP_CONSTANT, "constant")
+    X(OP_CONSTANT, "constant")                                                                     \
+    X(OP_SELECT, "select")                                                                         \
+    X(OP_GATHER, "gather")
 
 enum op_kind {
 #define OP_ENUM(kind, name) kind,
@@ -80,6 +82,12 @@ enum binary_function {
     BINARY_MAXIMUM,
     BINARY_MINIMUM,
     BINARY_POWER,
+    BINARY_EQUAL, /* comparisons give 1 or 0; a NaN equals nothing */
+    BINARY_NOT_EQUAL,
+    BINARY_GREATER,
+    BINARY_GREATER_EQUAL,
+    BINARY_LESS,
+    BINARY_LESS_EQUAL,
     BINARY_FUNCTION_COUNT
 };
 
@@ -211,6 +219,22 @@ struct op_constant { /* no inputs: a constant where an op takes only values */
     const struct constant *data;
 };
 
+/* y = condition != 0 ? a : b, NumPy broadcasting over equal ranks. Inputs: the condition, then those
+ * of a and b that are no constants. */
+struct op_select {
+    const struct constant *on_true, *on_false; /* NULL: an input value */
+};
+
+/* y[before..., i..., after...] = data[before..., indices[i...], after...], where `before` are the
+ * axes of the data in front of `axis`; the first `batch_axes` of them are shared with the indices.
+ * Inputs: the data, then the indices, those that are no constants. Indices are whole numbers; a
+ * negative one counts from the end, and one outside is an error of the step. */
+struct op_gather {
+    int axis;
+    int batch_axes;
+    const struct constant *data, *indices;
+};
+
 /* A function applied to the op's result in place before it is stored. */
 struct post {
     enum { POST_UNARY, POST_BINARY } kind;
@@ -241,6 +265,8 @@ struct op {
         struct op_transpose transpose;
         struct op_resize resize;
         struct op_constant constant;
+        struct op_select select;
+        struct op_gather gather;
     };
     struct post *posts;
     size_t post_count;

@@ -37,6 +37,13 @@ static bool keeps_rows_apart(const struct graph *graph, const struct op *op)
                op->slice.size[0] == graph->values[op->inputs[0]].shape.dims[0];
     case OP_CONCAT:
         return op->concat.axis > 0;
+    case OP_SELECT:
+        return (!op->select.on_true || op->select.on_true->shape.dims[0] == 1) &&
+               (!op->select.on_false || op->select.on_false->shape.dims[0] == 1);
+    case OP_GATHER:
+        return op->gather.data      ? op->gather.axis == 0 && !op->gather.indices
+               : op->gather.indices ? op->gather.axis > 0
+                                    : op->gather.batch_axes > 0;
     case OP_TRANSPOSE:
         return op->transpose.permutation[0] == 0;
     case OP_CONSTANT: /* it has no axis of the batch to cut */

@@ -127,6 +127,17 @@ static void put_parameters(FILE *out, const struct graph *graph, const struct op
     case OP_RESIZE:
         fprintf(out, " %s", op->resize.function == RESIZE_NEAREST ? "nearest" : "bilinear");
         break;
+    case OP_SELECT:
+        put_constant(out, "true ", op->select.on_true);
+        put_constant(out, "false ", op->select.on_false);
+        break;
+    case OP_GATHER:
+        fprintf(out, " axis=%d", op->gather.axis);
+        if (op->gather.batch_axes > 0)
+            fprintf(out, " batch=%d", op->gather.batch_axes);
+        put_constant(out, "data", op->gather.data);
+        put_constant(out, "indices", op->gather.indices);
+        break;
     default:
         break;
     }

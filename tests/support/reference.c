@@ -114,6 +114,18 @@ static double binary(enum binary_function function, double a, double b)
         return fmax(a, b);
     case BINARY_MINIMUM:
         return fmin(a, b);
+    case BINARY_EQUAL:
+        return a == b;
+    case BINARY_NOT_EQUAL:
+        return a != b;
+    case BINARY_GREATER:
+        return a > b;
+    case BINARY_GREATER_EQUAL:
+        return a >= b;
+    case BINARY_LESS:
+        return a < b;
+    case BINARY_LESS_EQUAL:
+        return a <= b;
     default:
         return pow(a, b);
     }
@@ -397,6 +409,53 @@ static void resize(const struct ref *r)
     }
 }
 
+/* the element of a constant, or of the next input that is none, for an index of the result */
+static double operand_at(const struct ref *r, const struct constant *constant, size_t *input,
+                         const int64_t *index)
+{
+    if (constant)
+        return (double)constant->data[broadcast_at(index, &constant->shape)];
+    int value = r->op->inputs[(*input)++];
+    return r->values[value][broadcast_at(index, &r->graph->values[value].shape)];
+}
+
+static void select_op(const struct ref *r)
+{
+    int64_t index[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        size_t input = 0;
+        split(i, r->y, index);
+        bool condition = operand_at(r, NULL, &input, index) != 0;
+        double a = operand_at(r, r->op->select.on_true, &input, index);
+        double b = operand_at(r, r->op->select.on_false, &input, index);
+        r->out[i] = condition ? a : b;
+    }
+}
+
+static void gather(const struct ref *r)
+{
+    const struct op_gather *p = &r->op->gather;
+    int index_value = p->indices ? -1 : r->op->inputs[p->data ? 0 : 1];
+    const struct shape *data = p->data ? &p->data->shape : r->x;
+    const struct shape *ids =
+        p->indices ? &p->indices->shape : &r->graph->values[index_value].shape;
+    int64_t index[RANK], from[RANK], at[RANK];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        split(i, r->y, index);
+        for (int d = 0; d < p->batch_axes; d++)
+            at[d] = index[d];
+        for (int d = p->batch_axes; d < ids->rank; d++)
+            at[d] = index[p->axis + d - p->batch_axes];
+        int64_t id = join(at, ids);
+        id = p->indices ? (int64_t)p->indices->data[id] : (int64_t)r->values[index_value][id];
+        for (int d = 0; d < data->rank; d++)
+            from[d] = d < p->axis    ? index[d]
+                      : d == p->axis ? (id < 0 ? id + data->dims[d] : id)
+                                     : index[d + ids->rank - p->batch_axes - 1];
+        r->out[i] = p->data ? (double)p->data->data[join(from, data)] : r->in[join(from, data)];
+    }
+}
+
 static void copy(const struct ref *r)
 {
     memcpy(r->out, r->in, (size_t)shape_elements(r->y) * sizeof *r->out);
@@ -417,6 +476,8 @@ static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_SLICE] = slice,         [OP_CONCAT] = concat,
     [OP_TRANSPOSE] = transpose, [OP_RESHAPE] = copy,
     [OP_RESIZE] = resize,       [OP_CONSTANT] = constant,
+    [OP_RESIZE] = resize,       [OP_SELECT] = select_op,
+    [OP_GATHER] = gather,
 };
 
 double **reference_run(const struct graph *graph, const float *const *inputs)

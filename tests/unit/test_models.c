@@ -18,6 +18,8 @@ static const char *const MODELS[][2] = {
     {"models/conv2dT_same_s2_k3.h5", "models/conv2dT_same_s2_k3.io.h5"},
     {"models/dwconv2d_m3_s2.h5", "models/dwconv2d_m3_s2.io.h5"},
     {"models/einsum_dense.keras", "models/einsum_dense.io.h5"},
+    {"models/embed.keras", "models/embed.io.h5"},
+    {"models/gap1d_masked.h5", "models/gap1d_masked.io.h5"},
     {"models/gn2.keras", "models/gn2.io.h5"},
     {"models/hswish_v3.keras", "models/hswish_v3.io.h5"},
     {"models/ln_ax12.h5", "models/ln_ax12.io.h5"},

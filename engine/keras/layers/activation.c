@@ -182,12 +182,15 @@ static int activation_object(struct call *call, int x, const json_t *activation)
     inner.config = json_object_get(activation, "config");
     inner.inputs = &x;
     inner.input_count = 1;
+    inner.input_masks = NULL;
     inner.outputs = NULL;
+    inner.output_masks = NULL;
     inner.output_count = 0;
     row->lower(&inner);
     call->next_weight = inner.next_weight;
     int y = inner.output_count == 1 ? inner.outputs[0] : -1;
     free(inner.outputs);
+    free(inner.output_masks);
     return y;
 }
 
@@ -361,10 +364,18 @@ static int softmax_axes(struct call *call, int x, const json_t *axes, bool log)
 bool lower_softmax(struct call *call)
 {
     int x = call_input(call, 0);
-    if (call->input_count > 1)
-        return call_refuse(call, "a mask is not supported");
+    const json_t *axis = json_object_get(call->config, "axis");
+    bool log = call->row->parameter == 1;
     if (x < 0 || call_shape(call, x)->rank < 1)
         return false;
-    return call_return(call, softmax_axes(call, x, json_object_get(call->config, "axis"),
-                                          call->row->parameter == 1));
+    int mask = call_mask(call, 0), rank = call_shape(call, x)->rank;
+    if (mask < 0)
+        return call_return(call, softmax_axes(call, x, axis, log));
+    /* what is masked gets no share, even where all is masked (Keras 3) */
+    struct lowering *low = call->low;
+    x = emit_select(low, mask, x, NULL, -1, lowering_number(low, -1e9, rank));
+    int y = softmax_axes(call, x, axis, log);
+    if (config_keras_major(call) >= 3)
+        y = emit_select(low, mask, y, NULL, -1, lowering_number(low, 0, rank));
+    return call_return(call, y);
 }

@@ -16,6 +16,22 @@ static int with_rank(struct call *call, int x, int rank)
     return emit_reshape(call->low, x, &shape);
 }
 
+/* Keras 3: a step is real if it is so in any input, and there is no mask unless all inputs have
+ * one. Keras 2: if it is real in all the inputs that have a mask. */
+static int merged_mask(struct call *call)
+{
+    int *masks = xmalloc((call->input_count + 1) * sizeof *masks), joined = -1;
+    bool every = true, either = config_keras_major(call) >= 3;
+    for (size_t i = 0; i < call->input_count; i++) {
+        masks[i] = mask_of_input(call, i);
+        every &= masks[i] >= 0;
+    }
+    if (every || !either)
+        joined = mask_join(call, masks, call->input_count, either);
+    free(masks);
+    return joined;
+}
+
 bool lower_merge(struct call *call)
 {
     bool average = call->row->parameter == BINARY_FUNCTION_COUNT;
@@ -33,7 +49,28 @@ bool lower_merge(struct call *call)
         y = emit_binary(call->low, function, y, with_rank(call, call->inputs[i], rank));
     if (average)
         y = emit_linear(call->low, y, 1.0 / (double)call->input_count, 0);
-    return call_return(call, y);
+    if (!call_return(call, y))
+        return false;
+    call_set_mask(call, 0, merged_mask(call));
+    return true;
+}
+
+/* Joined features: Keras 3 calls a step real if it is so for any feature, Keras 2 if for all; an
+ * input without a mask is real everywhere. Joined steps: their masks are joined. */
+static int joined_mask(struct call *call, int axis)
+{
+    int *masks = xmalloc((call->input_count + 1) * sizeof *masks), joined = -1;
+    bool every = true, either = config_keras_major(call) >= 3;
+    for (size_t i = 0; i < call->input_count; i++) {
+        masks[i] = mask_of_input(call, i);
+        every &= masks[i] >= 0;
+    }
+    if (axis < call_shape(call, call->inputs[0])->rank - 1)
+        joined = mask_concat(call, call->inputs, masks, call->input_count, axis);
+    else if (every || !either)
+        joined = mask_join(call, masks, call->input_count, either);
+    free(masks);
+    return joined;
 }
 
 bool lower_concatenate(struct call *call)
@@ -45,7 +82,10 @@ bool lower_concatenate(struct call *call)
         return false;
     int y = emit_concat(call->low, call->inputs, call->input_count, axis);
     struct shape shape = *call_shape(call, y);
-    return call_return(call, y == x ? emit_reshape(call->low, x, &shape) : y);
+    if (!call_return(call, y == x ? emit_reshape(call->low, x, &shape) : y))
+        return false;
+    call_set_mask(call, 0, joined_mask(call, axis));
+    return true;
 }
 
 /* x / max(|x|, 1e-6) along one axis, as keras.ops.normalize with Keras's epsilon 1e-12 on squares */

@@ -32,6 +32,7 @@ static const struct layer_row ROWS[] = {
     {"Dropout", lower_identity, 0},
     {"ELU", lower_elu, 0},
     {"EinsumDense", lower_einsum_dense, 0},
+    {"Embedding", lower_embedding, 0},
     {"FixedDropout", lower_identity, 0},
     {"Flatten", lower_flatten, 0},
     {"GaussianDropout", lower_identity, 0},
@@ -48,6 +49,7 @@ static const struct layer_row ROWS[] = {
     {"LayerNormalization", lower_layer_normalization, 0},
     {"LayerScale", lower_layer_scale, 0},
     {"LeakyReLU", lower_leaky_relu, 3},
+    {"Masking", lower_masking, 0},
     {"MaxPooling1D", lower_pooling, 1},
     {"MaxPooling2D", lower_pooling, 2},
     {"MaxPooling3D", lower_pooling, 3},
@@ -69,6 +71,7 @@ static const struct layer_row ROWS[] = {
     {"Rescaling", lower_rescaling, 0},
     {"Reshape", lower_reshape, 0},
     {"Resizing", lower_resizing, 0},
+    {"ReversibleEmbedding", lower_reversible_embedding, 0},
     {"SeparableConv1D", lower_separable, 1},
     {"SeparableConv2D", lower_separable, 2},
     {"Softmax", lower_softmax, 0},
@@ -89,8 +92,10 @@ static const struct layer_row ROWS[] = {
     {"ops.Abs", lower_op_unary, UNARY_ABS},
     {"ops.Absolute", lower_op_unary, UNARY_ABS},
     {"ops.Add", lower_op_binary, BINARY_ADD},
+    {"ops.All", lower_op_reduce, REDUCE_MIN},
     {"ops.Amax", lower_op_reduce, REDUCE_MAX},
     {"ops.Amin", lower_op_reduce, REDUCE_MIN},
+    {"ops.Any", lower_op_reduce, REDUCE_MAX},
     {"ops.Cast", lower_op_unary, UNARY_IDENTITY},
     {"ops.Celu", lower_op_activation, 0},
     {"ops.Clip", lower_op_clip, 0},
@@ -99,11 +104,14 @@ static const struct layer_row ROWS[] = {
     {"ops.Dot", lower_op_dot, 0},
     {"ops.Einsum", lower_op_einsum, 0},
     {"ops.Elu", lower_elu, 0},
+    {"ops.Equal", lower_op_binary, BINARY_EQUAL},
     {"ops.Exp", lower_op_unary, UNARY_EXP},
     {"ops.ExpandDims", lower_op_expand_dims, 0},
     {"ops.Gelu", lower_op_unary, UNARY_GELU_TANH},
     {"ops.GetItem", lower_op_get_item, 0},
     {"ops.Glu", lower_op_activation, 0},
+    {"ops.Greater", lower_op_binary, BINARY_GREATER},
+    {"ops.GreaterEqual", lower_op_binary, BINARY_GREATER_EQUAL},
     {"ops.HardShrink", lower_op_activation, 0},
     {"ops.HardSigmoid", lower_op_unary, UNARY_HARD_SIGMOID},
     {"ops.HardSilu", lower_op_activation, 0},
@@ -112,10 +120,14 @@ static const struct layer_row ROWS[] = {
     {"ops.Identity", lower_op_unary, UNARY_IDENTITY},
     {"ops.Inner", lower_op_inner, 0},
     {"ops.LeakyRelu", lower_leaky_relu, 2},
+    {"ops.Less", lower_op_binary, BINARY_LESS},
+    {"ops.LessEqual", lower_op_binary, BINARY_LESS_EQUAL},
     {"ops.Linear", lower_op_activation, 0},
     {"ops.Log", lower_op_unary, UNARY_LOG},
     {"ops.LogSigmoid", lower_op_activation, 0},
     {"ops.LogSoftmax", lower_op_softmax, 1},
+    {"ops.LogicalAnd", lower_op_binary, BINARY_MINIMUM},
+    {"ops.LogicalOr", lower_op_binary, BINARY_MAXIMUM},
     {"ops.Matmul", lower_op_matmul, 0},
     {"ops.Max", lower_op_reduce, REDUCE_MAX},
     {"ops.Maximum", lower_op_binary, BINARY_MAXIMUM},
@@ -125,6 +137,7 @@ static const struct layer_row ROWS[] = {
     {"ops.Mish", lower_op_activation, 0},
     {"ops.Multiply", lower_op_binary, BINARY_MULTIPLY},
     {"ops.Negative", lower_op_unary, UNARY_NEGATIVE},
+    {"ops.NotEqual", lower_op_binary, BINARY_NOT_EQUAL},
     {"ops.Outer", lower_op_outer, 0},
     {"ops.Pad", lower_op_pad, 0},
     {"ops.Power", lower_op_binary, BINARY_POWER},
@@ -172,6 +185,47 @@ static int compare(const void *name, const void *row)
 const struct layer_row *layer_row_find(const char *class_name)
 {
     return bsearch(class_name, ROWS, sizeof ROWS / sizeof *ROWS, sizeof *ROWS, compare);
+}
+
+/* Sorted, as the rows. */
+static const char *const PASS_MASK[] = {
+    "Activation",
+    "ActivityRegularization",
+    "AlphaDropout",
+    "BatchNormalization",
+    "Dense",
+    "Dropout",
+    "ELU",
+    "FixedDropout",
+    "GaussianDropout",
+    "GaussianNoise",
+    "GroupNormalization",
+    "Identity",
+    "InputLayer",
+    "LayerNormalization",
+    "LeakyReLU",
+    "Normalization",
+    "PReLU",
+    "ReLU",
+    "Rescaling",
+    "Softmax",
+    "SpatialDropout1D",
+    "SpatialDropout2D",
+    "SpatialDropout3D",
+    "SyncBatchNormalization",
+    "ThresholdedReLU",
+    "UnitNormalization",
+};
+
+static int compare_text(const void *name, const void *entry)
+{
+    return strcmp(name, *(const char *const *)entry);
+}
+
+bool layer_passes_mask(const char *class_name)
+{
+    return bsearch(class_name, PASS_MASK, sizeof PASS_MASK / sizeof *PASS_MASK, sizeof *PASS_MASK,
+                   compare_text) != NULL;
 }
 
 const struct layer_row *layer_rows(size_t *count)

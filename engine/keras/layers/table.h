@@ -18,6 +18,9 @@ struct layer_row {
 
 /* NULL for a class that cannot run here. Rows are sorted by class name. */
 const struct layer_row *layer_row_find(const char *class_name);
+/* Does the output of this class have the mask of the first input (what Keras calls supports_masking,
+ * where the class has no rule of its own)? */
+bool layer_passes_mask(const char *class_name);
 /* All rows, for listings. */
 const struct layer_row *layer_rows(size_t *count);
 
@@ -85,6 +88,9 @@ bool lower_resizing(struct call *call);
 bool lower_merge(struct call *call); /* merge.c; parameter: enum merge_kind */
 bool lower_concatenate(struct call *call);
 bool lower_dot(struct call *call);
+bool lower_embedding(struct call *call); /* embedding.c */
+bool lower_reversible_embedding(struct call *call);
+bool lower_masking(struct call *call);
 bool lower_op_binary(struct call *call);     /* ops.c; parameter: enum binary_function */
 bool lower_op_unary(struct call *call);      /* parameter: enum unary_function */
 bool lower_op_activation(struct call *call); /* parameter: none, by class name */

@@ -1,0 +1,346 @@
+/* Masks: who makes them, who passes them on, who reads them, and that nobody else pays for them. */
+#include "engine/backend.h"
+#include "engine/graph/graph.h"
+#include "tests/support/reference.h"
+#include "tests/support/tiny.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BATCH 2
+
+struct fixture {
+    struct model *model;
+    struct constant_pool *pool;
+    struct graph *graph;
+};
+
+static struct fixture lower_model(struct model *model, bool fusion)
+{
+    struct error error = {0};
+    struct fixture f = {.model = model, .pool = constant_pool_new()};
+    const struct graph_options options = {.batch = BATCH, .fusion = fusion};
+    f.graph = graph_lower(f.model, &options, f.pool, &error);
+    if (!f.graph)
+        fail_msg("%s: %s", error.what, error.why);
+    return f;
+}
+
+static void drop(struct fixture *f)
+{
+    graph_free(f->graph);
+    constant_pool_free(f->pool);
+    model_free(f->model);
+}
+
+static int count_ops(const char *text, enum op_kind kind, bool fusion)
+{
+    struct fixture f = lower_model(tiny_model(text), fusion);
+    int count = 0;
+    for (size_t i = 0; i < f.graph->op_count; i++)
+        count += f.graph->ops[i].kind == kind;
+    drop(&f);
+    return count;
+}
+
+/* Run on the CPU; also holds it against the reference. Output 0 into out[]. */
+static bool run_model(struct model *model, const float *const *inputs, float *out, size_t capacity,
+                      struct error *error)
+{
+    struct fixture f = lower_model(model, true);
+    const struct device_options options = {.threads = 2};
+    struct device *device = backend_cpu.device_open(&options, NULL, error);
+    const struct plan_options plan_options = {.precision = PRECISION_FP32};
+    struct plan *plan = backend_cpu.plan_new(device, f.graph, &plan_options, error);
+    assert_non_null(plan);
+    for (size_t i = 0; i < f.graph->input_count; i++)
+        memcpy(backend_cpu.plan_input(plan, i), inputs[i],
+               (size_t)shape_elements(&f.graph->values[f.graph->inputs[i]].shape) * sizeof(float));
+    const struct step_context context = {.step = 1};
+    bool ok = backend_cpu.plan_run(plan, &context, error);
+    size_t count = (size_t)shape_elements(&f.graph->values[f.graph->outputs[0]].shape);
+    assert_true(count <= capacity);
+    if (ok) {
+        double **expected = reference_run(f.graph, inputs);
+        memcpy(out, backend_cpu.plan_output(plan, 0), count * sizeof *out);
+        for (size_t i = 0; i < count; i++)
+            assert_true(fabs((double)out[i] - expected[f.graph->outputs[0]][i]) < 1e-5);
+        reference_free(f.graph, expected);
+    }
+    backend_cpu.plan_free(plan);
+    backend_cpu.device_close(device);
+    drop(&f);
+    return ok;
+}
+
+static const float STEPS[BATCH * 3] = {1, 0, 2, 0, 0, 3}; /* token ids; 0 is padding */
+
+/* Rows of the table of "Embedding ... embeddings 5,2", as tiny_model() draws them. */
+static const float *table_of(const struct model *model)
+{
+    return (const float *)model->layers[1].weights[0].data;
+}
+
+static void the_mean_is_over_real_steps(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model *model = tiny_model("x = Input 3\n"
+                                     "e = Embedding(x) {'input_dim': 5, 'output_dim': 2, "
+                                     "'mask_zero': true} embeddings 5,2\n"
+                                     "d = Dropout(e) {'rate': 0.5}\n"
+                                     "m = GlobalAveragePooling1D(d)\nout m\n");
+    const float *const inputs[] = {STEPS};
+    float table[10], out[4];
+    memcpy(table, table_of(model), sizeof table);
+    assert_true(run_model(model, inputs, out, 4, &error));
+    for (int c = 0; c < 2; c++) {
+        assert_float_equal(out[c], (table[2 + c] + table[4 + c]) / 2, 1e-6);
+        assert_float_equal(out[2 + c], table[6 + c], 1e-6);
+    }
+}
+
+#define EMBED                                                                                      \
+    "x = Input 3\n"                                                                                \
+    "e = Embedding(x) {'input_dim': 5, 'output_dim': 2, 'mask_zero': true} embeddings 5,2\n"
+
+static void a_mask_that_nobody_reads_costs_nothing(void **state)
+{
+    (void)state;
+    for (int fusion = 0; fusion < 2; fusion++) {
+        assert_int_equal(
+            count_ops(EMBED "d = Dense(e) {'units': 2} k 2,2 b 2\nout d\n", OP_BINARY, fusion), 0);
+        assert_int_equal(
+            count_ops(EMBED "m = GlobalAveragePooling1D(e)\nout m\n", OP_SELECT, fusion), 1);
+        /* dropped on the way */
+        assert_int_equal(count_ops(EMBED
+                                   "c = Conv1D(e) {'filters': 2, 'kernel_size': 1} k 1,2,2 b 2\n"
+                                   "m = GlobalAveragePooling1D(c)\nout m\n",
+                                   OP_SELECT, fusion),
+                         0);
+        assert_int_equal(count_ops(EMBED "c = Reshape(e) {'target_shape': [3, 2]}\n"
+                                         "m = GlobalAveragePooling1D(c)\nout m\n",
+                                   OP_SELECT, fusion),
+                         0);
+        /* the maximum never looks */
+        assert_int_equal(count_ops(EMBED "m = GlobalMaxPooling1D(e)\nout m\n", OP_SELECT, fusion),
+                         0);
+    }
+}
+
+static void the_time_belongs_to_the_maker(void **state)
+{
+    (void)state;
+    struct fixture f =
+        lower_model(tiny_model(EMBED "m = GlobalAveragePooling1D(e)\nout m\n"), false);
+    bool seen = false;
+    for (size_t i = 0; i < f.graph->op_count; i++) {
+        const struct op *op = &f.graph->ops[i];
+        if (op->kind != OP_BINARY || op->binary.function != BINARY_NOT_EQUAL)
+            continue;
+        assert_string_equal(f.model->layers[op->layer].name, "e");
+        seen = true;
+    }
+    assert_true(seen);
+    drop(&f);
+}
+
+/* Two masked embeddings, joined: the mean tells which steps were counted. */
+static void merges_join_their_masks(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    /* sample 0: steps 0 and 1 are real in the first, 0 in the second */
+    static const float a[] = {1, 1, 0, 1, 1, 1}, b[] = {1, 0, 0, 1, 1, 1};
+    static const struct {
+        const char *join;
+        int major;
+        int steps; /* that count in sample 0 */
+    } CASES[] = {{"Add", 3, 2}, {"Add", 2, 1}, {"Concatenate", 3, 2}, {"Concatenate", 2, 1}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "x = Input 3\ny = Input 3\n"
+                 "e = Embedding(x) {'input_dim': 5, 'output_dim': 1, 'mask_zero': true} "
+                 "embeddings 5,1\nf = @e(y)\n"
+                 "j = %s(e, f) {'_keras_major': %d}\n"
+                 "n = Dense(j) {'units': 1} kernel %d,1 bias 1\n"
+                 "m = GlobalAveragePooling1D(n)\nout m\n",
+                 CASES[i].join, CASES[i].major, CASES[i].join[0] == 'A' ? 1 : 2);
+        struct model *model = tiny_model(text);
+        /* the dense layer adds the features up */
+        float *kernel = (float *)(uintptr_t)model->layers[4].weights[0].data;
+        float *bias = (float *)(uintptr_t)model->layers[4].weights[1].data;
+        const float *table = (const float *)model->layers[2].weights[0].data;
+        float zero = table[0], one = table[1];
+        bool add = CASES[i].join[0] == 'A';
+        kernel[0] = 1;
+        if (!add)
+            kernel[1] = 1;
+        bias[0] = 0;
+        const float *const inputs[] = {a, b};
+        float out[2];
+        assert_true(run_model(model, inputs, out, 2, &error));
+        float both = 2 * one, mixed = one + zero;
+        float expected = CASES[i].steps == 2 ? (both + mixed) / 2 : both;
+        assert_float_equal(out[0], expected, 1e-5);
+    }
+}
+
+static void an_unmasked_input_ends_the_mask_of_keras_3(void **state)
+{
+    (void)state;
+    static const char TEXT[] = "x = Input 3\ny = Input 3,2\n"
+                               "e = Embedding(x) {'input_dim': 5, 'output_dim': 2, "
+                               "'mask_zero': true} embeddings 5,2\n"
+                               "j = Add(e, y) {'_keras_major': %d}\n"
+                               "m = GlobalAveragePooling1D(j)\nout m\n";
+    char text[512];
+    for (int major = 2; major <= 3; major++) {
+        snprintf(text, sizeof text, TEXT, major);
+        assert_int_equal(count_ops(text, OP_SELECT, true), major == 2);
+    }
+}
+
+static void joined_steps_join_their_masks(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    static const float ids[] = {1, 0, 2, 0}, plain[] = {1, 2, 3, 4, 5, 6};
+    const float *const inputs[] = {ids, plain};
+    float out[2];
+    struct model *model = tiny_model("x = Input 2\ny = Input 3,1\n"
+                                     "e = Embedding(x) {'input_dim': 5, 'output_dim': 1, "
+                                     "'mask_zero': true} embeddings 5,1\n"
+                                     "j = Concatenate(e, y) {'axis': 1}\n"
+                                     "m = GlobalAveragePooling1D(j)\nout m\n");
+    float one = ((const float *)model->layers[2].weights[0].data)[1];
+    float two = ((const float *)model->layers[2].weights[0].data)[2];
+    assert_true(run_model(model, inputs, out, 2, &error));
+    assert_float_equal(out[0], (one + 1 + 2 + 3) / 4, 1e-5);
+    assert_float_equal(out[1], (two + 4 + 5 + 6) / 4, 1e-5);
+}
+
+static void masking_zeroes_and_masks(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    static const float x[] = {1, 2, -1, -1, 3, -1, -1, -1, -1, -1, 5, 6};
+    const float *const inputs[] = {x};
+    float out[12];
+    assert_true(run_model(tiny_model("x = Input 3,2\ny = Masking(x) {'mask_value': -1}\nout y\n"),
+                          inputs, out, 12, &error));
+    static const float zeroed[] = {1, 2, 0, 0, 3, -1, 0, 0, 0, 0, 5, 6};
+    for (int i = 0; i < 12; i++)
+        assert_float_equal(out[i], zeroed[i], 0);
+    assert_true(run_model(tiny_model("x = Input 3,2\ny = Masking(x) {'mask_value': -1}\n"
+                                     "m = GlobalAveragePooling1D(y)\nout m\n"),
+                          inputs, out, 12, &error));
+    static const float means[] = {2, 0.5F, 5, 6};
+    for (int i = 0; i < 4; i++)
+        assert_float_equal(out[i], means[i], 1e-6);
+}
+
+/* keras.layers.Layer.__call__(x, mask=...): a Keras 3 file has the tensor among the arguments. */
+static void an_explicit_mask_wins(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    static const float flags[] = {0, 1, 1, 1, 0, 0};
+    struct model *model = tiny_model("x = Input 3\nf = Input 3\n"
+                                     "e = Embedding(x) {'input_dim': 5, 'output_dim': 1, "
+                                     "'mask_zero': true} embeddings 5,1\n"
+                                     "m = GlobalAveragePooling1D(e, f)\nout m\n");
+    struct model_node *node = &model->nodes[3];
+    json_array_remove(node->args, 1);
+    json_object_set_new(node->kwargs, "mask", json_pack("{s:i}", "tensor", 1));
+    const float *table = (const float *)model->layers[2].weights[0].data;
+    float zero = table[0], two = table[2];
+    const float *const inputs[] = {STEPS, flags};
+    float out[2];
+    assert_true(run_model(model, inputs, out, 2, &error));
+    assert_float_equal(out[0], (zero + two) / 2, 1e-6);
+    assert_float_equal(out[1], zero, 1e-6);
+}
+
+static void softmax_gives_masked_cells_no_share(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    static const float x[] = {1, 1, 1, 1, 2, 3}, flags[] = {1, 0, 1, 0, 0, 0};
+    const float *const inputs[] = {x, flags};
+    struct model *model = tiny_model("x = Input 3\nf = Input 3\ns = Softmax(x, f)\nout s\n");
+    json_array_remove(model->nodes[2].args, 1);
+    json_object_set_new(model->nodes[2].kwargs, "mask", json_pack("{s:i}", "tensor", 1));
+    float out[6];
+    assert_true(run_model(model, inputs, out, 6, &error));
+    static const float expected[] = {0.5F, 0, 0.5F, 0, 0, 0};
+    for (int i = 0; i < 6; i++)
+        assert_float_equal(out[i], expected[i], 1e-6);
+}
+
+static void an_index_outside_is_an_error(void **state)
+{
+    (void)state;
+    float out[12];
+    static const float below[] = {1, -5, 0, 0, 0, 4};
+    const float *const good[] = {below};
+    struct error error = {0};
+    struct model *model = tiny_model(EMBED "out e\n");
+    float first = table_of(model)[0];
+    assert_true(run_model(model, good, out, 12, &error)); /* -5 counts from the end */
+    assert_float_equal(out[2], first, 0);
+    static const float OUTSIDE[] = {5, -6, NAN, INFINITY, 1e30F};
+    for (size_t i = 0; i < sizeof OUTSIDE / sizeof *OUTSIDE; i++) {
+        float ids[BATCH * 3] = {0, 1, 2, 3, 4, OUTSIDE[i]};
+        const float *const inputs[] = {ids};
+        assert_false(run_model(tiny_model(EMBED "out e\n"), inputs, out, 12, &error));
+        assert_int_equal(error.code, ERROR_INPUT);
+        assert_string_equal(error.what, "e");
+        assert_non_null(strstr(error.why, "outside a table of 5 rows"));
+    }
+}
+
+static void a_reversible_embedding_goes_back(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model *model = tiny_model("x = Input 3,2\n"
+                                     "r = ReversibleEmbedding(x) {'input_dim': 5, 'output_dim': 2, "
+                                     "'logit_soft_cap': 2.0} embeddings 5,2\nout r\n");
+    json_object_set_new(model->nodes[1].kwargs, "reverse", json_true());
+    float table[10], out[30];
+    memcpy(table, table_of(model), sizeof table);
+    static const float x[12] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+    const float *const inputs[] = {x};
+    assert_true(run_model(model, inputs, out, 30, &error));
+    for (int i = 0; i < 5; i++) {
+        double logit = (double)(1 * table[2 * i] + 2 * table[2 * i + 1]);
+        assert_true(fabs(2 * tanh(logit / 2) - (double)out[i]) < 1e-5);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_mean_is_over_real_steps),
+        cmocka_unit_test(a_mask_that_nobody_reads_costs_nothing),
+        cmocka_unit_test(the_time_belongs_to_the_maker),
+        cmocka_unit_test(merges_join_their_masks),
+        cmocka_unit_test(an_unmasked_input_ends_the_mask_of_keras_3),
+        cmocka_unit_test(joined_steps_join_their_masks),
+        cmocka_unit_test(masking_zeroes_and_masks),
+        cmocka_unit_test(an_explicit_mask_wins),
+        cmocka_unit_test(softmax_gives_masked_cells_no_share),
+        cmocka_unit_test(an_index_outside_is_an_error),
+        cmocka_unit_test(a_reversible_embedding_goes_back),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
