@@ -15,6 +15,7 @@
 /* model file, file with its inputs and outputs */
 static const char *const MODELS[][2] = {
     {"models/act_layer_in_conv.keras", "models/act_layer_in_conv.io.h5"},
+    {"models/adaptive_pools.keras", "models/adaptive_pools.io.h5"},
     {"models/conv2dT_same_s2_k3.h5", "models/conv2dT_same_s2_k3.io.h5"},
     {"models/dwconv2d_m3_s2.h5", "models/dwconv2d_m3_s2.io.h5"},
     {"models/einsum_dense.keras", "models/einsum_dense.io.h5"},
@@ -29,6 +30,7 @@ static const char *const MODELS[][2] = {
     {"models/ops_products.keras", "models/ops_products.io.h5"},
     {"models/relu_full.h5", "models/relu_full.io.h5"},
     {"models/se_block.h5", "models/se_block.io.h5"},
+    {"models/resizes.keras", "models/resizes.io.h5"},
     {"models/sepconv2d.keras", "models/sepconv2d.io.h5"},
     {"models/softmax_ax12.h5", "models/softmax_ax12.io.h5"},
     {"models/up2_bilinear.h5", "models/up2_bilinear.io.h5"},

@@ -1,4 +1,4 @@
-/* Layers that add, cut or repeat cells: padding, cropping, upsampling, resizing. */
+/* Layers that add or cut cells: padding and cropping. */
 #include "engine/keras/layers/table.h"
 #include <string.h>
 
@@ -28,14 +28,12 @@ static bool read_pairs(struct call *call, const char *key, int spatial, int64_t 
     return true;
 }
 
-/* The axis of spatial dimension `i`. */
-static int spatial_axis(struct call *call, int i)
+int spatial_axis(struct call *call, int i)
 {
     return i + (config_channels_first(call) ? 2 : 1);
 }
 
-/* Input 0, which must have `spatial` spatial axes. */
-static int image(struct call *call, int spatial)
+int image_input(struct call *call, int spatial)
 {
     int x = call_input(call, 0);
     if (x >= 0 && call_shape(call, x)->rank != spatial + 2) {
@@ -48,7 +46,7 @@ static int image(struct call *call, int spatial)
 
 bool lower_zero_padding(struct call *call)
 {
-    int spatial = call->row->parameter, x = image(call, spatial);
+    int spatial = call->row->parameter, x = image_input(call, spatial);
     int64_t before[SPATIAL_MAX], after[SPATIAL_MAX];
     struct op_pad pad = {.value = 0};
     if (!read_pairs(call, "padding", spatial, 1, before, after))
@@ -62,7 +60,7 @@ bool lower_zero_padding(struct call *call)
 
 bool lower_cropping(struct call *call)
 {
-    int spatial = call->row->parameter, x = image(call, spatial);
+    int spatial = call->row->parameter, x = image_input(call, spatial);
     int64_t before[SPATIAL_MAX], after[SPATIAL_MAX];
     struct op_slice slice = {.begin = {0}};
     if (x < 0 || !read_pairs(call, "cropping", spatial, spatial == 2 ? 0 : 1, before, after))
@@ -81,65 +79,4 @@ bool lower_cropping(struct call *call)
     if (y == x)
         y = emit_reshape(call->low, x, &shape);
     return call_return(call, y);
-}
-
-/* Repeat along one axis: view the tensor as (outer, axis, 1, inner) and resize. */
-static int repeat_axis(struct call *call, int x, int axis, int64_t times)
-{
-    if (x < 0 || times == 1)
-        return x;
-    struct shape shape = *call_shape(call, x);
-    struct shape view = {.rank = 4, .dims = {1, shape.dims[axis], 1, 1}};
-    for (int i = 0; i < shape.rank; i++) {
-        if (i != axis)
-            view.dims[i < axis ? 0 : 3] *= shape.dims[i];
-    }
-    int y = emit_reshape(call->low, x, &view);
-    y = emit_resize(call->low, y, RESIZE_NEAREST, shape.dims[axis] * times, 1);
-    shape.dims[axis] *= times;
-    return emit_reshape(call->low, y, &shape);
-}
-
-static bool resize_image(struct call *call, int x, const char *interpolation, int64_t height,
-                         int64_t width)
-{
-    bool nearest = strcmp(interpolation, "nearest") == 0;
-    if (!nearest && strcmp(interpolation, "bilinear") != 0)
-        return call_refuse(call, "interpolation '%.20s' is not supported", interpolation);
-    bool first = config_channels_first(call);
-    int y = emit_resize(call->low, x, nearest ? RESIZE_NEAREST : RESIZE_BILINEAR, height, width);
-    return call_return(call, first ? emit_channels_first(call->low, y) : y);
-}
-
-bool lower_upsampling(struct call *call)
-{
-    int spatial = call->row->parameter, x = image(call, spatial);
-    int64_t size[SPATIAL_MAX];
-    config_ints(call, "size", spatial, 2, 1, size);
-    if (x < 0 || call->low->failed)
-        return false;
-    if (spatial == 2) {
-        if (config_channels_first(call))
-            x = emit_channels_last(call->low, x);
-        const struct shape *shape = call_shape(call, x);
-        return resize_image(call, x, config_string(call, "interpolation", "nearest"),
-                            shape->dims[1] * size[0], shape->dims[2] * size[1]);
-    }
-    int y = x;
-    for (int i = 0; i < spatial; i++)
-        y = repeat_axis(call, y, spatial_axis(call, i), size[i]);
-    struct shape shape = *call_shape(call, y);
-    return call_return(call, y == x ? emit_reshape(call->low, x, &shape) : y);
-}
-
-bool lower_resizing(struct call *call)
-{
-    int x = image(call, 2);
-    int64_t height = config_int(call, "height", 1, 1), width = config_int(call, "width", 1, 1);
-    if (config_bool(call, "crop_to_aspect_ratio", false) ||
-        config_bool(call, "pad_to_aspect_ratio", false) || config_bool(call, "antialias", false))
-        return call_refuse(call, "antialiasing and keeping the aspect ratio are not supported");
-    if (config_channels_first(call))
-        x = emit_channels_last(call->low, x);
-    return resize_image(call, x, config_string(call, "interpolation", "bilinear"), height, width);
 }

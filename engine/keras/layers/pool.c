@@ -1,5 +1,6 @@
 /* Pooling. */
 #include "engine/keras/layers/table.h"
+#include <stdlib.h>
 
 bool lower_pooling(struct call *call)
 {
@@ -57,4 +58,52 @@ bool lower_global_pooling(struct call *call)
         return call_return(call, masked_mean(call, x, mask, axes));
     return call_return(
         call, emit_reduce(call->low, x, function, axes, config_bool(call, "keepdims", false)));
+}
+
+/* Pool one axis into `out` windows [floor(o n / out), ceil((o + 1) n / out)), which may overlap. */
+static int pool_axis(struct call *call, int x, int axis, int64_t out, enum reduce_function function)
+{
+    int64_t n = call_shape(call, x)->dims[axis];
+    bool axes[TENSOR_RANK_MAX] = {false};
+    int *parts = xmalloc((size_t)out * sizeof *parts);
+    struct op_slice slice = {.begin = {0}};
+    axes[axis] = true;
+    for (int i = 0; i < call_shape(call, x)->rank; i++) {
+        slice.size[i] = call_shape(call, x)->dims[i];
+        slice.step[i] = 1;
+    }
+    for (int64_t o = 0; o < out; o++) {
+        slice.begin[axis] = o * n / out;
+        slice.size[axis] = ((o + 1) * n + out - 1) / out - slice.begin[axis];
+        int window = emit_slice(call->low, x, &slice);
+        parts[o] = emit_reduce(call->low, window, function, axes, true);
+    }
+    int y = out == 1 ? parts[0] : emit_concat(call->low, parts, (size_t)out, axis);
+    free(parts);
+    return y;
+}
+
+bool lower_adaptive_pooling(struct call *call)
+{
+    int spatial = call->row->parameter & 7;
+    bool average = call->row->parameter & 8, first = config_channels_first(call), even = true;
+    struct op_pool pool = {.function = average ? POOL_AVERAGE : POOL_MAX, .spatial = spatial};
+    int64_t out[SPATIAL_MAX];
+    int x = image_input(call, spatial);
+    config_ints(call, "output_size", spatial, 1, 1, out);
+    if (x >= 0 && first)
+        x = emit_channels_last(call->low, x);
+    if (x < 0 || call->low->failed)
+        return false;
+    for (int i = 0; i < spatial; i++) {
+        int64_t n = call_shape(call, x)->dims[i + 1];
+        if (out[i] > n)
+            return call_refuse(call, "an output larger than its input is not supported");
+        even &= n % out[i] == 0;
+        pool.window[i] = pool.stride[i] = n / out[i];
+    }
+    int y = even ? emit_pool(call->low, x, &pool) : x;
+    for (int i = 0; i < spatial && !even; i++)
+        y = pool_axis(call, y, i + 1, out[i], average ? REDUCE_MEAN : REDUCE_MAX);
+    return call_return(call, first ? emit_channels_first(call->low, y) : y);
 }

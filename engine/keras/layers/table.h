@@ -39,6 +39,11 @@ bool activation_needs_axis(const json_t *activation);
 void padding_of(struct call *call, const struct shape *x, int spatial, const int64_t *window,
                 const int64_t *stride, const int64_t *dilation, int64_t *before, int64_t *after);
 
+/* Input 0, which must have `spatial` spatial axes; -1 and an error if it has not. */
+int image_input(struct call *call, int spatial);
+/* The axis of spatial dimension `i`, by the layer's data_format. */
+int spatial_axis(struct call *call, int i);
+
 /* x * scale[c] + shift[c] along any axis. */
 int lower_affine_axis(struct call *call, int x, int axis, const struct constant *scale,
                       const struct constant *shift);
@@ -81,10 +86,13 @@ bool lower_unit_normalization(struct call *call);
 bool lower_normalization(struct call *call);
 bool lower_pooling(struct call *call); /* pool.c; parameter: spatial rank, + 8 for average */
 bool lower_global_pooling(struct call *call);
+bool lower_adaptive_pooling(struct call *call);
 bool lower_zero_padding(struct call *call); /* pad.c; parameter: spatial rank */
 bool lower_cropping(struct call *call);
-bool lower_upsampling(struct call *call);
+bool lower_upsampling(struct call *call); /* resize.c; parameter: spatial rank */
 bool lower_resizing(struct call *call);
+bool lower_center_crop(struct call *call);
+bool lower_op_resize(struct call *call);
 bool lower_merge(struct call *call); /* merge.c; parameter: enum merge_kind */
 bool lower_concatenate(struct call *call);
 bool lower_dot(struct call *call);
