@@ -201,7 +201,7 @@ void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct po
 
 /* ---- a step ---- */
 
-static void build_own(struct builder *b, own_kernel *kernel)
+void builder_use_own(struct builder *b, own_kernel *kernel)
 {
     struct step *step = b->step;
     const struct op *op = b->op;
@@ -265,7 +265,7 @@ bool step_build(struct plan *plan, struct part *part, int index, struct error *e
     }
     own_kernel *kernel = own_kernel_of(op);
     if (kernel) {
-        build_own(&b, kernel);
+        builder_use_own(&b, kernel);
         reserve_copies(&b);
         return true;
     }

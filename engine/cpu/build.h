@@ -71,6 +71,12 @@ dnnl_primitive_desc_t builder_choose(struct builder *b, builder_maker *make, con
 /* Make the primitive; add post operands and the scratchpad. Consumes pd. */
 void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct posts *posts);
 
+/* One of our own loops runs the op, and its posts one after another. */
+void builder_use_own(struct builder *b, own_kernel *kernel);
+
+/* build_own.c: false if the op is no convolution that one of our kernels does better. */
+bool build_own_conv(struct builder *b);
+
 /* build_ops.c, per op kind: false if oneDNN has nothing (good) for it; NULL where it never has. */
 extern bool (*const BUILDERS_OF_KIND[OP_KIND_COUNT])(struct builder *b);
 

@@ -45,6 +45,8 @@ static struct view view_kernel(const struct op_conv *conv)
 
 static bool build_conv(struct builder *b)
 {
+    if (build_own_conv(b))
+        return true;
     const struct op_conv *conv = &b->op->conv;
     struct view src = view_channels(shape_of_value(b, b->op->inputs[0]));
     struct view dst = view_channels(out_shape(b)), kernel = view_kernel(conv);

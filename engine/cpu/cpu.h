@@ -82,6 +82,9 @@ void step_free(struct step *step);
 dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
                           const struct dnn_md *plain, const struct dnn_md *wanted,
                           struct error *error);
+/* Weights and bias of a convolution as one of our kernels wants them, shared in the same way. */
+const void *weights_packed(struct device *device, const struct op_conv *conv,
+                           const struct own_conv *packer, size_t bytes, struct error *error);
 void weights_forget(struct device *device);
 
 /* Tell the observer what a category holds now. */

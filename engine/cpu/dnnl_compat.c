@@ -511,3 +511,8 @@ bool dnn_has_bf16(void)
 {
     return includes(dnnl_cpu_isa_avx512_core_bf16);
 }
+
+bool dnn_has_amx(void)
+{
+    return includes(dnnl_cpu_isa_avx512_core_amx);
+}

@@ -93,5 +93,7 @@ const char *dnn_version_text(void);
 const char *dnn_isa_name(void);
 /* Does this machine multiply bf16 in hardware? */
 bool dnn_has_bf16(void);
+/* Has it tiles for that, and does the system let us use them? */
+bool dnn_has_amx(void);
 
 #endif

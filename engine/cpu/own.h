@@ -9,6 +9,14 @@
 
 #include "engine/graph/graph.h"
 
+/* What a convolution of ours does to its sums: bias, then an addend of the result's shape (may lie
+ * where the result goes), then a function. */
+struct own_tail {
+    const void *addend; /* bfloat16; NULL: none */
+    enum unary_function function;
+    float most; /* UNARY_RELU: the upper bound, infinite if there is none */
+};
+
 struct own_call {
     const struct graph *graph;
     const struct op *op;
@@ -16,6 +24,8 @@ struct own_call {
     void *output;
     size_t element_bytes; /* 4: float32; 2: bfloat16, own_narrows() only */
     struct own_outside *outside;
+    const void *packed; /* convolutions: weights and bias as own_conv.pack laid them */
+    struct own_tail tail;
 };
 
 /* What an index pointed at, if it lay outside. */
@@ -53,6 +63,30 @@ own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize, own_consta
 own_kernel own_reduce, own_normalise;
 /* own_gather.c */
 own_kernel own_select, own_gather;
+
+/* A convolution of ours in bfloat16. Weights and bias (NULL: 0) are packed once into `bytes`. */
+struct own_conv {
+    /* 0 if this convolution is not one for the kernel, else the size of the packed constants. */
+    size_t (*bytes)(const struct op_conv *conv, const struct shape *in, const struct shape *out);
+    void (*pack)(const struct op_conv *conv, const float *weights, const float *bias, void *to);
+    own_kernel *run;
+};
+
+/* own_depthwise.c: AVX512_BF16; own_pointwise.c: AMX. */
+extern const struct own_conv own_depthwise, own_pointwise;
+
+/* The posts of an op as a tail, without the place of the addend; *value is the graph value that is
+ * added, -1 if none is. false: they do not fit. */
+bool own_tail_of(const struct op *op, struct own_tail *tail, int *value);
+
+/* May kernels for these instructions run here? They are compiled on x86-64 alone. What oneDNN would
+ * use counts, so that its ONEDNN_MAX_CPU_ISA limits us too. */
+bool own_has_avx512_bf16(void);
+bool own_has_amx_bf16(void);
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define OWN_AVX512 1
+#endif
 
 /* Below this many elements one thread is faster than waking the others. */
 #define OWN_PARALLEL 32768

@@ -9,9 +9,11 @@
 
 struct weight_copy {
     const struct constant *constant;
-    struct dnn_md *md;
+    struct dnn_md *md; /* NULL: packed by one of our own kernels */
     dnnl_memory_t memory;
-    void *data; /* NULL if the constant itself is used */
+    const struct own_conv *packer;
+    const struct constant *bias; /* packed with the weights */
+    void *data;                  /* NULL if the constant itself is used */
     size_t bytes;
     struct weight_copy *next;
 };
@@ -47,6 +49,31 @@ static bool reorder(struct device *device, const struct dnn_md *plain, const flo
     return ok;
 }
 
+/* Memory of its own for a copy. */
+static bool copy_room(struct device *device, struct weight_copy *copy, size_t bytes,
+                      struct error *error)
+{
+    void *room; /* of any size, which aligned_alloc does not promise */
+    if (!device_admit(device, bytes, "weights", error))
+        return false;
+    if (posix_memalign(&room, bytes >= HUGE ? HUGE : 64, bytes + 64) != 0)
+        return error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes", bytes);
+    copy->data = room;
+    copy->bytes = bytes;
+    /* whole ones only: nothing beyond the copy becomes resident */
+    madvise(copy->data, copy->bytes & ~(HUGE - 1), MADV_HUGEPAGE);
+    return true;
+}
+
+static void copy_keep(struct device *device, struct weight_copy *copy)
+{
+    constant_release(copy->constant); /* not the model's own, and not what a primitive reads */
+    copy->next = device->copies;
+    device->copies = copy;
+    device->weights_bytes += copy->bytes;
+    device_tell(device, MEMORY_WEIGHTS, device->weights_bytes);
+}
+
 dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
                           const struct dnn_md *plain, const struct dnn_md *wanted,
                           struct error *error)
@@ -54,7 +81,7 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
     if (!wanted)
         wanted = plain;
     for (struct weight_copy *copy = device->copies; copy; copy = copy->next) {
-        if (copy->constant == constant && dnn_md_equal(copy->md, wanted))
+        if (copy->constant == constant && copy->md && dnn_md_equal(copy->md, wanted))
             return copy->memory;
     }
     bool same = dnn_md_equal(plain, wanted);
@@ -64,21 +91,9 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
     struct weight_copy *copy = xcalloc(1, sizeof *copy);
     copy->constant = constant;
     copy->md = dnn_md_clone(wanted);
-    if (!same) {
-        copy->bytes = dnn_md_bytes(wanted);
-        if (!device_admit(device, copy->bytes, "weights", error)) {
-            copy_free(copy);
-            return NULL;
-        }
-        void *room; /* of any size, which aligned_alloc does not promise */
-        if (posix_memalign(&room, copy->bytes >= HUGE ? HUGE : 64, copy->bytes + 64) != 0) {
-            error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes", copy->bytes);
-            copy_free(copy);
-            return NULL;
-        }
-        copy->data = room;
-        /* whole ones only: nothing beyond the copy becomes resident */
-        madvise(copy->data, copy->bytes & ~(HUGE - 1), MADV_HUGEPAGE);
+    if (!same && !copy_room(device, copy, dnn_md_bytes(wanted), error)) {
+        copy_free(copy);
+        return NULL;
     }
     copy->memory =
         dnn_memory_new(copy->md, device->engine, same ? (void *)(uintptr_t)data : copy->data);
@@ -88,12 +103,29 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
                   constant->bytes);
         return NULL;
     }
-    constant_release(constant); /* not the model's own, and not what a primitive reads */
-    copy->next = device->copies;
-    device->copies = copy;
-    device->weights_bytes += copy->bytes;
-    device_tell(device, MEMORY_WEIGHTS, device->weights_bytes);
+    copy_keep(device, copy);
     return copy->memory;
+}
+
+const void *weights_packed(struct device *device, const struct op_conv *conv,
+                           const struct own_conv *packer, size_t bytes, struct error *error)
+{
+    for (struct weight_copy *copy = device->copies; copy; copy = copy->next) {
+        if (copy->constant == conv->weights && copy->packer == packer && copy->bias == conv->bias)
+            return copy->data;
+    }
+    const float *data = constant_data(conv->weights, error);
+    if (!data)
+        return NULL;
+    struct weight_copy *copy = xcalloc(1, sizeof *copy);
+    *copy = (struct weight_copy){.constant = conv->weights, .bias = conv->bias, .packer = packer};
+    if (!copy_room(device, copy, bytes, error)) {
+        copy_free(copy);
+        return NULL;
+    }
+    packer->pack(conv, data, conv->bias ? conv->bias->data : NULL, copy->data);
+    copy_keep(device, copy);
+    return copy->data;
 }
 
 void weights_forget(struct device *device)

@@ -1,0 +1,29 @@
+/* Which convolutions our own kernels run. */
+#include "engine/cpu/build.h"
+
+bool build_own_conv(struct builder *b)
+{
+    static const struct own_conv *const kernels[] = {&own_depthwise, &own_pointwise};
+    const struct op_conv *conv = &b->op->conv;
+    struct own_tail tail;
+    int value;
+    if (b->plan->type != dnnl_bf16 || !own_tail_of(b->op, &tail, &value) ||
+        (value >= 0 && !shape_equal(shape_of_value(b, value), out_shape(b))))
+        return false;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
+        size_t bytes = kernels[i]->bytes(conv, shape_of_value(b, b->op->inputs[0]), out_shape(b));
+        if (bytes == 0)
+            continue;
+        builder_use_own(b, kernels[i]->run);
+        struct step *step = b->step;
+        step->widened = false;
+        step->post_count = 0; /* all in the tail */
+        step->call.packed = weights_packed(b->device, conv, kernels[i], bytes, b->error);
+        step->call.tail = tail;
+        if (value >= 0)
+            step->call.tail.addend = plan_value(b->plan, b->part, value);
+        b->failed |= !step->call.packed;
+        return true;
+    }
+    return false;
+}
