@@ -1,5 +1,6 @@
 #include "commands/complete.h"
 #include "commands/format.h"
+#include "commands/oom_report.h"
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
@@ -75,7 +76,7 @@ static void loaded(struct execution *execution, const json_t *data, const struct
     struct loading *loading = execution->state;
     if (!data) {
         if (!list_demos(execution, error))
-            execution_fail(execution, error);
+            oom_report_fail(execution, error);
         return;
     }
     workbench_loaded(execution->workbench, data, json_incref(loading->arguments));

@@ -12,6 +12,31 @@ static const char *text(const json_t *object, const char *key)
     return value ? value : "-";
 }
 
+static void print_live(struct execution *execution, const json_t *data)
+{
+    char bytes[FORMAT_SIZE];
+    size_t index;
+    json_t *tensor;
+    json_array_foreach(json_object_get(data, "live"), index, tensor)
+        execution_print(execution, "    %10s  %s %s %s",
+                        format_bytes(bytes, sizeof bytes, json_get_double(tensor, "bytes")),
+                        text(tensor, "layer"), text(tensor, "shape"), text(tensor, "dtype"));
+}
+
+/* Against the limit, or against what the device has left. */
+static void print_fit(struct execution *execution, const json_t *data)
+{
+    char room[FORMAT_SIZE];
+    const json_t *fits = json_object_get(data, "fits");
+    bool limited = json_is_integer(json_object_get(data, "limit_bytes"));
+    double bytes = json_get_double(data, limited ? "limit_bytes" : "room_bytes");
+    if (json_is_boolean(fits))
+        execution_print(execution, "  it %s into %s%s",
+                        json_is_true(fits) ? "fits" : "does not fit",
+                        format_bytes(room, sizeof room, bytes),
+                        limited ? " (the limit)" : " that plans may fill");
+}
+
 static void planned(struct execution *execution, const json_t *data, const struct error *error)
 {
     if (!data) {
@@ -39,10 +64,8 @@ static void planned(struct execution *execution, const json_t *data, const struc
         execution_print(
             execution, "  most is live at %s: %s", text(memory, "peak_layer"),
             format_bytes(number, sizeof number, json_get_double(memory, "peak_live_bytes")));
-    if (json_is_boolean(json_object_get(data, "fits")))
-        execution_print(execution, "  %s",
-                        json_is_true(json_object_get(data, "fits")) ? "it fits"
-                                                                    : "it does not fit");
+    print_live(execution, data);
+    print_fit(execution, data);
     execution_done(execution);
 }
 
@@ -68,7 +91,16 @@ const struct command command_plan = {
     .name = "plan",
     .usage = "plan [BATCH]",
     .summary = "what a batch would need: memory and arithmetic, without running it",
-    .help = "",
+    .help = "Computed before anything runs, and exact: the planner places every tensor, and the "
+            "backend\n"
+            "says which workspace and which copies of the weights its kernels will want. `most is "
+            "live`\n"
+            "names the layer at the peak; below it are the tensors alive there, by the layer that "
+            "made\n"
+            "them. Where the CPU slices the batch, they are those of a slice. JSON: memory\n"
+            "{weights_bytes, arena_bytes, workspace_bytes, planned_bytes, peak_live_bytes, "
+            "peak_layer},\n"
+            "live[] {layer, shape, dtype, bytes}, fits, limit_bytes, room_bytes, layers[].",
     .examples = WORDS("plan", "plan 256"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_max = 1,

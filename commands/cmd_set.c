@@ -1,5 +1,6 @@
 #include "commands/complete.h"
 #include "commands/format.h"
+#include "commands/oom_report.h"
 #include "commands/settings_show.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
@@ -25,7 +26,7 @@ static void changed(struct workbench *workbench, void *context, const json_t *da
     struct execution *execution = context;
     char value[256], cost[FORMAT_SIZE];
     if (!data) {
-        execution_fail(execution, error);
+        oom_report_fail(execution, error);
         return;
     }
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
@@ -45,7 +46,8 @@ static void changed(struct workbench *workbench, void *context, const json_t *da
     execution_done(execution);
 }
 
-void setting_change(struct execution *execution, const struct setting *setting, const char *text)
+static void change(struct execution *execution, const struct setting *setting, const char *text,
+                   bool forced)
 {
     struct error error = {0};
     json_t *value = setting_parse(setting, text, &error);
@@ -65,7 +67,15 @@ void setting_change(struct execution *execution, const struct setting *setting, 
                            device);
         }
     }
-    workbench_change(execution->workbench, setting, value, changed, execution);
+    if (forced)
+        workbench_change_forced(execution->workbench, setting, value, changed, execution);
+    else
+        workbench_change(execution->workbench, setting, value, changed, execution);
+}
+
+void setting_change(struct execution *execution, const struct setting *setting, const char *text)
+{
+    change(execution, setting, text, false);
 }
 
 /* `devices 0 1` is `devices 0,1`; values of TEXT may hold blanks. */
@@ -94,6 +104,8 @@ static void run_set(struct execution *execution, int argc, char *const *argv)
     }
     setting_answer_alias(execution, setting, argv[1]);
     bool equals = argc > 2 && strcmp(argv[2], "=") == 0;
+    bool forced = argc > 3 && setting->engine && strcmp(argv[argc - 1], "--force") == 0;
+    argc -= forced;
     if (argc == 2 || (equals && argc == 3)) {
         error_set(&error, ERROR_SYNTAX, "set", "%s needs a value", setting->name);
         error_hint(&error, "%s", setting->example);
@@ -108,7 +120,7 @@ static void run_set(struct execution *execution, int argc, char *const *argv)
         return;
     }
     char *text = setting_join(setting, argc - 2 - equals, argv + 2 + equals);
-    setting_change(execution, setting, text);
+    change(execution, setting, text, forced);
     free(text);
 }
 
@@ -125,12 +137,17 @@ static void complete_set(struct command_completion *completion, int argc, char *
 
 const struct command command_set = {
     .name = "set",
-    .usage = "set KEY VALUE",
+    .usage = "set KEY VALUE [--force]",
     .summary = "change a setting; `KEY VALUE` alone does the same",
     .help =
         "A value that is refused keeps the old one. `show` lists all settings, `help KEY` says\n"
-        "what one means. TensorFlow's names (batch_size, memory_growth, ...) work too.",
-    .examples = WORDS("set batch 64", "set devices 0,1", "batch 64"),
+        "what one means. TensorFlow's names (batch_size, memory_growth, ...) work too.\n"
+        "What would not fit into memory is refused before anything runs, with a report (`help "
+        "oom`);\n"
+        "with --force the memory is really asked for, and the system's or the driver's own error "
+        "is\n"
+        "the answer. Either way the old value stays and runs on.",
+    .examples = WORDS("set batch 64", "set devices 0,1", "batch 64", "batch 512 --force"),
     .arguments_min = 1,
     .arguments_max = -1,
     .run = run_set,

@@ -473,11 +473,12 @@ static void on_set(struct workbench *workbench, void *context, const json_t *dat
         finish_change(workbench, NULL);
 }
 
-void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
-                      workbench_reply *reply, void *context)
+static void begin_change(struct workbench *workbench, const struct setting *setting, json_t *value,
+                         bool forced, workbench_reply *reply, void *context)
 {
     workbench->change = (struct change){
         .active = true,
+        .forced = forced,
         .setting = setting,
         .value = value,
         .old = json_incref(json_object_get(workbench->settings, setting->name)),
@@ -492,9 +493,22 @@ void workbench_change(struct workbench *workbench, const struct setting *setting
         begin_restart(workbench);
     } else {
         workbench_request(workbench, "set",
-                          json_pack("{s:s, s:O}", "key", setting->name, "value", value), on_set,
-                          NULL);
+                          json_pack("{s:s, s:O, s:b}", "key", setting->name, "value", value,
+                                    "force", (int)forced),
+                          on_set, NULL);
     }
+}
+
+void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
+                      workbench_reply *reply, void *context)
+{
+    begin_change(workbench, setting, value, false, reply, context);
+}
+
+void workbench_change_forced(struct workbench *workbench, const struct setting *setting,
+                             json_t *value, workbench_reply *reply, void *context)
+{
+    begin_change(workbench, setting, value, true, reply, context);
 }
 
 /* ---- the loop ---- */

@@ -22,6 +22,7 @@
     X(unset)                                                                                       \
     X(mem)                                                                                         \
     X(plan)                                                                                        \
+    X(oom)                                                                                         \
     X(record)                                                                                      \
     X(export)                                                                                      \
     X(replay)                                                                                      \

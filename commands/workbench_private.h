@@ -22,6 +22,7 @@ struct change {
     bool active;
     bool restarting; /* the change waits for a fresh worker */
     bool fresh;      /* there was no worker before: nothing worth telling about its start */
+    bool forced;     /* no forecast may refuse it */
     const struct setting *setting;
     json_t *value, *old;
     int64_t start_ns;
@@ -117,6 +118,9 @@ void workbench_cancel(struct workbench *workbench);
  * `reply` gets {key, value, cost_ms, note?}. Steals `value`. One change at a time. */
 void workbench_change(struct workbench *workbench, const struct setting *setting, json_t *value,
                       workbench_reply *reply, void *context);
+/* The same, with memory really asked for where a forecast would refuse it. */
+void workbench_change_forced(struct workbench *workbench, const struct setting *setting,
+                             json_t *value, workbench_reply *reply, void *context);
 
 /* Play the recording `path` from now on: the worker ends, its settings and model are kept aside. Not
  * while events are delivered: for a command's run(). */

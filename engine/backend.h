@@ -15,7 +15,7 @@
 #include "engine/observer.h"
 #include <stdatomic.h>
 
-#define BACKEND_ABI 1
+#define BACKEND_ABI 2
 
 enum precision {
     PRECISION_FP32, /* strict: no TF32 */
@@ -42,6 +42,8 @@ struct plan_options {
     int slice;      /* CPU: samples that run through the whole network together; 0 as many as are
                        fastest, -1 always the whole batch. Graphs that mix samples are never
                        sliced. A GPU does not look at it */
+    bool force;     /* ask for memory whatever is free: the answer is the system's or the driver's
+                       own, never a forecast's. The limit stays */
 };
 
 /* What one plan holds, by the planner's own count (bytes). */
@@ -52,6 +54,7 @@ struct plan_memory {
     int peak_op;
     uint64_t peak_live_bytes; /* within a slice */
     int64_t slice;            /* samples run together; 0 or the batch: all */
+    uint64_t device_bytes;    /* all three in the device's whole pages, were this its only plan */
 };
 
 /* A device's memory as seen now (bytes; UINT64_MAX = not known). */
@@ -60,6 +63,15 @@ struct device_memory {
     uint64_t used_by_us_bytes; /* from outside our allocator: CPU RssAnon, GPU NVML's per-process
                                   figure or the growth of the device's used memory */
     uint64_t weights_bytes, arena_bytes, workspace_bytes, idle_bytes, context_bytes;
+    uint64_t room_bytes;    /* that plans may fill: held by them, kept for them, or free; the limit
+                               does not count */
+    uint64_t largest_bytes; /* largest single block to be had now */
+};
+
+/* A process that holds memory on a device. */
+struct device_process {
+    int pid;
+    uint64_t bytes; /* UINT64_MAX: not known */
 };
 
 struct step_context {
@@ -104,6 +116,15 @@ struct backend {
     /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
     const char *const *(*plan_impls)(const struct plan *plan);
     void (*plan_memory)(const struct plan *plan, struct plan_memory *out);
+
+    /* What plan_new() would hold were it the device's only plan: a computation that takes no memory
+     * of the device and runs nothing. NULL: the backend cannot tell. */
+    bool (*plan_forecast)(struct device *device, const struct graph *graph,
+                          const struct plan_options *options, struct plan_memory *out,
+                          struct error *error);
+    /* Who holds memory on the device, ourselves included, in no order; returns how many were
+     * written. NULL: the backend cannot tell. */
+    size_t (*device_processes)(struct device *device, struct device_process *out, size_t capacity);
 };
 
 /* The CPU backend (oneDNN). */

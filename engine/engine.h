@@ -13,16 +13,27 @@
  *   configure {settings: {KEY: VALUE...}}      all engine settings at once; must be the first
  *                                              request, before any GPU is touched
  *             -> {devices: [ids], note?}
- *   set       {key, value}                     -> {replanned: bool, cost_ms, restart: bool, note?}
- *             A refused value is an error and keeps the old one. restart: the change needs a fresh
+ *   set       {key, value, force?}             -> {replanned: bool, cost_ms, restart: bool, note?}
+ *             A refused value is an error and keeps the old one. force: no forecast refuses it; the
+ *             memory is really asked for, and the answer is the system's or the driver's. restart: the change needs a fresh
  *             process; the front starts one, configures it and loads the model again.
  *   load      {path, weights?, shape?}         -> model_describe() + {load_ms, note?}
  *             The PLAN event of the new model follows this reply; for every other verb it precedes
  *             the reply. A load that fails before the new model is complete keeps the old one.
  *   unload    {}                               -> {}
  *   plan      {batch?}                         -> the plan (below) without making it current:
- *             a forecast that allocates nothing; with {fits: bool or null, live: as of `memory`},
- *             without timing_source and plan_ms
+ *             a forecast that allocates nothing; with {fits: bool or null, limit_bytes, room_bytes:
+ *             what plans may fill, live: as of `memory`}, without timing_source and plan_ms
+ *   largest   {headroom_bytes?, headroom_share?} -> {device, precision, batch: the present one,
+ *             fits, capped: bool, planned_bytes: with `fits` samples, next_bytes: with one more, null
+ *             if capped, limit_bytes, room_bytes, headroom_bytes, others: processes besides us}
+ *             The largest batch: `fits` does, one more does not, by the planner; nothing is taken. 0:
+ *             not even one sample. capped: the batch ends at its own maximum, not at memory.
+ *   oom       {}                               -> {device, batch, precision, forecast: bool, cause:
+ *             "limit"|"memory", asked_bytes, free_bytes, limit_bytes, largest_block_bytes, message,
+ *             layer, live: the five largest, memory: {weights_bytes, arena_bytes,
+ *             workspace_bytes}, processes: as of `memory`, fits: {PRECISION: batch}}
+ *             The report of the last request that ran out of memory.
  *   devices   {}                               -> {devices: [backend.devices() objects], note?}
  *   run       {steps, warmup}                  -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p90, p95, min, mean}, throughput_per_s, memory:
@@ -45,8 +56,9 @@
  *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
  *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
- *             context_bytes, planned_bytes}], plan?: {peak_layer, peak_live_bytes, live: [{layer,
- *             shape, bytes}]}}
+ *             context_bytes, planned_bytes, limit_bytes, processes: [{pid, name, user, bytes, ours}]
+ *             or null}], plan?: {peak_layer, peak_live_bytes, live: [{layer, shape, dtype, bytes}]}}
+ *             Bytes are null where they are not known.
  *   trim      {}                               -> {freed_bytes}
  *   record    {path, raw?} or {off: true}      -> {path, frames, bytes}
  *             Written by the client: the path is the front's, and is told with the `.part` that

@@ -67,6 +67,7 @@ void session_free(struct session *session)
         return;
     session_drop_model(session);
     session_close_devices(session);
+    json_decref(session->oom);
     free(session);
 }
 
@@ -262,9 +263,10 @@ static json_t *do_set(struct session *session, const json_t *arguments, struct e
                          only_for_gpus(key) ? "a GPU" : "the CPU");
         return set_reply(false, start_ns, false);
     }
-    if (!session_apply(session, &next, error))
-        return NULL;
-    return set_reply(had_model, start_ns, false);
+    session->force = json_is_true(json_object_get(arguments, "force"));
+    bool applied = session_apply(session, &next, error);
+    session->force = false;
+    return applied ? set_reply(had_model, start_ns, false) : NULL;
 }
 
 /* ---- load, unload, devices, start, stop ---- */
@@ -395,6 +397,8 @@ static const struct verb {
     {"predict", session_do_predict},
     {"memory", session_do_memory},
     {"trim", session_do_trim},
+    {"largest", session_do_largest},
+    {"oom", session_do_oom},
     {"record", do_record},
     {"export", session_do_export},
 };

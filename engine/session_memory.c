@@ -1,8 +1,6 @@
 /* What the session holds and would hold: measured, planned, and forecast without allocating. */
 #include "engine/session_private.h"
 
-#include "engine/cpu/layout.h"
-
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,59 +73,79 @@ json_t *session_memory_json(struct session *session, const struct slot *slot)
                      session_bytes_json(memory.context_bytes));
 }
 
-/* The planner's view of a graph: the peak, and what lives there. */
-static json_t *peak_json(const struct graph *graph, const struct memory_plan *plan)
+/* A tensor alive at the peak. */
+struct live {
+    const struct graph *graph;
+    int value;
+    uint64_t bytes;
+    enum dtype dtype;
+};
+
+static int larger_first(const void *a, const void *b)
 {
-    int values[16];
-    size_t count = memory_plan_live(plan, graph, plan->peak_op, values, 16);
-    json_t *live = json_array();
-    for (size_t i = 0; i < count; i++) {
-        const struct graph_value *value = &graph->values[values[i]];
+    const struct live *x = a, *y = b;
+    return (x->bytes < y->bytes) - (x->bytes > y->bytes);
+}
+
+static enum dtype dtype_in_plan(const struct forecast *forecast, enum dtype dtype)
+{
+    if (dtype != DTYPE_F32)
+        return dtype;
+    return forecast->precision == PRECISION_FP16   ? DTYPE_F16
+           : forecast->precision == PRECISION_BF16 ? DTYPE_BF16
+                                                   : DTYPE_F32;
+}
+
+/* The whole batch's inputs or outputs that lie beside the planned values. */
+static size_t add_ports(const struct graph *graph, const int *values, size_t count,
+                        struct live *out, size_t have)
+{
+    for (size_t i = 0; i < count && have < 2 * LIVE_MAX; i++)
+        out[have++] = (struct live){graph, values[i], session_value_bytes(graph, values[i]),
+                                    session_host_dtype(graph->values[values[i]].dtype)};
+    return have;
+}
+
+static size_t find_live(const struct forecast *forecast, struct live *out)
+{
+    const struct graph *graph = forecast->planned;
+    const struct memory_plan *plan = forecast->layout.memory;
+    int values[LIVE_MAX];
+    size_t count = memory_plan_live(plan, graph, plan->peak_op, values, LIVE_MAX);
+    for (size_t i = 0; i < count; i++)
+        out[i] = (struct live){graph, values[i], plan->sizes[values[i]],
+                               dtype_in_plan(forecast, graph->values[values[i]].dtype)};
+    graph = forecast->graph;
+    if (forecast->layout.input_offsets != NULL)
+        count = add_ports(graph, graph->inputs, graph->input_count, out, count);
+    if (forecast->layout.output_offsets != NULL)
+        count = add_ports(graph, graph->outputs, graph->output_count, out, count);
+    qsort(out, count, sizeof *out, larger_first);
+    return count;
+}
+
+json_t *session_peak_json(const struct forecast *forecast, size_t most)
+{
+    const struct graph *graph = forecast->planned;
+    const struct memory_plan *plan = forecast->layout.memory;
+    struct live live[2 * LIVE_MAX];
+    size_t count = find_live(forecast, live);
+    json_t *list = json_array();
+    for (size_t i = 0; i < count && i < most; i++) {
+        const struct graph_value *value = &live[i].graph->values[live[i].value];
         char shape[128];
         const char *layer = value->layer >= 0 ? graph->model->layers[value->layer].name : "";
-        json_array_append_new(live, json_pack("{s:s, s:s, s:I}", "layer", layer, "shape",
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "layer", layer, "shape",
                                               shape_format(shape, sizeof shape, &value->shape),
-                                              "bytes", (json_int_t)plan->sizes[values[i]]));
+                                              "dtype", dtype_name(live[i].dtype), "bytes",
+                                              (json_int_t)live[i].bytes));
     }
     const char *peak = "";
     if (plan->peak_op >= 0 && (size_t)plan->peak_op < graph->op_count &&
         graph->ops[plan->peak_op].layer >= 0)
         peak = graph->model->layers[graph->ops[plan->peak_op].layer].name;
     return json_pack("{s:s, s:I, s:o}", "peak_layer", peak, "peak_live_bytes",
-                     (json_int_t)plan->peak_live_bytes, "live", live);
-}
-
-/* What a plan would take: the graph that the planner looked at (a slice's, on the CPU), its memory
- * plan, and the bytes of the arena with all that lies in it. */
-struct forecast {
-    const struct graph *graph;
-    const struct memory_plan *plan;
-    uint64_t arena_bytes;
-    struct layout layout; /* owns the rest */
-};
-
-static bool forecast_new(struct forecast *out, const struct slot *slot,
-                         const struct settings *settings, const struct graph *graph,
-                         struct error *error)
-{
-    bool half = settings->precision == PRECISION_FP16 || settings->precision == PRECISION_BF16;
-    size_t element_bytes = half ? 2 : 4;
-    *out = (struct forecast){.graph = graph};
-    if (slot->backend == &backend_cpu) {
-        if (!layout_new(&out->layout, graph, element_bytes, settings->slice, error))
-            return false;
-        out->graph = out->layout.slice != NULL ? out->layout.slice : graph;
-        out->arena_bytes = out->layout.arena_bytes;
-    } else {
-        const struct memory_options options = {
-            .alignment = 256, .element_bytes = element_bytes, .keep_inputs = true};
-        out->layout.memory = memory_plan_new(graph, &options, error);
-        if (out->layout.memory == NULL)
-            return false;
-        out->arena_bytes = out->layout.memory->arena_bytes;
-    }
-    out->plan = out->layout.memory;
-    return true;
+                     (json_int_t)plan->peak_live_bytes, "live", list);
 }
 
 json_t *session_do_memory(struct session *session, const json_t *arguments, struct error *error)
@@ -159,13 +177,13 @@ json_t *session_do_memory(struct session *session, const json_t *arguments, stru
     json_t *reply = json_pack("{s:o}", "devices", devices);
     if (session->plan_json != NULL) {
         struct forecast forecast;
-        if (!forecast_new(&forecast, &session->slots[0], &session->settings, session->graph,
-                          error)) {
+        if (!session_forecast(session, &session->slots[0], &session->settings,
+                              session->graph->batch, false, &forecast, error)) {
             json_decref(reply);
             return NULL;
         }
-        json_object_set_new(reply, "plan", peak_json(forecast.graph, forecast.plan));
-        layout_free(&forecast.layout);
+        json_object_set_new(reply, "plan", session_peak_json(&forecast, LIVE_MAX));
+        session_forecast_free(&forecast);
     }
     return reply;
 }
@@ -188,8 +206,18 @@ json_t *session_do_trim(struct session *session, const json_t *arguments, struct
     return json_pack("{s:I}", "freed_bytes", (json_int_t)freed);
 }
 
-/* A forecast: the graph for another batch and its arena, by the planner alone. Weights do not
- * depend on the batch; the workspace is the present plan's, the one term that is carried over. */
+/* The fence and the free memory of a forecast against what it needs. */
+static void add_fit(json_t *reply, const struct forecast *forecast, const struct room *room)
+{
+    bool known = room->limit_bytes != 0 || room->free_bytes != UINT64_MAX;
+    enum fit fit = session_fit(forecast, room);
+    json_object_set_new(reply, "fits", known ? json_boolean(fit == FIT_YES) : json_null());
+    json_object_set_new(reply, "limit_bytes",
+                        room->limit_bytes != 0 ? session_bytes_json(room->limit_bytes)
+                                               : json_null());
+    json_object_set_new(reply, "room_bytes", session_bytes_json(room->free_bytes));
+}
+
 json_t *session_do_plan(struct session *session, const json_t *arguments, struct error *error)
 {
     const json_t *wanted = json_object_get(arguments, "batch");
@@ -202,48 +230,36 @@ json_t *session_do_plan(struct session *session, const json_t *arguments, struct
         return NULL;
     }
     const struct slot *slot = &session->slots[0];
-    struct graph_options options = {.batch = next.batch, .fusion = next.fusion};
-    struct graph *graph = graph_lower(session->model, &options, session->pool, error);
     struct forecast forecast;
-    if (graph == NULL || !forecast_new(&forecast, slot, &next, graph, error)) {
-        if (graph != NULL)
-            graph_free(graph);
+    if (!session_forecast(session, slot, &next, next.batch, true, &forecast, error))
         return NULL;
-    }
-    struct plan_memory present = {0};
-    slot->backend->plan_memory(slot->plan, &present);
-    /* what the present plan holds beside its arena: weights, constants, workspace */
-    uint64_t beside = session_planned_bytes(session, slot) - present.arena_bytes;
-    struct device_memory memory;
-    memset(&memory, 0xff, sizeof memory);
-    slot->backend->device_memory(slot->device, &memory, NULL);
-    uint64_t planned = beside + forecast.arena_bytes, limit = slot->options.limit_bytes;
-    json_t *fits = json_null();
-    if (limit != 0 && planned > limit)
-        fits = json_false();
-    else if (memory.free_bytes != UINT64_MAX)
-        fits = json_boolean(forecast.arena_bytes <= memory.free_bytes + present.arena_bytes);
-    uint64_t flops = 0, bytes = 0;
+    struct room room;
+    session_room(slot, slot->options.limit_bytes, 0, &room);
+    const struct graph *graph = forecast.graph;
+    uint64_t flops = 0, bytes = 0, planned = forecast.fenced_bytes;
     for (size_t i = 0; i < graph->op_count; i++) {
         flops += graph->ops[i].flops;
         bytes += graph->ops[i].bytes;
     }
-    json_t *reply =
-        json_pack("{s:s, s:I, s:s, s:b, s:b, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o, s:o}",
-                  "device", slot->id, "batch", (json_int_t)next.batch, "precision",
-                  precision_name(session->settings.precision), "fusion", (int)next.fusion, "graph",
-                  (int)next.graph, "memory", "weights_bytes", (json_int_t)present.weights_bytes,
-                  "arena_bytes", (json_int_t)forecast.arena_bytes, "workspace_bytes",
-                  (json_int_t)present.workspace_bytes, "peak_live_bytes",
-                  (json_int_t)forecast.plan->peak_live_bytes, "planned_bytes", (json_int_t)planned,
-                  "flops", (json_int_t)flops, "bytes", (json_int_t)bytes, "fits", fits, "layers",
-                  graph_describe_layers(graph));
-    json_t *peak = peak_json(forecast.graph, forecast.plan);
+    if (slot->backend == &backend_cpu)
+        planned += constant_pool_bytes(session->pool);
+    json_t *reply = json_pack(
+        "{s:s, s:I, s:s, s:b, s:b, s:{s:I, s:I, s:I, s:I, s:I}, s:I, s:I, s:o}", "device", slot->id,
+        "batch", (json_int_t)next.batch, "precision", precision_name(session->settings.precision),
+        "fusion", (int)next.fusion, "graph", (int)next.graph, "memory", "weights_bytes",
+        (json_int_t)forecast.memory.weights_bytes, "arena_bytes",
+        (json_int_t)forecast.memory.arena_bytes, "workspace_bytes",
+        (json_int_t)forecast.memory.workspace_bytes, "peak_live_bytes",
+        (json_int_t)forecast.memory.peak_live_bytes, "planned_bytes", (json_int_t)planned, "flops",
+        (json_int_t)flops, "bytes", (json_int_t)bytes, "layers", graph_describe_layers(graph));
+    add_fit(reply, &forecast, &room);
+    if (forecast.memory.slice > 0 && forecast.memory.slice < graph->batch)
+        json_object_set_new(reply, "slice", json_integer(forecast.memory.slice));
+    json_t *peak = session_peak_json(&forecast, LIVE_MAX);
     json_object_set(json_object_get(reply, "memory"), "peak_layer",
                     json_object_get(peak, "peak_layer"));
     json_object_set(reply, "live", json_object_get(peak, "live"));
     json_decref(peak);
-    layout_free(&forecast.layout);
-    graph_free(graph);
+    session_forecast_free(&forecast);
     return reply;
 }

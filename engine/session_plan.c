@@ -223,6 +223,7 @@ static bool make_plans(struct session *session, const struct settings *settings,
         struct plan_options options = {.precision = settings->precision,
                                        .graph = settings->graph,
                                        .slice = settings->slice,
+                                       .force = session->force,
                                        .op_events = wants_op_events(session, slots[i].id)};
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, graph, &options, error);
         if (slots[i].plan == NULL) {
@@ -286,8 +287,8 @@ static bool replan(struct session *session, const struct settings *next, struct 
         free_plans(session->slots, session->slot_count);
         return true;
     }
-    bool tight = error->code == ERROR_MEMORY || error->code == ERROR_MEMORY_LIMIT;
-    if (!tight || session->plan_json == NULL || error->code == ERROR_INTERRUPTED)
+    if (!session_out_of_memory(error) || session->plan_json == NULL ||
+        error->code == ERROR_INTERRUPTED)
         return false;
     unobserve(session);
     free_plans(session->slots, session->slot_count);
@@ -335,8 +336,14 @@ static bool build(struct session *session, const struct settings *next, struct e
         graph = graph_lower(session->model, &options, session->pool, error);
         good = graph != NULL;
     }
-    if (good)
-        good = replan(session, next, graph, slots, count, error);
+    for (size_t i = 0; i < count; i++)
+        slots[i].samples = next->batch;
+    if (good) {
+        good = (session->force || session_admit(session, next, slots, count, error)) &&
+               replan(session, next, graph, slots, count, error);
+        if (!good && session_out_of_memory(error))
+            session_tell_oom(session, next, slots, count, error);
+    }
     if (good) {
         close_slots(session->slots, session->slot_count, slots, count);
         install(session, graph, slots, count);

@@ -3,6 +3,7 @@
 #define LAYERTOP_ENGINE_SESSION_PRIVATE_H
 
 #include "engine/backend.h"
+#include "engine/cpu/layout.h"
 #include "engine/session.h"
 
 #define SESSION_SLOTS_MAX 2  /* the CPU and one GPU, compared */
@@ -41,6 +42,7 @@ struct slot {
     const struct backend *backend;
     struct device *device;
     struct device_options options;
+    int64_t samples; /* of each batch that run here */
     struct plan *plan;
 };
 
@@ -75,6 +77,8 @@ struct session {
     uint64_t baseline_bytes; /* anonymous resident memory without the model */
     uint64_t before_bytes;   /* the same before the model was read */
     char note[512];          /* for the reply under way, "" if none */
+    bool force;              /* the request under way overrules the forecast */
+    json_t *oom;             /* the last report of running out of memory, NULL: none */
 };
 
 /* Bring the tap up to date: a listener may change what it listens to between steps, and what it does
@@ -146,8 +150,62 @@ json_t *session_memory_json(struct session *session, const struct slot *slot);
 json_t *session_do_memory(struct session *session, const json_t *arguments, struct error *error);
 json_t *session_do_trim(struct session *session, const json_t *arguments, struct error *error);
 json_t *session_do_plan(struct session *session, const json_t *arguments, struct error *error);
+#define LIVE_MAX 16
+/* {peak_layer, peak_live_bytes, live: [{layer, shape, dtype, bytes}]}, the largest first, as many as
+ * `most`. */
+struct forecast;
+json_t *session_peak_json(const struct forecast *forecast, size_t most);
 /* A byte count as JSON: null for UINT64_MAX. */
 json_t *session_bytes_json(uint64_t bytes);
+
+/* ---- session_forecast.c ---- */
+
+/* What a batch would need on one device. */
+struct forecast {
+    struct graph *graph;
+    const struct graph *planned; /* what the planner looked at: a slice of it, on the CPU */
+    struct layout layout;        /* .memory is the planner's */
+    struct plan_memory memory;
+    enum precision precision;
+    uint64_t fenced_bytes; /* weights, arena and workspace: what a limit counts */
+};
+
+/* `exact` asks the backend for weights and workspace; else they are carried over from the device's
+ * present plan. Errors: of graph_lower() and backend.plan_forecast(). */
+bool session_forecast(struct session *session, const struct slot *slot,
+                      const struct settings *settings, int64_t batch, bool exact,
+                      struct forecast *out, struct error *error);
+void session_forecast_free(struct forecast *forecast);
+
+/* What a plan may fill on a device now (bytes; UINT64_MAX: not known; limit 0: none). */
+struct room {
+    uint64_t limit_bytes, free_bytes, largest_bytes;
+    uint64_t headroom_bytes; /* of it, to be left alone */
+};
+void session_room(const struct slot *slot, uint64_t limit_bytes, uint64_t headroom_bytes,
+                  struct room *out);
+enum fit { FIT_YES, FIT_PAST_LIMIT, FIT_PAST_MEMORY };
+enum fit session_fit(const struct forecast *forecast, const struct room *room);
+/* `largest` of engine.h. */
+json_t *session_do_largest(struct session *session, const json_t *arguments, struct error *error);
+/* The batch that fits and whose successor does not; 0 if not even one sample fits, BATCH_MAX if
+ * everything does. */
+int64_t session_largest_batch(struct session *session, const struct slot *slot,
+                              const struct settings *settings, const struct room *room);
+
+/* ---- session_oom.c ---- */
+
+/* Is the error ERROR_MEMORY or ERROR_MEMORY_LIMIT? */
+bool session_out_of_memory(const struct error *error);
+/* Do plans of `next` fit on these devices, by the forecast? Else ERROR_MEMORY_LIMIT. */
+bool session_admit(struct session *session, const struct settings *next, const struct slot *slots,
+                   size_t count, struct error *error);
+/* Make session->oom, and *error the sentence of it: what was asked, free, and would fit. */
+void session_tell_oom(struct session *session, const struct settings *next,
+                      const struct slot *slots, size_t count, struct error *error);
+json_t *session_do_oom(struct session *session, const json_t *arguments, struct error *error);
+/* [{pid, name, user, bytes, ours}] of a slot's device; null if nobody knows. */
+json_t *session_processes_json(const struct slot *slot);
 
 /* ---- session_run.c, session_predict.c, session_export.c ---- */
 

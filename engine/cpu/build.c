@@ -82,7 +82,10 @@ void builder_add_constant(struct builder *b, int id, const struct constant *cons
                           const struct dnn_md *plain, const_dnnl_primitive_desc_t pd, bool chosen)
 {
     struct dnn_md *wanted = chosen ? dnn_md_query(pd, dnnl_query_weights_md, 0) : NULL;
-    add_argument(b, id, weights_get(b->device, constant, plain, wanted, b->error), false);
+    if (b->plan->dry)
+        weights_want(b->plan, constant, plain, wanted);
+    else
+        add_argument(b, id, weights_get(b->device, constant, plain, wanted, b->error), false);
     dnn_md_free(wanted);
 }
 
@@ -192,7 +195,8 @@ void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct po
         add_argument(b, DNNL_ARG_SCRATCHPAD, step->scratch, true);
     }
     dnn_md_free(scratch);
-    b->failed |= dnnl_primitive_create(&step->primitive, pd) != dnnl_success;
+    if (!b->plan->dry)
+        b->failed |= dnnl_primitive_create(&step->primitive, pd) != dnnl_success;
     dnnl_primitive_desc_destroy(pd);
     step->posts = b->op->posts + posts->taken;
     step->post_count = b->op->post_count - posts->taken;

@@ -18,11 +18,14 @@ bool build_own_conv(struct builder *b)
         struct step *step = b->step;
         step->widened = false;
         step->post_count = 0; /* all in the tail */
-        step->call.packed = weights_packed(b->device, conv, kernels[i], bytes, b->error);
+        if (b->plan->dry)
+            weights_want_packed(b->plan, conv, kernels[i], bytes);
+        else
+            step->call.packed = weights_packed(b->device, conv, kernels[i], bytes, b->error);
         step->call.tail = tail;
         if (value >= 0)
             step->call.tail.addend = plan_value(b->plan, b->part, value);
-        b->failed |= !step->call.packed;
+        b->failed |= !step->call.packed && !b->plan->dry;
         return true;
     }
     return false;

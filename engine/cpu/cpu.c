@@ -17,10 +17,25 @@ void device_tell(const struct device *device, enum memory_category category, uin
 
 #define MIB (1024.0 * 1024.0)
 
-bool device_admit(const struct device *device, uint64_t bytes, const char *what,
-                  struct error *error)
+/* What the three categories hold. */
+static uint64_t device_held(const struct device *device)
 {
-    uint64_t held = device->weights_bytes + device->arena_bytes + device->scratch_bytes;
+    return device->weights_bytes + device->arena_bytes + device->scratch_bytes;
+}
+
+size_t device_scratch_needed(const struct device *device)
+{
+    size_t needed = 0;
+    for (const struct plan *plan = device->plans; plan; plan = plan->next)
+        needed = plan->scratch_bytes > needed ? plan->scratch_bytes : needed;
+    return needed;
+}
+
+bool device_admit(struct device *device, uint64_t bytes, const char *what, struct error *error)
+{
+    if (device->limit_bytes > 0 && device_held(device) + bytes > device->limit_bytes)
+        weights_collect(device);
+    uint64_t held = device_held(device);
     if (device->limit_bytes > 0 && held + bytes > device->limit_bytes) {
         error_set(error, ERROR_MEMORY_LIMIT, what,
                   "%.1f MiB more would pass the limit of %.1f MiB (%.1f MiB in use)",
@@ -37,37 +52,33 @@ bool device_admit(const struct device *device, uint64_t bytes, const char *what,
     return error_hint(error, "set batch 1");
 }
 
-void *pages_new(size_t bytes, const char *what, struct error *error)
+/* How much the system may give to who asks whatever is free: what is available, within the limit. */
+static uint64_t most_bytes(struct device *device)
 {
-    void *pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (pages == MAP_FAILED) {
-        error_set(error, ERROR_MEMORY, what, "the system has no %.1f MiB", (double)bytes / MIB);
-        return NULL;
-    }
-    madvise(pages, bytes, MADV_HUGEPAGE);
-    /* resident now: a shortage shows here and not in the middle of a step */
-#ifdef MADV_POPULATE_WRITE
-    if (madvise(pages, bytes, MADV_POPULATE_WRITE) == 0)
-        return pages;
-#endif
-    memset(pages, 0, bytes);
-    return pages;
+    uint64_t most = machine_available_bytes(), limit = device->limit_bytes;
+    if (limit > 0)
+        weights_collect(device);
+    uint64_t held = device_held(device), left = limit > held ? limit - held : 0;
+    return limit > 0 && left < most ? left : most;
 }
 
-void pages_free(void *pages, size_t bytes)
+/* Pages for one category: refused by us if they do not fit, by the system if `force`. */
+static void *take_pages(struct device *device, size_t bytes, size_t more, bool force,
+                        const char *what, struct error *error)
 {
-    if (pages)
-        munmap(pages, bytes);
+    if (force)
+        return pages_new(bytes, most_bytes(device) + (bytes - more), what, error);
+    return device_admit(device, more, what, error) ? pages_new(bytes, UINT64_MAX, what, error)
+                                                   : NULL;
 }
 
 /* Let the scratchpad hold `bytes`. */
-static bool scratch_grow(struct device *device, size_t bytes, struct error *error)
+static bool scratch_grow(struct device *device, size_t bytes, bool force, struct error *error)
 {
     if (bytes <= device->scratch_bytes)
         return true;
-    if (!device_admit(device, bytes - device->scratch_bytes, "workspace", error))
-        return false;
-    void *scratch = pages_new(bytes, "workspace", error);
+    void *scratch =
+        take_pages(device, bytes, bytes - device->scratch_bytes, force, "workspace", error);
     if (!scratch)
         return false;
     pages_free(device->scratch, device->scratch_bytes);
@@ -146,21 +157,31 @@ static bool cpu_device_memory(struct device *device, struct device_memory *out, 
                                   .weights_bytes = device->weights_bytes,
                                   .arena_bytes = device->arena_bytes,
                                   .workspace_bytes = device->scratch_bytes};
+    out->room_bytes = out->free_bytes + device_held(device);
+    out->largest_bytes = out->free_bytes; /* pages of a process need not lie side by side */
     return true;
+}
+
+/* What no plan needs is given back: of the scratchpad its end, whose pages are our own. */
+static void scratch_shrink(struct device *device)
+{
+    size_t needed = device_scratch_needed(device), page = 4096;
+    size_t keep = (needed + page - 1) & ~(page - 1);
+    size_t held = (device->scratch_bytes + page - 1) & ~(page - 1);
+    if (needed == device->scratch_bytes)
+        return;
+    if (held > keep)
+        munmap((char *)device->scratch + keep, held - keep);
+    if (keep == 0)
+        device->scratch = NULL;
+    device->scratch_bytes = needed;
+    device_tell(device, MEMORY_WORKSPACE, device->scratch_bytes);
 }
 
 static void cpu_device_trim(struct device *device)
 {
-    size_t needed = 0;
-    for (const struct plan *plan = device->plans; plan; plan = plan->next)
-        needed = plan->scratch_bytes > needed ? plan->scratch_bytes : needed;
-    if (needed == device->scratch_bytes)
-        return;
-    pages_free(device->scratch, device->scratch_bytes);
-    device->scratch = NULL;
-    device->scratch_bytes = 0;
-    scratch_grow(device, needed, NULL);
-    device_tell(device, MEMORY_WORKSPACE, device->scratch_bytes);
+    weights_collect(device);
+    scratch_shrink(device);
 }
 
 /* ---- plans ---- */
@@ -168,6 +189,16 @@ static void cpu_device_trim(struct device *device)
 void *plan_value(const struct plan *plan, const struct part *part, int value)
 {
     return plan->arena + part->memory->offsets[value];
+}
+
+void plan_free_parts(struct plan *plan)
+{
+    for (size_t p = 0; p < 2; p++) {
+        for (size_t i = 0; plan->parts[p].steps && i < plan->graph->op_count; i++)
+            step_free(&plan->parts[p].steps[i]);
+        free(plan->parts[p].steps);
+        plan->parts[p].steps = NULL;
+    }
 }
 
 static void cpu_plan_free(struct plan *plan)
@@ -179,11 +210,7 @@ static void cpu_plan_free(struct plan *plan)
             break;
         }
     }
-    for (size_t p = 0; p < 2; p++) {
-        for (size_t i = 0; plan->parts[p].steps && i < plan->graph->op_count; i++)
-            step_free(&plan->parts[p].steps[i]);
-        free(plan->parts[p].steps);
-    }
+    plan_free_parts(plan);
     free((void *)plan->impls);
     if (plan->arena) {
         pages_free(plan->arena, plan->arena_bytes);
@@ -192,9 +219,13 @@ static void cpu_plan_free(struct plan *plan)
     }
     layout_free(&plan->layout);
     free(plan);
+    /* one plan took another's place: nothing of the old one stays. With none left the weights are
+     * kept for the next */
+    if (device->plans)
+        cpu_device_trim(device);
 }
 
-static bool check_precision(enum precision precision, dnnl_data_type_t *type, struct error *error)
+bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct error *error)
 {
     *type = precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
     if (precision == PRECISION_FP32 || (precision == PRECISION_BF16 && dnn_has_bf16()))
@@ -216,9 +247,7 @@ static bool make_arena(struct plan *plan, int slice, struct error *error)
     if (!layout_new(&plan->layout, plan->graph, dnnl_data_type_size(plan->type), slice, error))
         return false;
     size_t bytes = plan->layout.arena_bytes;
-    if (!device_admit(device, bytes, "activations", error))
-        return false;
-    plan->arena = pages_new(bytes, "activations", error);
+    plan->arena = take_pages(device, bytes, bytes, plan->force, "activations", error);
     if (!plan->arena)
         return false;
     plan->arena_bytes = bytes;
@@ -242,8 +271,8 @@ static void slow_down(struct plan *plan)
     }
 }
 
-static bool make_part(struct plan *plan, struct part *part, const struct graph *graph,
-                      const struct memory_plan *memory, struct error *error)
+bool plan_make_part(struct plan *plan, struct part *part, const struct graph *graph,
+                    const struct memory_plan *memory, struct error *error)
 {
     *part = (struct part){.graph = graph,
                           .memory = memory,
@@ -261,25 +290,26 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
                                  const struct plan_options *options, struct error *error)
 {
     dnnl_data_type_t type;
-    if (!check_precision(options->precision, &type, error))
+    if (!cpu_precision(options->precision, &type, error))
         return NULL;
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->device = device;
     plan->graph = graph;
     plan->type = type;
+    plan->force = options->force;
     plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
     plan->next = device->plans;
     device->plans = plan;
     omp_set_num_threads(device->threads); /* primitives are made for this many */
     const struct layout *layout = &plan->layout;
     bool ok = make_arena(plan, options->slice, error) &&
-              make_part(plan, &plan->parts[0], layout->slice ? layout->slice : graph,
-                        layout->memory, error) &&
+              plan_make_part(plan, &plan->parts[0], layout->slice ? layout->slice : graph,
+                             layout->memory, error) &&
               (!layout->rest ||
-               make_part(plan, &plan->parts[1], layout->rest, layout->rest_memory, error));
+               plan_make_part(plan, &plan->parts[1], layout->rest, layout->rest_memory, error));
     for (size_t i = 0; ok && i < graph->op_count; i++)
         plan->impls[i] = plan->parts[0].steps[i].impl;
-    if (!ok || !scratch_grow(device, plan->scratch_bytes, error)) {
+    if (!ok || !scratch_grow(device, plan->scratch_bytes, plan->force, error)) {
         cpu_plan_free(plan);
         return NULL;
     }
@@ -478,6 +508,7 @@ static void cpu_plan_memory(const struct plan *plan, struct plan_memory *out)
     *out = (struct plan_memory){.weights_bytes = plan->device->weights_bytes,
                                 .arena_bytes = plan->arena_bytes,
                                 .workspace_bytes = plan->device->scratch_bytes,
+                                .device_bytes = device_held(plan->device),
                                 .peak_op = plan->layout.memory->peak_op,
                                 .peak_live_bytes = plan->layout.memory->peak_live_bytes,
                                 .slice = plan->parts[0].graph->batch};
@@ -499,4 +530,6 @@ const struct backend backend_cpu = {
     .plan_run = cpu_plan_run,
     .plan_impls = cpu_plan_impls,
     .plan_memory = cpu_plan_memory,
+    .plan_forecast = cpu_plan_forecast,
+    .device_processes = cpu_device_processes,
 };

@@ -58,7 +58,11 @@ struct part {
 struct plan {
     struct device *device;
     const struct graph *graph;
-    dnnl_data_type_t type; /* of activations and weights: f32 or bf16 */
+    dnnl_data_type_t type;     /* of activations and weights: f32 or bf16 */
+    bool force;                /* the system's own answer decides about memory */
+    bool dry;                  /* a forecast: descriptors are made, memory and primitives are not */
+    struct weight_want *wants; /* dry: the reordered constants it would ask for */
+    uint64_t wanted_bytes;
     struct layout layout;
     unsigned char *arena;
     size_t arena_bytes;
@@ -73,6 +77,18 @@ struct plan {
 /* A value's place in the arena. */
 void *plan_value(const struct plan *plan, const struct part *part, int value);
 
+/* cpu.c: the steps of one part, and those of both given back; a precision in oneDNN's word. */
+bool plan_make_part(struct plan *plan, struct part *part, const struct graph *graph,
+                    const struct memory_plan *memory, struct error *error);
+void plan_free_parts(struct plan *plan);
+bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct error *error);
+
+/* forecast.c: backend.plan_forecast, backend.device_processes. */
+size_t cpu_device_processes(struct device *device, struct device_process *out, size_t capacity);
+bool cpu_plan_forecast(struct device *device, const struct graph *graph,
+                       const struct plan_options *options, struct plan_memory *out,
+                       struct error *error);
+
 /* build.c: fill part->steps[op]. Errors: ERROR_BACKEND_OP naming the layer, ERROR_MEMORY. */
 bool step_build(struct plan *plan, struct part *part, int op, struct error *error);
 void step_free(struct step *step);
@@ -86,15 +102,27 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
 const void *weights_packed(struct device *device, const struct op_conv *conv,
                            const struct own_conv *packer, size_t bytes, struct error *error);
 void weights_forget(struct device *device);
+/* Free the copies that no plan of the device reads; returns the bytes. */
+uint64_t weights_collect(struct device *device);
+/* forecast.c: for a dry plan, note that it would ask for this copy, once. */
+void weights_want(struct plan *plan, const struct constant *constant, const struct dnn_md *plain,
+                  const struct dnn_md *wanted);
+void weights_want_packed(struct plan *plan, const struct op_conv *conv,
+                         const struct own_conv *packer, size_t bytes);
+void weights_wants_free(struct plan *plan);
 
 /* Tell the observer what a category holds now. */
 void device_tell(const struct device *device, enum memory_category category, uint64_t bytes);
-/* May this many bytes more be taken? Looks at the limit, at free memory and at the cgroup.
- * Errors: ERROR_MEMORY_LIMIT, ERROR_MEMORY. */
-bool device_admit(const struct device *device, uint64_t bytes, const char *what,
-                  struct error *error);
-/* Zeroed pages of our own, resident at once; NULL on ERROR_MEMORY. */
-void *pages_new(size_t bytes, const char *what, struct error *error);
+/* May this many bytes more be taken? Looks at the limit, for which it gives up what no plan needs,
+ * at free memory and at the cgroup. Errors: ERROR_MEMORY_LIMIT, ERROR_MEMORY. */
+bool device_admit(struct device *device, uint64_t bytes, const char *what, struct error *error);
+/* The most that any plan's steps need of the scratchpad. */
+size_t device_scratch_needed(const struct device *device);
+
+/* pages.c: zeroed pages of our own, resident at once; NULL on ERROR_MEMORY. `most_bytes`: how much
+ * the system may give; what is more is asked for all the same, with the address space fenced at
+ * that, so that the system refuses by itself and nothing else on the machine is touched. */
+void *pages_new(size_t bytes, uint64_t most_bytes, const char *what, struct error *error);
 void pages_free(void *pages, size_t bytes);
 
 /* machine.c: what this machine has. */

@@ -128,6 +128,53 @@ const void *weights_packed(struct device *device, const struct op_conv *conv,
     return copy->data;
 }
 
+/* ---- who needs a copy ---- */
+
+static bool step_reads(const struct step *step, const struct weight_copy *copy)
+{
+    if (copy->packer)
+        return step->call.packed == copy->data;
+    for (int i = 0; i < step->argument_count; i++) {
+        if (step->arguments[i].memory == copy->memory)
+            return true;
+    }
+    return false;
+}
+
+static bool plan_reads(const struct plan *plan, const struct weight_copy *copy)
+{
+    for (size_t p = 0; p < 2; p++) {
+        const struct step *steps = plan->parts[p].steps;
+        for (size_t i = 0; steps && i < plan->graph->op_count; i++) {
+            if (step_reads(&steps[i], copy))
+                return true;
+        }
+    }
+    return false;
+}
+
+uint64_t weights_collect(struct device *device)
+{
+    uint64_t freed = 0;
+    for (struct weight_copy **at = &device->copies; *at;) {
+        struct weight_copy *copy = *at;
+        bool read = false;
+        for (const struct plan *plan = device->plans; plan && !read; plan = plan->next)
+            read = plan_reads(plan, copy);
+        if (read) {
+            at = &copy->next;
+            continue;
+        }
+        *at = copy->next;
+        freed += copy->bytes;
+        device->weights_bytes -= copy->bytes;
+        copy_free(copy);
+    }
+    if (freed > 0)
+        device_tell(device, MEMORY_WEIGHTS, device->weights_bytes);
+    return freed;
+}
+
 void weights_forget(struct device *device)
 {
     for (struct weight_copy *copy = device->copies, *next; copy; copy = next) {

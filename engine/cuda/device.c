@@ -349,7 +349,13 @@ bool device_memory(struct device *device, struct device_memory *out, struct erro
     out->workspace_bytes = region[REGION_WORKSPACE].needed_bytes;
     out->idle_bytes = regions_idle_bytes(&device->regions);
     out->context_bytes = device->context_bytes;
+    out->room_bytes = regions_room_bytes(&device->regions, free_bytes, &out->largest_bytes);
     return true;
+}
+
+size_t device_processes(struct device *device, struct device_process *out, size_t capacity)
+{
+    return nvml_processes(device->index, out, capacity);
 }
 
 uint64_t device_free_bytes(void)

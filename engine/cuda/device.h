@@ -24,6 +24,7 @@ struct upload {
     enum constant_form form;
     uint64_t offset; /* in the weights region */
     float *address;  /* NULL until uploads_commit() */
+    unsigned mark;   /* of the last compilation that wanted it */
     struct upload *next;
 };
 
@@ -42,6 +43,7 @@ struct device {
     struct regions regions;
     struct upload *uploads;     /* newest first; those without address are not committed */
     uint64_t upload_bytes;      /* of the committed ones, with alignment */
+    unsigned upload_mark;       /* of the compilation under way */
     uint64_t context_bytes;     /* UINT64_MAX if not known */
     uint64_t used_before_bytes; /* of the whole GPU before the context; UINT64_MAX if not known */
     struct plan *plans;         /* all of this device, linked by plan->next */
@@ -53,6 +55,7 @@ struct device *device_open(const struct device_options *options, const struct ob
                            struct error *error);
 void device_close(struct device *device);
 bool device_memory(struct device *device, struct device_memory *out, struct error *error);
+size_t device_processes(struct device *device, struct device_process *out, size_t capacity);
 void device_trim(struct device *device);
 void device_forget(struct device *device);
 
@@ -77,5 +80,8 @@ uint64_t uploads_wanted_bytes(const struct device *device);
 bool uploads_commit(struct device *device, struct error *error);
 /* Forget what was wanted and not committed. */
 void uploads_cancel(struct device *device);
+/* Begin to count what is wanted; the bytes wanted since, old and new ones, with alignment. */
+void uploads_mark(struct device *device);
+uint64_t uploads_marked_bytes(const struct device *device);
 
 #endif

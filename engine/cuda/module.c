@@ -20,6 +20,8 @@ static const struct backend backend = {
     .plan_run = plan_run,
     .plan_impls = plan_impls,
     .plan_memory = plan_memory,
+    .plan_forecast = plan_forecast,
+    .device_processes = device_processes,
 };
 
 __attribute__((visibility("default"))) cuda_module_entry layertop_backend_cuda;

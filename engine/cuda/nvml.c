@@ -30,6 +30,7 @@ static struct {
     int (*pci)(void *, struct nvml_pci_info *);
     int (*memory)(void *, struct nvml_memory_info *);
     int (*processes)(void *, unsigned *, struct nvml_process_info *);
+    int (*drawers)(void *, unsigned *, struct nvml_process_info *);
 } nvml;
 
 static bool nvml_open(void)
@@ -48,6 +49,7 @@ static bool nvml_open(void)
         {"nvmlDeviceGetPciInfo_v3", &nvml.pci},
         {"nvmlDeviceGetMemoryInfo", &nvml.memory},
         {"nvmlDeviceGetComputeRunningProcesses_v3", &nvml.processes},
+        {"nvmlDeviceGetGraphicsRunningProcesses_v3", &nvml.drawers},
     };
     if (done) {
         return good;
@@ -60,7 +62,9 @@ static bool nvml_open(void)
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
         void *symbol = dlsym(library, table[i].symbol);
         memcpy(table[i].slot, &symbol, sizeof symbol);
-        if (symbol == NULL && table[i].slot != (void *)&nvml.processes) {
+        bool optional =
+            table[i].slot == (void *)&nvml.processes || table[i].slot == (void *)&nvml.drawers;
+        if (symbol == NULL && !optional) {
             return false;
         }
     }
@@ -110,22 +114,47 @@ bool nvml_memory(int index, uint64_t *total_bytes, uint64_t *free_bytes, uint64_
     return true;
 }
 
-bool nvml_process_memory(int index, uint64_t *used_bytes)
+/* Append what one of NVML's two lists says; a process of both is kept once. */
+static size_t add_processes(void *handle,
+                            int (*list)(void *, unsigned *, struct nvml_process_info *),
+                            struct device_process *out, size_t count, size_t capacity)
+{
+    unsigned found = NVML_PROCESSES_MAX;
+    struct nvml_process_info *infos = xcalloc(NVML_PROCESSES_MAX, sizeof *infos);
+    bool good = list != NULL && list(handle, &found, infos) == 0;
+    for (unsigned i = 0; good && i < found && i < NVML_PROCESSES_MAX; i++) {
+        bool known = false;
+        for (size_t j = 0; j < count && !known; j++) {
+            known = out[j].pid == (int)infos[i].pid;
+        }
+        /* all ones, NVML's "not available", are our "not known" as well */
+        if (!known && count < capacity) {
+            out[count++] = (struct device_process){(int)infos[i].pid, infos[i].used};
+        }
+    }
+    free(infos);
+    return count;
+}
+
+size_t nvml_processes(int index, struct device_process *out, size_t capacity)
 {
     void *handle;
-    if (!nvml_open() || nvml.processes == NULL || nvml.handle((unsigned)index, &handle) != 0) {
-        return false;
+    if (!nvml_open() || nvml.handle((unsigned)index, &handle) != 0) {
+        return 0;
     }
-    struct nvml_process_info *list = calloc(NVML_PROCESSES_MAX, sizeof *list);
-    unsigned count = NVML_PROCESSES_MAX;
+    size_t count = add_processes(handle, nvml.processes, out, 0, capacity);
+    return add_processes(handle, nvml.drawers, out, count, capacity);
+}
+
+bool nvml_process_memory(int index, uint64_t *used_bytes)
+{
+    struct device_process *list = xcalloc(NVML_PROCESSES_MAX, sizeof *list);
+    size_t count = nvml_processes(index, list, NVML_PROCESSES_MAX);
     bool found = false;
-    if (list != NULL && nvml.processes(handle, &count, list) == 0) {
-        for (unsigned i = 0; i < count && i < NVML_PROCESSES_MAX; i++) {
-            /* all ones: "not available" */
-            if (list[i].pid == (unsigned)getpid() && list[i].used != ~0ull) {
-                *used_bytes = list[i].used;
-                found = true;
-            }
+    for (size_t i = 0; i < count; i++) {
+        if (list[i].pid == (int)getpid() && list[i].bytes != UINT64_MAX) {
+            *used_bytes = list[i].bytes;
+            found = true;
         }
     }
     free(list);

@@ -6,8 +6,7 @@
 #ifndef LAYERTOP_ENGINE_CUDA_NVML_H
 #define LAYERTOP_ENGINE_CUDA_NVML_H
 
-#include <stdbool.h>
-#include <stdint.h>
+#include "engine/backend.h"
 
 struct nvml_gpu {
     int index;     /* nvidia-smi's */
@@ -26,6 +25,10 @@ bool nvml_memory(int index, uint64_t *total_bytes, uint64_t *free_bytes, uint64_
 /* Memory this process holds on GPU `index`, its context included; false if not known (NVML counts
  * no processes on this machine, or they carry other ids in this container). */
 bool nvml_process_memory(int index, uint64_t *used_bytes);
+
+/* Processes that hold memory on GPU `index`, for computing or drawing, into out[capacity]; returns
+ * how many. NVML's ids are those of the namespace it runs in. */
+size_t nvml_processes(int index, struct device_process *out, size_t capacity);
 
 /* The driver's version, "580.95.05"; "" if not known. */
 const char *nvml_driver(void);

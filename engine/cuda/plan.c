@@ -228,8 +228,8 @@ static void settle(struct device *device)
     device_report(device);
 }
 
-struct plan *plan_new(struct device *device, const struct graph *graph,
-                      const struct plan_options *options, struct error *error)
+struct plan *plan_compile(struct device *device, const struct graph *graph,
+                          const struct plan_options *options, struct error *error)
 {
     if (options->precision != PRECISION_FP32 && options->precision != PRECISION_TF32) {
         error_set(error, ERROR_UNSUPPORTED, "precision", "the GPU backend runs fp32 and tf32");
@@ -239,7 +239,6 @@ struct plan *plan_new(struct device *device, const struct graph *graph,
     if (!device_use(device, error)) {
         return NULL;
     }
-    uint64_t free_before = device_free_bytes();
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->device = device;
     plan->options = *options;
@@ -256,7 +255,26 @@ struct plan *plan_new(struct device *device, const struct graph *graph,
     for (size_t i = 0; good && i < graph->op_count; i++) {
         good = make_step(plan, i, error);
     }
-    if (!good || !pin_ports(plan, error) || !make_events(plan, error)) {
+    if (!good) {
+        uploads_cancel(device);
+        plan_free(plan);
+        return NULL;
+    }
+    return plan;
+}
+
+struct plan *plan_new(struct device *device, const struct graph *graph,
+                      const struct plan_options *options, struct error *error)
+{
+    if (!device_use(device, error)) {
+        return NULL;
+    }
+    uint64_t free_before = device_free_bytes();
+    struct plan *plan = plan_compile(device, graph, options, error);
+    if (plan == NULL) {
+        return NULL;
+    }
+    if (!pin_ports(plan, error) || !make_events(plan, error)) {
         uploads_cancel(device);
         plan_free(plan);
         return NULL;
@@ -342,4 +360,32 @@ void plan_memory(const struct plan *plan, struct plan_memory *out)
     out->workspace_bytes = plan->workspace_bytes;
     out->peak_op = plan->memory->peak_op;
     out->peak_live_bytes = plan->memory->peak_live_bytes;
+    out->slice = 0;
+    out->device_bytes =
+        regions_rounded(&plan->device->regions, REGION_WEIGHTS, out->weights_bytes) +
+        regions_rounded(&plan->device->regions, REGION_ARENA, out->arena_bytes) +
+        regions_rounded(&plan->device->regions, REGION_WORKSPACE, out->workspace_bytes);
+}
+
+bool plan_forecast(struct device *device, const struct graph *graph,
+                   const struct plan_options *options, struct plan_memory *out, struct error *error)
+{
+    if (!device_use(device, error)) {
+        return false;
+    }
+    uint64_t free_before = device_free_bytes();
+    uploads_mark(device);
+    struct plan *plan = plan_compile(device, graph, options, error);
+    if (plan == NULL) {
+        return false;
+    }
+    /* what libraries loaded to answer stays loaded: it belongs to the context */
+    device_charge_context(device, free_before);
+    plan_memory(plan, out);
+    out->weights_bytes = uploads_marked_bytes(device);
+    out->device_bytes += regions_rounded(&device->regions, REGION_WEIGHTS, out->weights_bytes) -
+                         regions_rounded(&device->regions, REGION_WEIGHTS, device->upload_bytes);
+    uploads_cancel(device);
+    plan_free(plan);
+    return true;
 }

@@ -72,6 +72,13 @@ struct plan {
 
 struct plan *plan_new(struct device *device, const struct graph *graph,
                       const struct plan_options *options, struct error *error);
+/* The steps of a plan and what they need, without memory of the device: uploads are wanted and not
+ * committed, ports are not pinned. */
+struct plan *plan_compile(struct device *device, const struct graph *graph,
+                          const struct plan_options *options, struct error *error);
+bool plan_forecast(struct device *device, const struct graph *graph,
+                   const struct plan_options *options, struct plan_memory *out,
+                   struct error *error);
 void plan_free(struct plan *plan);
 void *plan_input(struct plan *plan, size_t index);
 const void *plan_output(struct plan *plan, size_t index);

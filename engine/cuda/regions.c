@@ -98,6 +98,27 @@ uint64_t regions_held_bytes(const struct regions *regions, enum region_kind kind
     return regions->vmm != NULL ? region->arena.mapped_bytes : blocks_bytes(region);
 }
 
+uint64_t regions_rounded(const struct regions *regions, enum region_kind kind, uint64_t bytes)
+{
+    return regions->vmm != NULL ? arena_rounded(&regions->region[kind].arena, bytes) : bytes;
+}
+
+uint64_t regions_room_bytes(const struct regions *regions, uint64_t free_bytes, uint64_t *largest)
+{
+    uint64_t room = 0, pool = regions->vmm != NULL ? vmm_idle_bytes(regions->vmm) : 0;
+    bool pooled = regions->vmm != NULL && regions->region[REGION_ARENA].arena.fixed_chunks;
+    for (int i = 0; i < REGION_COUNT; i++) {
+        room += regions_held_bytes(regions, (enum region_kind)i);
+    }
+    if (regions->vmm == NULL) {
+        *largest = UINT64_MAX; /* cudaMalloc: only a try would tell */
+        return room + (regions->ballast != NULL ? regions->ballast_bytes : free_bytes);
+    }
+    /* mapped chunk by chunk: physical memory need not lie side by side */
+    *largest = pooled ? pool : free_bytes;
+    return room + *largest;
+}
+
 uint64_t regions_idle_bytes(const struct regions *regions)
 {
     uint64_t idle = regions->ballast != NULL ? regions->ballast_bytes : 0;

@@ -58,6 +58,12 @@ void regions_trim(struct regions *regions);
  * lie within that growth. */
 void *regions_address(const struct regions *regions, enum region_kind kind, uint64_t offset);
 
+/* Bytes that a region of `bytes` would hold: whole mappings. */
+uint64_t regions_rounded(const struct regions *regions, enum region_kind kind, uint64_t bytes);
+/* What the regions may fill: what they hold, what is kept for them, and with growth on what the
+ * device has free. *largest: the largest single block to be had now, UINT64_MAX if not known. */
+uint64_t regions_room_bytes(const struct regions *regions, uint64_t free_bytes, uint64_t *largest);
+
 /* Physical bytes held in a region, and bytes held in all that nothing needs. */
 uint64_t regions_held_bytes(const struct regions *regions, enum region_kind kind);
 uint64_t regions_idle_bytes(const struct regions *regions);

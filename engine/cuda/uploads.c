@@ -13,12 +13,14 @@ struct upload *upload_want(struct device *device, const struct constant *constan
 {
     for (struct upload *upload = device->uploads; upload != NULL; upload = upload->next) {
         if (upload->constant == constant && upload->form == form) {
+            upload->mark = device->upload_mark;
             return upload;
         }
     }
     struct upload *upload = xcalloc(1, sizeof *upload);
     upload->constant = constant;
     upload->form = form;
+    upload->mark = device->upload_mark;
     upload->offset = uploads_wanted_bytes(device);
     upload->next = device->uploads;
     device->uploads = upload;
@@ -30,6 +32,20 @@ uint64_t uploads_wanted_bytes(const struct device *device)
     /* newest first, and each lies behind the one before it */
     const struct upload *last = device->uploads;
     return last == NULL ? 0 : last->offset + aligned(last->constant->bytes);
+}
+
+void uploads_mark(struct device *device)
+{
+    device->upload_mark++;
+}
+
+uint64_t uploads_marked_bytes(const struct device *device)
+{
+    uint64_t bytes = 0;
+    for (const struct upload *upload = device->uploads; upload != NULL; upload = upload->next) {
+        bytes += upload->mark == device->upload_mark ? aligned(upload->constant->bytes) : 0;
+    }
+    return bytes;
 }
 
 /* to[column][row] = from[row][column], in tiles that stay in the cache. */

@@ -64,6 +64,8 @@ static bool device_memory(struct device *device, struct device_memory *out, stru
     out->free_bytes = TOTAL_BYTES - out->used_by_us_bytes;
     out->weights_bytes = out->workspace_bytes = out->idle_bytes = 0;
     out->arena_bytes = device->held_bytes;
+    out->room_bytes = out->free_bytes + device->held_bytes;
+    out->largest_bytes = out->free_bytes;
     return true;
 }
 
@@ -141,6 +143,18 @@ static void plan_memory(const struct plan *plan, struct plan_memory *out)
     *out = (struct plan_memory){.arena_bytes = plan->arena_bytes, .peak_op = -1};
 }
 
+static bool plan_forecast(struct device *device, const struct graph *graph,
+                          const struct plan_options *options, struct plan_memory *out,
+                          struct error *error)
+{
+    (void)device, (void)options, (void)error;
+    *out = (struct plan_memory){.peak_op = -1};
+    for (size_t i = 0; i < graph->value_count; i++)
+        out->arena_bytes += (uint64_t)shape_elements(&graph->values[i].shape) * 4;
+    out->device_bytes = out->arena_bytes;
+    return true;
+}
+
 static const struct backend backend = {.abi = BACKEND_ABI,
                                        .name = "cuda",
                                        .devices = devices,
@@ -155,7 +169,8 @@ static const struct backend backend = {.abi = BACKEND_ABI,
                                        .plan_output = plan_output,
                                        .plan_run = plan_run,
                                        .plan_impls = plan_impls,
-                                       .plan_memory = plan_memory};
+                                       .plan_memory = plan_memory,
+                                       .plan_forecast = plan_forecast};
 
 const struct backend *layertop_backend_cuda(struct error *error);
 

@@ -216,7 +216,12 @@ static void a_context_is_only_left_by_a_new_process(void **state)
     assert_true(json_is_false(json_object_get(reply, "restart")));
     json_decref(reply);
     assert_null(set(session, "batch", json_integer(65536), &error));
-    assert_int_equal(error.code, ERROR_MEMORY);
+    assert_int_equal(error.code, ERROR_MEMORY_LIMIT); /* by the forecast */
+    assert_null(ask(session, "set",
+                    json_pack("{s:s, s:i, s:b}", "key", "batch", "value", 65536, "force", 1),
+                    &error));
+    assert_int_equal(error.code, ERROR_MEMORY); /* by the device */
+    assert_non_null(strstr(error.why, "the fake GPU is full"));
     assert_int_equal(json_integer_value(json_object_get(listener.plan, "batch")), 8);
     json_decref(ask(session, "run", json_pack("{s:i}", "steps", 1), &error));
     assert_int_equal(error.code, ERROR_NONE);

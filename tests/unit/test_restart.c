@@ -250,7 +250,7 @@ static void without_a_worker_a_value_is_checked_by_configure(void **state)
     say(bench, "devices 1", "configure [\"gpu:1\"]; ");
     assert_string_equal(devices_of(bench), "gpu:1");
     assert_null(strstr(bench->text, "new context")); /* nothing was lost */
-    say(bench, "batch 13; batch 7", "set 13; set 7; ");
+    say(bench, "batch 13; batch 7", "set 13; oom; set 7; ");
     assert_int_equal(json_integer_value(workbench_setting(bench->workbench, "batch")), 7);
     bench_free(bench);
 }
