@@ -2,7 +2,6 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,8 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The whole file, or "" if there is none; to be freed. */
-static char *read_file(const char *path)
+char *golden_read(const char *path)
 {
     char *text = calloc(1, 1 << 20);
     FILE *file = fopen(path, "r");
@@ -25,7 +23,7 @@ static char *read_file(const char *path)
 }
 
 /* Line by line: cmocka cuts long messages. */
-static void print_lines(const char *title, const char *text)
+void golden_print(const char *title, const char *text)
 {
     print_error("--- %s\n", title);
     while (*text != '\0') {
@@ -35,25 +33,30 @@ static void print_lines(const char *title, const char *text)
     }
 }
 
-void golden_check(const char *name, const char *text)
+bool golden_same(const char *path, const char *text)
 {
-    char path[256];
-    snprintf(path, sizeof path, "tests/golden/%s.txt", name);
     const char *update = getenv("UPDATE");
     if (update != NULL && strcmp(update, "1") == 0) {
         FILE *file = fopen(path, "w");
         assert_non_null(file);
         fputs(text, file);
         fclose(file);
-        return;
+        return true;
     }
-    char *golden = read_file(path);
+    char *golden = golden_read(path);
     bool same = strcmp(golden, text) == 0;
     if (!same) {
-        print_lines(path, golden);
-        print_lines("now (UPDATE=1 rewrites the file)", text);
+        golden_print(path, golden);
+        golden_print("now (UPDATE=1 rewrites the file)", text);
     }
     free(golden);
-    if (!same)
+    return same;
+}
+
+void golden_check(const char *name, const char *text)
+{
+    char path[256];
+    snprintf(path, sizeof path, "tests/golden/%s.txt", name);
+    if (!golden_same(path, text))
         fail_msg("%s differs", path);
 }
