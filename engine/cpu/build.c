@@ -1,6 +1,7 @@
 /* One op becomes one step: a oneDNN primitive with post-ops where there is a good one, else our
  * own loop. A reference implementation inside oneDNN counts as "no good one" if we have a loop. */
 #include "engine/cpu/build.h"
+#include "engine/cpu/own_bf16.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,6 +97,14 @@ static bool in_place(const struct builder *b, int value)
     return plan_value(b->plan, b->part, value) == plan_value(b->plan, b->part, b->op->outputs[0]);
 }
 
+/* Is a pass of our own over the result faster than oneDNN's post-op? So it is in bf16, where ours
+ * need not be as exact, for functions with an exponential. */
+static bool slow_in_onednn(const struct builder *b, const struct op_unary *unary)
+{
+    return b->plan->type == dnnl_bf16 && own_bf16_has_unary(unary) &&
+           (unary->function == UNARY_SILU || unary->function == UNARY_SIGMOID);
+}
+
 /* Translate as many posts as oneDNN has words for, after `first`, posts the primitive needs for
  * itself. */
 struct posts builder_posts(struct builder *b, const struct view *result,
@@ -108,6 +117,8 @@ struct posts builder_posts(struct builder *b, const struct view *result,
     for (; posts.taken < op->post_count; posts.taken++) {
         const struct post *post = &op->posts[posts.taken];
         if (posts.count + 2 > DNN_POSTS_MAX)
+            break;
+        if (post->kind == POST_UNARY && slow_in_onednn(b, &post->unary))
             break;
         if (post->kind == POST_UNARY) {
             struct dnn_post unary[2];

@@ -76,6 +76,8 @@ void builder_use_own(struct builder *b, own_kernel *kernel);
 
 /* build_own.c: false if the op is no convolution that one of our kernels does better. */
 bool build_own_conv(struct builder *b);
+/* The same of pooling. */
+bool build_own_pool(struct builder *b);
 
 /* build_ops.c, per op kind: false if oneDNN has nothing (good) for it; NULL where it never has. */
 extern bool (*const BUILDERS_OF_KIND[OP_KIND_COUNT])(struct builder *b);

@@ -211,6 +211,8 @@ static bool build_simple(struct builder *b, builder_maker *make, struct simple_p
 
 static bool build_pool(struct builder *b)
 {
+    if (build_own_pool(b))
+        return true;
     const struct op_pool *pool = &b->op->pool;
     struct simple_parts parts = {.pool = pool->function,
                                  .window = {pool->spatial, pool->window, pool->stride, NULL,

@@ -1,5 +1,6 @@
-/* Which convolutions our own kernels run. */
+/* Which convolutions and poolings our own kernels run. */
 #include "engine/cpu/build.h"
+#include "engine/cpu/own_bf16.h"
 
 bool build_own_conv(struct builder *b)
 {
@@ -29,4 +30,13 @@ bool build_own_conv(struct builder *b)
         return true;
     }
     return false;
+}
+
+bool build_own_pool(struct builder *b)
+{
+    if (b->plan->type != dnnl_bf16 || !own_bf16_has_pool(&b->op->pool))
+        return false;
+    builder_use_own(b, own_bf16_pool);
+    b->step->widened = false;
+    return true;
 }

@@ -1,5 +1,6 @@
 /* Elementwise loops: per channel, unary, binary with broadcasting, and posts. */
 #include "engine/cpu/own.h"
+#include "engine/cpu/own_bf16.h"
 #include <math.h>
 #include <string.h>
 
@@ -146,9 +147,14 @@ OWN_VECTOR static void unary_row(const struct op_unary *unary, const float *x, f
 static void unary_loop(const struct op_unary *unary, const void *x, void *y, int64_t count,
                        size_t element_bytes)
 {
+    bool fast = element_bytes != sizeof(float) && own_bf16_has_unary(unary);
 #pragma omp parallel for if (count > OWN_PARALLEL)
     for (int64_t at = 0; at < count; at += BLOCK) {
         int64_t n = count - at < BLOCK ? count - at : BLOCK;
+        if (fast) {
+            own_bf16_unary(unary, (const uint16_t *)x + at, (uint16_t *)y + at, n);
+            continue;
+        }
         if (element_bytes == sizeof(float)) {
             unary_row(unary, (const float *)x + at, (float *)y + at, n);
             continue;
@@ -282,6 +288,7 @@ struct operand {
     const void *data;
     const struct shape *shape;
     size_t element_bytes;
+    bool fast; /* both operands and the result are bfloat16, and own_bf16_binary() does it */
 };
 
 static const void *element(const struct operand *operand, int64_t index)
@@ -308,6 +315,11 @@ static void binary_span(enum binary_function function, const struct operand *a, 
         binary_row(function, element(a, a_at), as, element(b, b_at), bs, y, n);
         return;
     }
+    if (a->fast) {
+        struct own_rows u = {element(a, a_at), as, 0}, v = {element(b, b_at), bs, 0};
+        own_bf16_binary(function, &u, &v, y, n, 1);
+        return;
+    }
     float a_wide[BLOCK], b_wide[BLOCK], result[BLOCK];
     for (int64_t at = 0; at < n; at += BLOCK) {
         int64_t count = n - at < BLOCK ? n - at : BLOCK;
@@ -315,6 +327,17 @@ static void binary_span(enum binary_function function, const struct operand *a, 
                    floats(b, b_at + at * bs, bs ? count : 1, b_wide), bs, result, count);
         own_narrow_row(result, (uint16_t *)y + at, count);
     }
+}
+
+/* The same over `rows` rows of bfloat16, which are neighbours in the last axis but one. */
+static void binary_span_rows(enum binary_function function, const struct operand *a, int64_t a_at,
+                             const struct walk *walk, const struct operand *b, int64_t b_at,
+                             uint16_t *y, int64_t rows)
+{
+    int inner = walk->rank - 1;
+    struct own_rows u = {element(a, a_at), walk->a[inner], inner > 0 ? walk->a[inner - 1] : 0};
+    struct own_rows v = {element(b, b_at), walk->b[inner], inner > 0 ? walk->b[inner - 1] : 0};
+    own_bf16_binary(function, &u, &v, y, walk->dims[inner], rows);
 }
 
 /* Rows from `first` on: the outer indices count up like an odometer. */
@@ -330,13 +353,20 @@ static void binary_rows(enum binary_function function, const struct walk *walk,
         a_at += index[i] * walk->a[i];
         b_at += index[i] * walk->b[i];
     }
-    for (int64_t row = first; row < first + count; row++) {
-        binary_span(function, a, a_at, walk->a[inner], b, b_at, walk->b[inner],
-                    y + (size_t)(row * n) * y_bytes, y_bytes, n);
-        for (int i = inner - 1; i >= 0; i--) {
-            a_at += walk->a[i];
-            b_at += walk->b[i];
-            if (++index[i] < walk->dims[i])
+    for (int64_t row = first, step; row < first + count; row += step) {
+        char *to = y + (size_t)(row * n) * y_bytes;
+        step = 1;
+        if (a->fast) {
+            int64_t left = walk->dims[inner - 1] - index[inner - 1];
+            step = left < first + count - row ? left : first + count - row;
+            binary_span_rows(function, a, a_at, walk, b, b_at, (uint16_t *)(void *)to, step);
+        } else {
+            binary_span(function, a, a_at, walk->a[inner], b, b_at, walk->b[inner], to, y_bytes, n);
+        }
+        for (int i = inner - 1, by = (int)step; i >= 0; i--, by = 1) {
+            a_at += walk->a[i] * by;
+            b_at += walk->b[i] * by;
+            if ((index[i] += by) < walk->dims[i])
                 break;
             index[i] = 0;
             a_at -= walk->a[i] * walk->dims[i];
@@ -348,9 +378,11 @@ static void binary_rows(enum binary_function function, const struct walk *walk,
 /* A thread takes about so many elements at a time. */
 #define PIECE 8192
 
-static void binary_loop(enum binary_function function, const struct operand *a,
-                        const struct operand *b, void *y, const struct shape *shape, size_t y_bytes)
+static void binary_loop(enum binary_function function, struct operand *a, const struct operand *b,
+                        void *y, const struct shape *shape, size_t y_bytes)
 {
+    a->fast = a->element_bytes == sizeof(uint16_t) && b->element_bytes == sizeof(uint16_t) &&
+              y_bytes == sizeof(uint16_t) && own_bf16_has_binary(function);
     struct walk walk = plan_walk(shape, a->shape, b->shape);
     int inner = walk.rank - 1;
     int64_t n = walk.dims[inner], elements = shape_elements(shape), rows = elements / n;
@@ -375,10 +407,10 @@ void own_binary(const struct own_call *call)
     const struct constant *constant = binary->constant;
     const struct shape *shape = &graph->values[call->op->outputs[0]].shape;
     struct operand x = {call->inputs[0], &graph->values[call->op->inputs[0]].shape,
-                        call->element_bytes};
+                        call->element_bytes, false};
     struct operand other = {constant ? constant->data : call->inputs[1],
                             constant ? &constant->shape : &graph->values[call->op->inputs[1]].shape,
-                            constant ? sizeof(float) : call->element_bytes};
+                            constant ? sizeof(float) : call->element_bytes, false};
     bool swapped = constant && binary->swapped;
     binary_loop(binary->function, swapped ? &other : &x, swapped ? &x : &other, call->output, shape,
                 call->element_bytes);
@@ -391,8 +423,8 @@ void own_post(const struct post *post, void *y, const struct shape *shape, const
         unary_loop(&post->unary, y, y, shape_elements(shape), element_bytes);
         return;
     }
-    const struct operand x = {y, shape, element_bytes};
-    const struct operand other = {operand, operand_shape, element_bytes};
+    struct operand x = {y, shape, element_bytes, false};
+    const struct operand other = {operand, operand_shape, element_bytes, false};
     binary_loop(post->binary, &x, &other, y, shape, element_bytes);
 }
 

@@ -195,6 +195,68 @@ static void pointwise_tails(void **state)
           2, "onednn");
 }
 
+/* ---- elementwise and pooling ---- */
+
+static void pools_of_every_sort(void **state)
+{
+    (void)state;
+    static const int channels[] = {3, 31, 32, 33, 80};
+    for (size_t c = 0; supported() && c < sizeof channels / sizeof *channels; c++) {
+        for (int window = 2; window <= 3; window++) {
+            for (int same = 0; same <= 1; same++) {
+                char text[400];
+                snprintf(text, sizeof text,
+                         "x = Input 9,8,%d\n"
+                         "y = MaxPooling2D(x) {'pool_size': %d, 'strides': %d, 'padding': '%s'}\n"
+                         "r = Activation(y) {'activation': 'swish'}\nout r\n",
+                         channels[c], window, 1 + window % 2, same ? "same" : "valid");
+                check(text, 2, "own");
+            }
+        }
+    }
+    if (supported()) /* all below zero: what surrounds the image must not win */
+        check("x = Input 5,5,32\nl = Rescaling(x) {'scale': 1.0, 'offset': -4.0}\n"
+              "y = MaxPooling2D(l) {'pool_size': 3, 'strides': 2, 'padding': 'same'}\nout y\n",
+              2, "own");
+}
+
+static void elementwise_of_every_sort(void **state)
+{
+    (void)state;
+    static const char *const merges[] = {"Multiply", "Add", "Subtract", "Maximum", "Minimum"};
+    static const char *const shapes[] = {"5,7,%d", "1,1,%d", "5,1,%d", "1,7,%d", "5,7,1", "1,1,1"};
+    static const int channels[] = {5, 32, 47, 96};
+    size_t turn = 0;
+    for (size_t m = 0; supported() && m < sizeof merges / sizeof *merges; m++) {
+        for (size_t t = 0; t < sizeof shapes / sizeof *shapes; t++, turn++) {
+            char text[400], shape[32];
+            int n = channels[turn % (sizeof channels / sizeof *channels)];
+            snprintf(shape, sizeof shape, shapes[t], n);
+            for (int swapped = 0; swapped <= 1; swapped++) {
+                snprintf(text, sizeof text,
+                         "x = Input 5,7,%d\ng = Input %s\ny = %s(%s) {}\nout y\n", n, shape,
+                         merges[m], swapped ? "g, x" : "x, g");
+                check(text, 3, NULL);
+            }
+        }
+    }
+}
+
+/* What is left of a convolution of oneDNN's is a pass of ours. */
+static void functions_after_onednn(void **state)
+{
+    (void)state;
+    for (size_t i = 0; supported() && i < FUNCTION_COUNT; i++) {
+        char text[400];
+        snprintf(text, sizeof text,
+                 "x = Input 9,11,3\n"
+                 "y = Conv2D(x) {'filters': 19, 'kernel_size': 3, 'activation': '%s'} "
+                 "kernel 3,3,3,19 bias 19\nout y\n",
+                 FUNCTIONS[i]);
+        check(text, 3, "onednn");
+    }
+}
+
 /* Functions far out: nothing overflows into NaN, zero stays zero. */
 static void functions_saturate(void **state)
 {
@@ -232,7 +294,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(depthwise_of_every_sort), cmocka_unit_test(depthwise_tails),
         cmocka_unit_test(pointwise_of_every_sort), cmocka_unit_test(pointwise_tails),
-        cmocka_unit_test(functions_saturate),
+        cmocka_unit_test(pools_of_every_sort),     cmocka_unit_test(elementwise_of_every_sort),
+        cmocka_unit_test(functions_after_onednn),  cmocka_unit_test(functions_saturate),
     };
     return cmocka_run_group_tests(tests, start, end);
 }
