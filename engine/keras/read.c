@@ -112,7 +112,7 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
     if (opened && json_dumpb(reader.root, NULL, 0, JSON_COMPACT) <= KERAS_KEPT_BYTES_MAX)
         architecture = json_deep_copy(reader.root); /* the tree below is changed by its readers */
     if (opened && network_declare(&reader) && network_trace(&reader, &inputs, &outputs) &&
-        bind_weights(&reader))
+        bind_weights(&reader) && weights_convert(&reader))
         reply = describe(&reader, inputs, outputs);
     if (reply != NULL && architecture != NULL)
         json_object_set(reply, "architecture", architecture);

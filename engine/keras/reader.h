@@ -9,6 +9,7 @@
  *   config.c     class names and config keys in Keras 3 spelling                 (tfop.c)
  *   variables.c  which variables a layer class has, in Keras's order
  *   bind.c       which dataset of the file is which variable       (bind_legacy.c, bind_v3.c)
+ *   convert.c    weights that other writers stored otherwise                     (keras1.c)
  *   recipe.c     a demo model's weights are drawn, not read
  *
  * The child's answer is one JSON object, `reply`: either {"error": {...}} or the model, where a
@@ -129,7 +130,8 @@ struct reader {
     char *backend;
     char *preprocess; /* a recipe's, else NULL */
     json_t *recipe;   /* layer path → variables to draw; NULL without */
-    int major;        /* 1, 2 or 3 */
+    int major;        /* 2 or 3 */
+    bool keras1;      /* Keras 1: rewritten as Keras 2, its weights are still to be converted */
     bool tf;          /* tf.keras rather than keras.io */
     struct h5 h5;
     enum weights_layout layout;
@@ -241,6 +243,12 @@ bool recipe_bind(struct reader *reader);
 
 /* bind.c */
 bool bind_weights(struct reader *reader);
+
+/* keras1.c: rewrite an architecture of Keras 1 in place, in the spelling of Keras 2. `theano`: what
+ * its default dim_ordering was. */
+void keras1_rewrite(json_t *root, bool theano);
+/* convert.c: put bound weights in the layout of Keras 3. */
+bool weights_convert(struct reader *reader);
 
 /* source.c: fill root, version, h5 and layout. */
 bool source_open(struct reader *reader);

@@ -53,6 +53,11 @@ static bool has_new_calls(json_t *layers)
     return false;
 }
 
+static bool is_theano(const struct reader *reader)
+{
+    return reader->backend != NULL && strcmp(reader->backend, "theano") == 0;
+}
+
 /* Decide which Keras wrote it. */
 static bool writer_decide(struct reader *reader)
 {
@@ -67,10 +72,13 @@ static bool writer_decide(struct reader *reader)
         major = 3;
     else if (reader->version[0] == '\0')
         major = 2;
+    if (major == 1 && reader->layout != WEIGHTS_LEGACY)
+        return error_set(reader->error, ERROR_MODEL_WEIGHTS, reader->files->name,
+                         "its architecture is of Keras %s, and its weights are not",
+                         reader->version);
     if (major == 1) {
-        error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
-                  "it was written by Keras %s; files of Keras 2 and 3 are read", reader->version);
-        return error_hint(reader->error, "load it with Keras 2.0 to 2.3 and save it again");
+        reader->keras1 = true;
+        keras1_rewrite(reader->root, is_theano(reader));
     }
     reader->major = major >= 3 ? 3 : 2;
     reader->tf = reader->major == 2 &&
@@ -107,6 +115,21 @@ static bool weights_open(struct reader *reader, struct keras_bytes image, enum k
     return h5_open(&reader->h5, reader->error);
 }
 
+/* What wrote the weights decides how kernels lie, not what wrote the architecture. */
+static void backend_read(struct reader *reader)
+{
+    if (reader->layout != WEIGHTS_LEGACY)
+        return;
+    hid_t group = H5Oopen(reader->h5.file, reader->weights_root, H5P_DEFAULT);
+    char *backend = group >= 0 ? h5_text(group, "backend") : NULL;
+    if (backend != NULL) {
+        free(reader->backend);
+        reader->backend = backend;
+    }
+    if (group >= 0)
+        H5Oclose(group);
+}
+
 /* Tell the two kinds of weights apart. */
 static bool layout_detect(struct reader *reader)
 {
@@ -129,9 +152,10 @@ static bool layout_detect(struct reader *reader)
     } else {
         return error_set(
             reader->error, ERROR_MODEL_FILE, reader->files->name,
-            old ? "its weights were written by Keras 1; files of Keras 2 and 3 are read"
+            old ? "its weights were written by Keras 1.0 or older, without the names of the layers"
                 : "an HDF5 file without a Keras model or weights");
     }
+    backend_read(reader);
     return true;
 }
 
@@ -276,8 +300,5 @@ bool source_open(struct reader *reader)
                   : refuse(reader);
     if (reader->version == NULL)
         version_set(reader, NULL);
-    if (ok && reader->backend != NULL && strcmp(reader->backend, "theano") == 0)
-        return error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
-                         "its kernels were written by the Theano backend, which flips them");
     return ok && writer_decide(reader);
 }

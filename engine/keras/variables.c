@@ -317,6 +317,23 @@ static bool is_quantised(json_t *config)
     return strstr(json_text(config, "dtype", ""), "_from_") != NULL;
 }
 
+/* Keras 1 kept the matrices of every gate apart, unless it was asked to favour GPUs. */
+static bool walk_gates(struct walk *walk, const char *class_name, json_t *config, const char *name,
+                       const char *path, bool trainable)
+{
+    const char *gates = strcmp(class_name, "LSTM") == 0  ? "icfo"
+                        : strcmp(class_name, "GRU") == 0 ? "zrh"
+                                                         : NULL;
+    if (gates == NULL || strcmp(json_text(config, "consume_less", ""), "gpu") == 0)
+        return false;
+    for (size_t i = 0; gates[i] != '\0'; i++) {
+        for (size_t part = 0; part < 3; part++)
+            append(walk, reader_print(walk->reader, "%c_%c", "WUb"[part], gates[i]), name, path,
+                   3 * i + part, trainable);
+    }
+    return true;
+}
+
 static void walk_layer(struct walk *walk, const char *class_name, json_t *config, const char *path,
                        bool trainable, int depth)
 {
@@ -328,6 +345,8 @@ static void walk_layer(struct walk *walk, const char *class_name, json_t *config
     trainable = trainable && json_truth(config, "trainable", true);
     if (is_listed(cell_layers, sizeof cell_layers / sizeof *cell_layers, class_name)) {
         const char *cell = reader_print(walk->reader, "%scell/", path);
+        if (walk->reader->keras1 && walk_gates(walk, class_name, config, name, cell, trainable))
+            return;
         append(walk, "kernel", name, cell, 0, trainable);
         append(walk, "recurrent_kernel", name, cell, 1, trainable);
         if (json_truth(config, "use_bias", true))

@@ -63,13 +63,14 @@ static double lanczos5(double x)
 struct filter {
     const char *name;
     double (*weight)(double distance); /* in input cells, >= 0; NULL: overlap of the cells' areas */
+    bool corners; /* cell o looks at o * in / out: before TensorFlow 2 and Keras 2.4 */
 };
 
-static const struct filter FILTERS[] = {{"bilinear", triangle},
-                                        {"bicubic", keys_cubic},
-                                        {"lanczos3", lanczos3},
-                                        {"lanczos5", lanczos5},
-                                        {"area", NULL}};
+static const struct filter FILTERS[] = {
+    {"bilinear", triangle, false}, {"bicubic", keys_cubic, false},
+    {"lanczos3", lanczos3, false}, {"lanczos5", lanczos5, false},
+    {"area", NULL, false},         {"bilinear by corners", triangle, true},
+};
 
 static const struct filter *filter_find(const char *name)
 {
@@ -88,7 +89,7 @@ static double cell_weight(const struct filter *filter, int64_t j, int64_t o, dou
         double left = (double)o * ratio, right = left + ratio;
         return fmax(0, fmin(right, (double)j + 1) - fmax(left, (double)j));
     }
-    double centre = ((double)o + 0.5) * ratio - 0.5;
+    double centre = filter->corners ? (double)o * ratio : ((double)o + 0.5) * ratio - 0.5;
     return filter->weight(fabs(centre - (double)j) / widen);
 }
 
@@ -151,7 +152,7 @@ static int resize_pixels(struct call *call, int x, const char *interpolation, bo
     bool shrinks = height < shape.dims[1] || width < shape.dims[2];
     if (nearest)
         return emit_resize(call->low, x, RESIZE_NEAREST, height, width);
-    if (filter->weight == triangle && !(antialias && shrinks))
+    if (filter->weight == triangle && !filter->corners && !(antialias && shrinks))
         return emit_resize(call->low, x, RESIZE_BILINEAR, height, width);
     return resize_filtered(call, x, filter, antialias, height, width);
 }
@@ -229,8 +230,11 @@ bool lower_upsampling(struct call *call)
         if (first)
             x = emit_channels_last(call->low, x);
         const struct shape *shape = call_shape(call, x);
-        int y = resize_pixels(call, x, config_string(call, "interpolation", "nearest"), false,
-                              shape->dims[1] * size[0], shape->dims[2] * size[1]);
+        const char *interpolation = config_string(call, "interpolation", "nearest");
+        if (config_bool(call, "_asymmetric", false) && strcmp(interpolation, "bilinear") == 0)
+            interpolation = "bilinear by corners";
+        int y = resize_pixels(call, x, interpolation, false, shape->dims[1] * size[0],
+                              shape->dims[2] * size[1]);
         return call_return(call, first ? emit_channels_first(call->low, y) : y);
     }
     int y = x;
