@@ -4,6 +4,7 @@
 #include "commands/layer_rows.h"
 #include "commands/parse.h"
 #include "commands/table.h"
+#include "commands/trace_report.h"
 #include "commands/workbench_private.h"
 
 #include <math.h>
@@ -99,6 +100,35 @@ static size_t keep_matching(const struct layer_row *rows, size_t *order, size_t 
     return kept;
 }
 
+/* How old the oldest of the shown live figures is, in seconds: between bursts they are kept. */
+static double oldest_age_s(const struct store *store)
+{
+    double oldest = NAN;
+    for (size_t i = 0; i < store_layer_count(store); i++) {
+        struct store_layer layer;
+        store_layer(store, i, &layer);
+        double age = (double)(store_time_ns(store) - layer.time_ns) * 1e-9;
+        if (layer.time_ns > 0 && !(age <= oldest))
+            oldest = age > 0 ? age : 0;
+    }
+    return oldest;
+}
+
+static void print_sum(struct execution *execution, double sum_ms, double wall_ms,
+                      const char *source, double age_s)
+{
+    const struct store_trace *trace = store_trace_get(workbench_store(execution->workbench), NULL);
+    char sum[FORMAT_SIZE], wall[FORMAT_SIZE], age[FORMAT_SIZE], traced[192] = "";
+    if (trace && trace->bursts)
+        trace_report_text(trace, traced, sizeof traced);
+    bool old = trace && trace->bursts && isfinite(age_s);
+    execution_print(execution, "%s in layers of %s wall per step, %s%s%s%s%s%s",
+                    format_time_ms(sum, sizeof sum, sum_ms),
+                    format_time_ms(wall, sizeof wall, wall_ms), source ? "timed by " : "not timed",
+                    source ? source : "", *traced ? ": " : "", traced, old ? ", as of before " : "",
+                    old ? format_time_ms(age, sizeof age, age_s * 1e3) : "");
+}
+
 static void run_layers(struct execution *execution, int argc, char *const *argv)
 {
     struct workbench *workbench = execution->workbench;
@@ -136,15 +166,15 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
     json_object_set_new(execution->data, "wall_ms", json_number(wall_ms));
     json_object_set_new(execution->data, "layers_ms", json_number(measured ? sum_ms : NAN));
     json_object_set_new(execution->data, "layers", list);
+    double age_s = segment || !measured ? (double)NAN : oldest_age_s(store);
+    json_object_set_new(execution->data, "age_s", json_number(age_s));
+    trace_report_json(execution->data, store_trace_get(store, NULL));
+    trace_report_warn(execution, store_trace_get(store, NULL));
     print_table(execution, rows, order, shown);
-    char sum[FORMAT_SIZE], wall[FORMAT_SIZE];
     if (shown < heads)
         execution_print(execution, "  and %zu more", heads - shown);
     if (measured)
-        execution_print(execution, "%s in layers of %s wall per step, %s%s",
-                        format_time_ms(sum, sizeof sum, sum_ms),
-                        format_time_ms(wall, sizeof wall, wall_ms),
-                        timed ? "timed by " : "not timed", timed ? source : "");
+        print_sum(execution, sum_ms, wall_ms, timed ? source : NULL, age_s);
     else
         execution_warn(execution, "nothing is measured yet: `run` or `start`");
     free(order);

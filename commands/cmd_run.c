@@ -2,6 +2,7 @@
 #include "commands/layer_rows.h"
 #include "commands/parse.h"
 #include "commands/table.h"
+#include "commands/trace_report.h"
 #include "commands/workbench_private.h"
 
 #include <math.h>
@@ -166,9 +167,12 @@ static void print_text(struct execution *execution, const json_t *reply,
     if (json_is_false(steady))
         execution_warn(execution,
                        "not steady: the steps' times drift or scatter; run more of them");
-    if (segment && segment->dropped_records > 0)
+    const struct store_trace *trace = store_trace_get(workbench_store(execution->workbench), NULL);
+    uint64_t told = trace ? trace->dropped + trace->unmatched + trace->untimed : 0;
+    trace_report_warn(execution, trace);
+    if (segment && segment->dropped_records > told)
         execution_warn(execution, "%llu records were dropped on the way: layer times are partial",
-                       (unsigned long long)segment->dropped_records);
+                       (unsigned long long)(segment->dropped_records - told));
 }
 
 /* --require: what a script insists on. */
@@ -226,6 +230,9 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
         }
         json_object_set_new(execution->data, "per_device", list);
     }
+    trace_report_json(execution->data, store_trace_get(store, NULL));
+    const char *note = store_note(store);
+    json_object_set_new(execution->data, "timing_note", *note ? json_string(note) : json_null());
     const struct store_segment *segment = store_segment_get(store, workbench->last_segment);
     const char *source = timing_source(store, segment);
     print_text(execution, reply, segment, source);

@@ -15,6 +15,7 @@
     X(start)                                                                                       \
     X(stop)                                                                                        \
     X(layers)                                                                                      \
+    X(kernels)                                                                                     \
     X(predict)                                                                                     \
     X(devices)                                                                                     \
     X(set)                                                                                         \

@@ -116,6 +116,9 @@ struct backend {
     /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
     const char *const *(*plan_impls)(const struct plan *plan);
     void (*plan_memory)(const struct plan *plan, struct plan_memory *out);
+    /* The exact name of each op's implementation, for `kernels`; NULL members have none. Owned by
+     * the plan. The function may be NULL. */
+    const char *const *(*plan_names)(const struct plan *plan);
 
     /* What plan_new() would hold were it the device's only plan: a computation that takes no memory
      * of the device and runs nothing. NULL: the backend cannot tell. */

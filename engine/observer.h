@@ -41,6 +41,9 @@ struct observer {
      * when two devices are compared. */
     void (*plan)(void *context, const char *device, const struct graph *graph,
                  const char *const *impls);
+    /* After plan(): the exact name of what runs each op, where there is one ("brgconv:avx512_core");
+     * NULL members have none. They live as long as `impls`. */
+    void (*implementations)(void *context, const char *const *names);
     /* Steps until the next segment() belong to `segment`: 0 is live, else the id of the request
      * that runs them. Closes what is open. */
     void (*segment)(void *context, uint32_t segment);

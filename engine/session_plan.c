@@ -247,6 +247,8 @@ void session_observe(struct session *session, const struct slot *slot)
         return;
     observer->plan(observer->context, slot->id, session->graph,
                    slot->backend->plan_impls(slot->plan));
+    if (observer->implementations != NULL && slot->backend->plan_names != NULL)
+        observer->implementations(observer->context, slot->backend->plan_names(slot->plan));
 }
 
 /* The listener may hold the graph and the names of all current plans: take them back before they

@@ -86,6 +86,7 @@ static void step_settle(struct collector *c)
     if (!c->step_open_to_events)
         return;
     c->step_open_to_events = false;
+    trace_table_step(c->table, true);
     commit_layers(c, true);
     step_clear(c);
 }
@@ -134,6 +135,7 @@ static void step_finish(struct collector *c, int64_t end_ns)
 static void add_event(void *context, const struct gpu_event *event)
 {
     struct collector *c = context;
+    collector_trace_event(c, event);
     struct step_layer *row = event->kind == GPU_EVENT_KERNEL ? step_layer(c, event->op) : NULL;
     if (!row)
         return;
@@ -159,7 +161,9 @@ static void take_joined(struct collector *c, const struct gpu_joined *joined)
 {
     count_samples(c, joined);
     collector_burst_joined(c, joined);
-    if (!joined->how.whole && !joined->how.warm_up) {
+    bool counts = !joined->how.whole && !joined->how.warm_up;
+    trace_table_step(c->table, counts);
+    if (counts) {
         for (size_t i = 0; i < c->touched_count; i++)
             c->step_layers[c->touched[i]].kernels_known = true;
         commit_layers(c, true);
@@ -185,6 +189,9 @@ static void gpu_collect(struct collector *c, bool force)
     c->window.totals.dropped += now.dropped - c->losses.dropped;
     c->window.totals.untimed += now.untimed - c->losses.untimed;
     c->window.totals.unmatched += unmatched - c->unmatched;
+    c->traced.dropped += now.dropped - c->losses.dropped;
+    c->traced.untimed += now.untimed - c->losses.untimed;
+    c->traced.unmatched += unmatched - c->unmatched;
     c->losses = now;
     c->unmatched = unmatched;
 }
@@ -289,6 +296,9 @@ static void round_up(struct collector *c, int64_t now_ns, bool final)
     else if (c->source == TIMING_CLOCK)
         commit_layers(c, false);
     window_close(c, now_ns);
+    struct record_header head = header(c, RECORD_TRACE, c->device, now_ns);
+    if (collector_trace_encode(c, &head, now_ns, final))
+        send(c);
     if (c->plan_device_known && now_ns - c->last_end_ns < AWAKE_NS)
         send_memory(c, c->device, now_ns);
     send_samples(c);
@@ -303,6 +313,7 @@ static void step_abandon(struct collector *c)
         c->trace->pop(c->trace->context);
     c->in_step = false;
     c->joining = false;
+    trace_table_step(c->table, false);
     step_clear(c);
 }
 
@@ -384,6 +395,7 @@ static void on_op_end(void *context, int op, enum interval_class class, int64_t 
             row->timed = true;
             row->duration_ns += end_ns - start_ns;
         }
+        trace_table_kernel(c->table, op, 0, end_ns - start_ns);
     }
     /* a window closes inside a step only if the step is long: between steps it costs no step */
     if (end_ns - c->window.totals.begin_ns >= WINDOW_NS && end_ns - c->step_start_ns >= WINDOW_NS)
@@ -407,6 +419,7 @@ static void on_device_time(void *context, int op, int64_t duration_ns)
         return;
     row->timed = true;
     row->duration_ns += duration_ns;
+    trace_table_kernel(c->table, op, 0, duration_ns);
 }
 
 static void on_launches(void *context, int op, uint32_t kernels)
@@ -453,6 +466,12 @@ static void on_memory(void *context, const char *device, enum memory_category ca
         state->sent_ns = 0;
 }
 
+static void on_implementations(void *context, const char *const *names)
+{
+    struct collector *c = context;
+    trace_table_names(c->table, names);
+}
+
 static void on_note(void *context, const char *text)
 {
     collector_note(context, text);
@@ -476,6 +495,7 @@ static void choose_callbacks(struct collector *c, bool all)
         .interval = on ? on_interval : NULL,
         .device_time = all || c->source == TIMING_EVENTS ? on_device_time : NULL,
         .launches = on ? on_launches : NULL,
+        .implementations = on_implementations,
         .memory = on_memory,
         .note = on_note,
     };
@@ -534,7 +554,6 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
                        const char *const *impls)
 {
     struct collector *c = context;
-    (void)impls;
     drain(c, FLUSH_LIMIT_NS / 4);
     c->plan_device_known = device != NULL && graph != NULL;
     c->device = device ? device_parse(device) : RECORD_CPU;
@@ -543,6 +562,8 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     c->last_end_ns = 0;
     c->plan_kernels = 0;
     collector_burst_begin(c, true);
+    trace_table_plan(c->table, graph, impls);
+    collector_trace_begin(c);
     map_ops(c, graph);
     window_clear(&c->window, clock_now_ns());
     collector_choose(c);
@@ -559,6 +580,7 @@ void collector_on_segment(void *context, uint32_t segment)
     c->segment = segment;
     c->last_end_ns = 0;
     collector_burst_begin(c, false);
+    collector_trace_begin(c);
     window_clear(&c->window, clock_now_ns());
 }
 
@@ -631,6 +653,7 @@ struct collector *collector_new(void)
     c->session = (uint32_t)((uint64_t)getpid() * 2654435761u ^ (uint64_t)clock_now_ns());
     c->session += c->session == 0;
     window_init(&c->window);
+    c->table = trace_table_new();
     map_ops(c, NULL);
     c->source = source_for(c, c->device);
     choose_callbacks(c, true);
@@ -661,6 +684,7 @@ void collector_free(struct collector *collector)
     nvml_close(collector->nvml);
     gpu_join_free(collector->join);
     window_free(&collector->window);
+    trace_table_free(collector->table);
     free(collector->unsent_note);
     free(collector->op_layer);
     free(collector->last_op);

@@ -7,6 +7,7 @@
 #include "profiler/collector_window.h"
 #include "profiler/gpu_join.h"
 #include "profiler/nvml.h"
+#include "profiler/trace_table.h"
 
 #include <fcntl.h>
 #include <stdio.h>
@@ -73,6 +74,10 @@ struct collector {
     struct gpu_join *join;
     struct gpu_losses losses; /* as told in windows so far */
     uint64_t unmatched;
+    struct trace_table *table;  /* kernel by kernel */
+    struct record_trace traced; /* graphs and losses of the same time */
+    int64_t trace_sent_ns;
+    double clock_hz; /* of the CPU, measured; 0: not yet */
     struct nvml *nvml;
 
     struct memory_state memory[COLLECTOR_DEVICES]; /* index device + 1 */
@@ -98,6 +103,15 @@ void collector_burst_step(struct collector *collector, bool replayed, int64_t wa
 void collector_burst_joined(struct collector *collector, const struct gpu_joined *joined);
 /* Another plan, or another segment: nodes are traced from its first step on. */
 void collector_burst_begin(struct collector *collector, bool plan);
+
+/* collector_trace.c: what ran kernel by kernel */
+/* Of the step that is being joined. */
+void collector_trace_event(struct collector *collector, const struct gpu_event *event);
+/* Another plan or segment. */
+void collector_trace_begin(struct collector *collector);
+/* Put the frame into the writer if it is time (`final`: if there is anything new); false: not. */
+bool collector_trace_encode(struct collector *collector, const struct record_header *header,
+                            int64_t now_ns, bool final);
 
 /* collector_source.c */
 bool collector_configure(void *context, const char *key, const json_t *value, bool *restart,

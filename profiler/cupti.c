@@ -365,6 +365,11 @@ static bool trace_detail(void *context, enum gpu_detail detail, int64_t limit_ns
     return good;
 }
 
+static bool trace_kernel(void *context, uint32_t number, struct gpu_kernel *out)
+{
+    return cupti_decoder_kernel(((struct cupti *)context)->decoder, number, out);
+}
+
 static void trace_losses(void *context, struct gpu_losses *out)
 {
     struct cupti *c = context;
@@ -473,6 +478,7 @@ static struct cupti *cupti_make(const struct cupti_api *api)
         .pop = trace_pop,
         .take = trace_take,
         .detail = trace_detail,
+        .kernel = trace_kernel,
         .flushes = trace_flushes,
         .flush = trace_flush,
         .losses = trace_losses,

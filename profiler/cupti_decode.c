@@ -2,6 +2,7 @@
 #ifdef LAYERTOP_CUDA_HEADERS
 #include "profiler/cupti_decode.h"
 
+#include "profiler/cupti_kernels.h"
 #include "profiler/cupti_memory.h"
 #include "profiler/cupti_nodes.h"
 
@@ -17,6 +18,11 @@ _Static_assert(offsetof(CUpti_ActivityKernel10, start) == 16, "kernel record");
 _Static_assert(offsetof(CUpti_ActivityKernel10, end) == 24, "kernel record");
 _Static_assert(offsetof(CUpti_ActivityKernel10, correlationId) == 92, "kernel record");
 _Static_assert(offsetof(CUpti_ActivityKernel10, graphNodeId) == 144, "kernel record");
+_Static_assert(offsetof(CUpti_ActivityKernel10, registersPerThread) == 6, "kernel record");
+_Static_assert(offsetof(CUpti_ActivityKernel10, gridX) == 52, "kernel record");
+_Static_assert(offsetof(CUpti_ActivityKernel10, dynamicSharedMemory) == 80, "kernel record");
+_Static_assert(offsetof(CUpti_ActivityKernel10, name) == 104, "kernel record");
+_Static_assert(offsetof(CUpti_ActivityMemcpy6, copyKind) == 4, "memcpy record");
 _Static_assert(offsetof(CUpti_ActivityMemcpy6, bytes) == 8, "memcpy record");
 _Static_assert(offsetof(CUpti_ActivityMemcpy6, start) == 16, "memcpy record");
 _Static_assert(offsetof(CUpti_ActivityMemcpy6, end) == 24, "memcpy record");
@@ -61,6 +67,7 @@ struct cupti_decoder {
     size_t waiting_count, waiting_capacity;
     struct gpu_event *events;
     size_t event_count, event_capacity;
+    struct cupti_kernels *kernels;
     struct cupti_nodes *nodes;
     struct cupti_memory *memory;
     struct gpu_losses losses;
@@ -74,6 +81,7 @@ struct cupti_decoder *cupti_decoder_new(__typeof__(cuptiActivityGetNextRecord) *
     decoder->next_record = next_record;
     decoder->owns_pointers = owns_pointers;
     decoder->correlations = xcalloc(CUPTI_CORRELATIONS, sizeof *decoder->correlations);
+    decoder->kernels = cupti_kernels_new();
     decoder->nodes = cupti_nodes_new();
     decoder->memory = cupti_memory_new();
     return decoder;
@@ -86,6 +94,7 @@ void cupti_decoder_free(struct cupti_decoder *decoder)
     free(decoder->correlations);
     free(decoder->waiting);
     free(decoder->events);
+    cupti_kernels_free(decoder->kernels);
     cupti_nodes_free(decoder->nodes);
     cupti_memory_free(decoder->memory);
     free(decoder);
@@ -129,9 +138,10 @@ static bool correlate(const struct cupti_decoder *decoder, struct gpu_event *eve
     return true;
 }
 
-/* A kernel or copy: `node` is its graph node, 0 outside graphs */
-static void add_work(struct cupti_decoder *decoder, enum gpu_event_kind kind, uint64_t start,
-                     uint64_t end, uint64_t bytes, uint32_t correlation, uint64_t node)
+/* A kernel or copy: `node` is its graph node, 0 outside graphs; `detail` and `bytes` as in its event */
+static void add_work(struct cupti_decoder *decoder, enum gpu_event_kind kind, uint32_t detail,
+                     uint64_t start, uint64_t end, uint64_t bytes, uint32_t correlation,
+                     uint64_t node)
 {
     if (start == 0 && end == 0) {
         decoder->losses.untimed++;
@@ -144,6 +154,7 @@ static void add_work(struct cupti_decoder *decoder, enum gpu_event_kind kind, ui
         .start_ns = (int64_t)start,
         .end_ns = (int64_t)end,
         .kind = kind,
+        .detail = detail,
         .bytes = bytes,
     };
     /* graph launches have had wrong correlation ids (CUDA 13.0): the node names the op, and the
@@ -152,6 +163,20 @@ static void add_work(struct cupti_decoder *decoder, enum gpu_event_kind kind, ui
         event_ready(decoder, &event);
     else
         event_wait(decoder, &event, correlation);
+}
+
+/* Names are CUPTI's, for as long as their module lives: they are copied at first sight */
+static uint32_t kernel_number(struct cupti_decoder *decoder, const CUpti_ActivityKernel10 *record)
+{
+    const struct gpu_kernel shape = {
+        .name = record->name,
+        .grid = {(uint32_t)record->gridX, (uint32_t)record->gridY, (uint32_t)record->gridZ},
+        .block = {(uint32_t)record->blockX, (uint32_t)record->blockY, (uint32_t)record->blockZ},
+        .registers = record->registersPerThread,
+        .shared_static_bytes = (uint32_t)record->staticSharedMemory,
+        .shared_dynamic_bytes = (uint32_t)record->dynamicSharedMemory,
+    };
+    return cupti_kernels_add(decoder->kernels, &shape);
 }
 
 /* One launch of a whole graph. Its correlation id is not trusted (see above): its time says which
@@ -180,6 +205,7 @@ static void add_overhead(struct cupti_decoder *decoder, const CUpti_ActivityOver
             .start_ns = (int64_t)record->start,
             .end_ns = (int64_t)record->end,
             .kind = GPU_EVENT_OVERHEAD,
+            .detail = (uint32_t)record->overheadKind,
         };
         event_ready(decoder, &event);
     }
@@ -207,20 +233,21 @@ static void add_record(struct cupti_decoder *decoder, const CUpti_Activity *reco
     case CUPTI_ACTIVITY_KIND_KERNEL:
     case CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL: {
         const CUpti_ActivityKernel10 *kernel = RECORD_AS(CUpti_ActivityKernel10, record);
-        add_work(decoder, GPU_EVENT_KERNEL, kernel->start, kernel->end, 0, kernel->correlationId,
-                 kernel->graphNodeId);
+        add_work(decoder, GPU_EVENT_KERNEL, kernel_number(decoder, kernel), kernel->start,
+                 kernel->end, 0, kernel->correlationId, kernel->graphNodeId);
         break;
     }
     case CUPTI_ACTIVITY_KIND_MEMCPY: {
         const CUpti_ActivityMemcpy6 *copy = RECORD_AS(CUpti_ActivityMemcpy6, record);
-        add_work(decoder, GPU_EVENT_COPY, copy->start, copy->end, copy->bytes, copy->correlationId,
-                 copy->graphNodeId);
+        add_work(decoder, GPU_EVENT_COPY,
+                 gpu_copy_detail(copy->copyKind, copy->srcKind, copy->dstKind), copy->start,
+                 copy->end, copy->bytes, copy->correlationId, copy->graphNodeId);
         break;
     }
     case CUPTI_ACTIVITY_KIND_MEMSET: {
         const CUpti_ActivityMemset4 *set = RECORD_AS(CUpti_ActivityMemset4, record);
-        add_work(decoder, GPU_EVENT_COPY, set->start, set->end, set->bytes, set->correlationId,
-                 set->graphNodeId);
+        add_work(decoder, GPU_EVENT_COPY, gpu_copy_detail(GPU_COPY_SET, 0, set->memoryKind),
+                 set->start, set->end, set->bytes, set->correlationId, set->graphNodeId);
         break;
     }
     case CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION: {
@@ -313,6 +340,11 @@ uint64_t cupti_decoder_untagged(const struct cupti_decoder *decoder)
 uint64_t cupti_decoder_linked(const struct cupti_decoder *decoder)
 {
     return decoder->linked;
+}
+
+bool cupti_decoder_kernel(struct cupti_decoder *decoder, uint32_t number, struct gpu_kernel *out)
+{
+    return cupti_kernels_get(decoder->kernels, number, out);
 }
 
 void cupti_decoder_node(struct cupti_decoder *decoder, uint64_t node, int op)

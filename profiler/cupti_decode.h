@@ -49,6 +49,9 @@ uint64_t cupti_decoder_untagged(const struct cupti_decoder *decoder);
 /* External correlation records seen. */
 uint64_t cupti_decoder_linked(const struct cupti_decoder *decoder);
 
+/* The kernel that an event's `detail` names; any thread. */
+bool cupti_decoder_kernel(struct cupti_decoder *decoder, uint32_t number, struct gpu_kernel *out);
+
 /* A graph node was captured while `op` was being launched; was cloned from another (which keeps
  * its op); is going away. */
 void cupti_decoder_node(struct cupti_decoder *decoder, uint64_t node, int op);

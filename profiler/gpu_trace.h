@@ -30,6 +30,22 @@ static inline int gpu_tag_op(uint64_t tag)
 
 enum gpu_event_kind { GPU_EVENT_KERNEL, GPU_EVENT_COPY, GPU_EVENT_OVERHEAD, GPU_EVENT_GRAPH };
 
+/* A kernel as it was launched. */
+struct gpu_kernel {
+    const char *name; /* demangled where that is possible */
+    uint32_t grid[3], block[3];
+    uint32_t registers; /* of a thread */
+    uint32_t shared_static_bytes, shared_dynamic_bytes;
+};
+
+/* Of what kind a copy was: CUPTI's copy kind and the kinds of memory at its ends in one number.
+ * GPU_COPY_SET is a memset. */
+#define GPU_COPY_SET 255
+static inline uint32_t gpu_copy_detail(uint32_t kind, uint32_t from, uint32_t to)
+{
+    return (kind & 255) | (from & 255) << 8 | (to & 255) << 16;
+}
+
 /* A kernel or a copy (memset counts as a copy: it moves bytes and computes nothing), time the
  * source itself took on the engine thread, or one launch of a whole graph. */
 struct gpu_event {
@@ -37,6 +53,8 @@ struct gpu_event {
     int op;       /* GPU_OP_NONE if not known; of a graph's kernels the op that was captured */
     int64_t start_ns, end_ns;
     enum gpu_event_kind kind;
+    uint32_t
+        detail; /* a kernel's number (0: not known), gpu_copy_detail(), CUPTI's overhead kind */
     uint64_t bytes;
 };
 
@@ -62,6 +80,8 @@ struct gpu_trace {
     bool (*detail)(void *context, enum gpu_detail detail, int64_t limit_ns);
     /* Ask for a flush now and wait for it, at most `limit_ns`; false if it did not end in time. */
     bool (*flush)(void *context, int64_t limit_ns);
+    /* The kernel of that number; its name stays until close(). May be NULL. */
+    bool (*kernel)(void *context, uint32_t number, struct gpu_kernel *out);
     void (*losses)(void *context, struct gpu_losses *out);
     /* Bytes of device memory that others than our allocator hold in this process; UINT64_MAX if not
      * known. `ours` tells of a change of our own. */

@@ -17,6 +17,7 @@
 #define PROCESSES_MAX 128
 
 #define CLOCK_SM        1 /* NVML_CLOCK_SM */
+#define CLOCK_MEMORY    2 /* NVML_CLOCK_MEM */
 #define TEMPERATURE_GPU 0 /* NVML_TEMPERATURE_GPU */
 
 /* Shared by the thread and its owner; whoever leaves last frees it */
@@ -27,6 +28,8 @@ struct nvml {
     pthread_cond_t wake;
     struct nvml_sample queue[QUEUE];
     size_t head, count;
+    struct gpu_specs specs[DEVICES_MAX];
+    unsigned specs_count;
     bool stop, asleep, ended;
     atomic_int owners;
 };
@@ -79,6 +82,25 @@ static void sample_device(const struct nvml_api *api, void *device, struct recor
         out->throttle = throttle;
 }
 
+static void read_specs(const struct nvml_api *api, void *device, struct gpu_specs *out)
+{
+    unsigned value = 0;
+    int major = 0, minor = 0;
+    *out = (struct gpu_specs){.cores = 0};
+    if (api->cores && api->cores(device, &value) == 0)
+        out->cores = value;
+    if (api->max_clock && api->max_clock(device, CLOCK_SM, &value) == 0)
+        out->sm_mhz = value;
+    if (api->max_clock && api->max_clock(device, CLOCK_MEMORY, &value) == 0)
+        out->memory_mhz = value;
+    if (api->bus_width && api->bus_width(device, &value) == 0)
+        out->bus_bits = value;
+    if (api->capability && api->capability(device, &major, &minor) == 0 && major > 0) {
+        out->major = (unsigned)major;
+        out->minor = (unsigned)minor;
+    }
+}
+
 /* Sleep until the next sample is due; false when the thread must end */
 static bool wait_turn(struct nvml *nvml)
 {
@@ -110,6 +132,13 @@ static void *sampler(void *argument)
         for (unsigned i = 0; i < count; i++) {
             if (nvml->api.device_by_index(i, &devices[i]) != 0)
                 devices[i] = NULL;
+            struct gpu_specs specs = {.cores = 0};
+            if (devices[i])
+                read_specs(&nvml->api, devices[i], &specs);
+            pthread_mutex_lock(&nvml->lock);
+            nvml->specs[i] = specs;
+            nvml->specs_count = i + 1;
+            pthread_mutex_unlock(&nvml->lock);
         }
         do {
             for (unsigned i = 0; i < count; i++) {
@@ -162,6 +191,10 @@ static bool api_load(struct nvml *nvml)
     resolve(library, "nvmlDeviceGetUtilizationRates", &api->utilization);
     resolve(library, "nvmlDeviceGetMemoryInfo", &api->memory);
     resolve(library, "nvmlDeviceGetComputeRunningProcesses_v3", &api->processes);
+    resolve(library, "nvmlDeviceGetMaxClockInfo", &api->max_clock);
+    resolve(library, "nvmlDeviceGetMemoryBusWidth", &api->bus_width);
+    resolve(library, "nvmlDeviceGetNumGpuCores", &api->cores);
+    resolve(library, "nvmlDeviceGetCudaComputeCapability", &api->capability);
     if (!resolve(library, "nvmlDeviceGetCurrentClocksEventReasons", &api->throttle))
         resolve(library, "nvmlDeviceGetCurrentClocksThrottleReasons", &api->throttle);
     if (!whole)
@@ -206,6 +239,16 @@ bool nvml_take(struct nvml *nvml, struct nvml_sample *sample)
     }
     pthread_mutex_unlock(&nvml->lock);
     return any;
+}
+
+bool nvml_specs(struct nvml *nvml, int device, struct gpu_specs *out)
+{
+    pthread_mutex_lock(&nvml->lock);
+    bool known = device >= 0 && (unsigned)device < nvml->specs_count;
+    if (known)
+        *out = nvml->specs[device];
+    pthread_mutex_unlock(&nvml->lock);
+    return known;
 }
 
 void nvml_sleep(struct nvml *nvml, bool asleep)

@@ -8,6 +8,7 @@
 #define LAYERTOP_PROFILER_NVML_H
 
 #include "profiler/records.h"
+#include "profiler/roof.h"
 
 struct nvml_sample {
     int device; /* nvidia-smi's index (PCI order) */
@@ -40,6 +41,10 @@ struct nvml_api {
     int (*memory)(void *device, struct nvml_memory *out);
     int (*processes)(void *device, unsigned *count, struct nvml_process *infos);
     int (*throttle)(void *device, unsigned long long *reasons);
+    int (*max_clock)(void *device, unsigned type, unsigned *mhz);
+    int (*bus_width)(void *device, unsigned *bits);
+    int (*cores)(void *device, unsigned *count);
+    int (*capability)(void *device, int *major, int *minor);
 };
 
 struct nvml;
@@ -47,6 +52,8 @@ struct nvml;
 struct nvml *nvml_open(const struct nvml_api *api);
 /* Next sample, oldest first; false if there is none. Never blocks. */
 bool nvml_take(struct nvml *nvml, struct nvml_sample *sample);
+/* What the device can do at most; false while that is not known. Never blocks. */
+bool nvml_specs(struct nvml *nvml, int device, struct gpu_specs *out);
 /* Pause sampling while nothing runs: an idle program wakes nobody. Never blocks. */
 void nvml_sleep(struct nvml *nvml, bool asleep);
 /* Stop the thread; waits for it at most 100 ms. NULL is allowed. */

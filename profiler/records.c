@@ -1,6 +1,8 @@
 /* Encoding and bounds-checked decoding of record frames: the layout is in records.h. */
 #include "profiler/records.h"
 
+#include "profiler/record_bytes.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -10,47 +12,6 @@ const char *timing_source_name(enum timing_source source)
 {
     static const char *const names[TIMING_COUNT] = {"off", "clock", "events", "cupti"};
     return source < TIMING_COUNT ? names[source] : "?";
-}
-
-static uint8_t *reserve(struct record_writer *writer, size_t bytes)
-{
-    if (writer->bytes + bytes > writer->capacity) {
-        writer->capacity = (writer->bytes + bytes) * 2;
-        writer->data = xrealloc(writer->data, writer->capacity);
-    }
-    uint8_t *at = writer->data + writer->bytes;
-    writer->bytes += bytes;
-    return at;
-}
-
-static void put(struct record_writer *writer, uint64_t value, size_t bytes)
-{
-    uint8_t *at = reserve(writer, bytes);
-    for (size_t i = 0; i < bytes; i++)
-        at[i] = (uint8_t)(value >> (8 * i));
-}
-
-static void put_float(struct record_writer *writer, float value)
-{
-    uint32_t bits;
-    memcpy(&bits, &value, sizeof bits);
-    put(writer, bits, 4);
-}
-
-static uint64_t load(const uint8_t *at, size_t bytes)
-{
-    uint64_t value = 0;
-    for (size_t i = 0; i < bytes; i++)
-        value |= (uint64_t)at[i] << (8 * i);
-    return value;
-}
-
-static float load_float(const uint8_t *at)
-{
-    uint32_t bits = (uint32_t)load(at, 4);
-    float value;
-    memcpy(&value, &bits, sizeof value);
-    return value;
 }
 
 void record_begin(struct record_writer *writer, const struct record_header *header)
@@ -148,16 +109,6 @@ static bool broken(struct error *error, const char *why)
     return error_set(error, ERROR_STREAM, "record", "%s", why);
 }
 
-/* The next `bytes` bytes, or NULL if the frame ends before */
-static const uint8_t *take(struct record_reader *reader, size_t bytes)
-{
-    if (bytes > reader->bytes - reader->at)
-        return NULL;
-    const uint8_t *at = reader->data + reader->at;
-    reader->at += bytes;
-    return at;
-}
-
 bool record_open(struct record_reader *reader, const void *data, size_t bytes,
                  struct record_header *header, struct error *error)
 {
@@ -179,12 +130,6 @@ bool record_open(struct record_reader *reader, const void *data, size_t bytes,
     if (header->device < RECORD_CPU)
         return broken(error, "names no device");
     return true;
-}
-
-/* Values that no honest worker sends, kept small enough that sums of them cannot overflow */
-static bool duration_sane(int64_t ns)
-{
-    return ns > -(INT64_C(1) << 53) && ns < INT64_C(1) << 53;
 }
 
 bool record_get_window(struct record_reader *reader, struct record_window *window,

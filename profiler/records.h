@@ -27,6 +27,7 @@
  *   RECORD_DEVICE: one NVML sample
  *     f32 clock_mhz · f32 temperature_c · f32 power_w · f32 util (0..1) · u64 used · u64 total
  *     u64 ours · u64 throttle (nvmlClocksEventReasons bits)
+ *   RECORD_TRACE: kernels, copies and losses since the plan or segment began (record_trace.h)
  *   RECORD_NOTE: u16 bytes · text, UTF-8: why a source of timing is not the one that was asked for
  *
  * Unknown values are NaN and UINT64_MAX. Times are nanoseconds, memory is bytes.
@@ -44,7 +45,7 @@
 #define RECORD_UNKNOWN           UINT64_MAX
 #define RECORD_MEMORY_CATEGORIES 5 /* MEMORY_CATEGORY_COUNT, fixed by the format */
 
-enum record_kind { RECORD_WINDOW = 1, RECORD_MEMORY, RECORD_DEVICE, RECORD_NOTE };
+enum record_kind { RECORD_WINDOW = 1, RECORD_MEMORY, RECORD_DEVICE, RECORD_NOTE, RECORD_TRACE };
 
 enum timing_source { TIMING_OFF, TIMING_CLOCK, TIMING_EVENTS, TIMING_CUPTI, TIMING_COUNT };
 /* "off", "clock", "events", "cupti". */

@@ -6,6 +6,7 @@
 #include "profiler/series.h"
 #include "profiler/store_layers.h"
 #include "profiler/store_segments.h"
+#include "profiler/store_trace.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -25,6 +26,7 @@ struct ledger_sums {
 struct store {
     struct layer_table layers;
     struct segment_table segments;
+    struct trace_slots traces;
     struct series *series[SERIES_COUNT];
 
     struct histogram wall_histogram;
@@ -107,6 +109,7 @@ void store_free(struct store *store)
         series_free(store->series[i]);
     layer_table_free(&store->layers);
     segment_table_free(&store->segments);
+    trace_slots_clear(&store->traces);
     json_decref(store->plan_key);
     free(store);
 }
@@ -122,6 +125,7 @@ void store_model(struct store *store, const json_t *model)
 {
     store->generation++;
     layer_table_model(&store->layers, model);
+    trace_slots_clear(&store->traces);
     plan_forget(store);
     statistics_clear(store);
 }
@@ -160,6 +164,7 @@ void store_plan(struct store *store, const json_t *plan)
     if (!store->plan_key || !json_equal(key, store->plan_key)) {
         statistics_clear(store);
         layer_table_reset(&store->layers, false);
+        trace_slots_clear(&store->traces);
     }
     json_decref(store->plan_key);
     store->plan_key = key;
@@ -427,6 +432,10 @@ bool store_feed(struct store *store, const void *record, size_t bytes, struct er
     case RECORD_DEVICE:
         fed = feed_device(store, &reader, &header, error);
         break;
+    case RECORD_TRACE:
+        fed = trace_slots_feed(&store->traces, &reader, header.device, time_shifted(store, &header),
+                               store->layers.count, error);
+        break;
     case RECORD_NOTE:
         fed = record_get_note(&reader, store->note, sizeof store->note, error);
         break;
@@ -512,6 +521,12 @@ const char *store_timing_source(const struct store *store)
 const char *store_note(const struct store *store)
 {
     return store->note;
+}
+
+const struct store_trace *store_trace_get(const struct store *store, const char *device)
+{
+    int wanted = device ? device_parse(device) : store->device;
+    return trace_slots_get(&store->traces, wanted);
 }
 
 uint64_t store_dropped(const struct store *store)

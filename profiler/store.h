@@ -135,6 +135,10 @@ const char *store_timing_source(const struct store *store);
 /* Why the source of timing is not the one that was asked for, cleaned for a terminal; "" if
  * nothing was said. */
 const char *store_note(const struct store *store);
+/* What ran kernel by kernel on a device ("cpu", "gpu:N"; NULL: the plan's), see store_trace.h; NULL
+ * if nothing was told. */
+struct store_trace;
+const struct store_trace *store_trace_get(const struct store *store, const char *device);
 /* Records lost anywhere on the way, since the start. */
 uint64_t store_dropped(const struct store *store);
 /* Changes whenever something that can be drawn changed. */

@@ -208,6 +208,7 @@ void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct po
     dnn_md_free(scratch);
     if (!b->plan->dry)
         b->failed |= dnnl_primitive_create(&step->primitive, pd) != dnnl_success;
+    step->name = xstrdup(dnn_implementation(pd));
     dnnl_primitive_desc_destroy(pd);
     step->posts = b->op->posts + posts->taken;
     step->post_count = b->op->post_count - posts->taken;
@@ -298,4 +299,5 @@ void step_free(struct step *step)
     if (step->primitive)
         dnnl_primitive_destroy(step->primitive);
     free(step->call.inputs);
+    free(step->name);
 }

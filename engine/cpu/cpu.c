@@ -212,6 +212,7 @@ static void cpu_plan_free(struct plan *plan)
     }
     plan_free_parts(plan);
     free((void *)plan->impls);
+    free((void *)plan->names);
     if (plan->arena) {
         pages_free(plan->arena, plan->arena_bytes);
         device->arena_bytes -= plan->arena_bytes;
@@ -298,6 +299,7 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
     plan->type = type;
     plan->force = options->force;
     plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
+    plan->names = xcalloc(graph->op_count + 1, sizeof *plan->names);
     plan->next = device->plans;
     device->plans = plan;
     omp_set_num_threads(device->threads); /* primitives are made for this many */
@@ -307,8 +309,10 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
                              layout->memory, error) &&
               (!layout->rest ||
                plan_make_part(plan, &plan->parts[1], layout->rest, layout->rest_memory, error));
-    for (size_t i = 0; ok && i < graph->op_count; i++)
+    for (size_t i = 0; ok && i < graph->op_count; i++) {
         plan->impls[i] = plan->parts[0].steps[i].impl;
+        plan->names[i] = plan->parts[0].steps[i].name;
+    }
     if (!ok || !scratch_grow(device, plan->scratch_bytes, plan->force, error)) {
         cpu_plan_free(plan);
         return NULL;
@@ -498,6 +502,11 @@ static bool cpu_plan_run(struct plan *plan, const struct step_context *context, 
     return true;
 }
 
+static const char *const *cpu_plan_names(const struct plan *plan)
+{
+    return plan->names;
+}
+
 static const char *const *cpu_plan_impls(const struct plan *plan)
 {
     return plan->impls;
@@ -529,6 +538,7 @@ const struct backend backend_cpu = {
     .plan_output = cpu_plan_output,
     .plan_run = cpu_plan_run,
     .plan_impls = cpu_plan_impls,
+    .plan_names = cpu_plan_names,
     .plan_memory = cpu_plan_memory,
     .plan_forecast = cpu_plan_forecast,
     .device_processes = cpu_device_processes,

@@ -46,6 +46,7 @@ struct step {
     size_t post_count;
 
     const char *impl; /* "onednn", "own", NULL for an alias */
+    char *name;       /* oneDNN's of its implementation; NULL if it is not oneDNN's */
 };
 
 /* A graph compiled for one number of samples: the batch, a slice of it, or what is left over. */
@@ -68,6 +69,7 @@ struct plan {
     size_t arena_bytes;
     struct part parts[2]; /* the second has steps only if the batch is no multiple of the slice */
     const char **impls;
+    const char **names;   /* of the steps of the first part */
     size_t scratch_bytes; /* the most that any step needs */
     int slow_op;          /* test hook: wait so long after this op */
     int64_t slow_ns;
