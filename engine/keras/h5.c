@@ -2,8 +2,8 @@
  *
  * The library reads an image that is already mapped: the core driver gets it through callbacks that
  * hand out the mapping itself instead of copies. Only hard links are followed; soft and external
- * links, virtual datasets, external storage and filters other than deflate, shuffle and fletcher32
- * are refused (CVE-2026-1669 and its kin read other files of the host through those). */
+ * links, virtual datasets, external storage and filters other than deflate, shuffle, fletcher32 and
+ * LZF are refused (CVE-2026-1669 and its kin read other files of the host through those). */
 #include "engine/keras/reader.h"
 
 #include <stdlib.h>
@@ -61,6 +61,7 @@ bool h5_open(struct h5 *h5, struct error *error)
 {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
     H5PLset_loading_state(0);
+    lzf_register();
     H5FD_file_image_callbacks_t callbacks = {
         image_malloc,     image_memcpy,     image_realloc, image_free,
         image_udata_copy, image_udata_free, &h5->image,
@@ -336,7 +337,8 @@ static bool storage_check(struct h5 *h5, hid_t dataset, uint64_t bytes, const ch
         size_t values = 0;
         H5Z_filter_t id =
             H5Pget_filter2(list, (unsigned)i, &flags, &values, NULL, 0, NULL, &config);
-        if (id != H5Z_FILTER_DEFLATE && id != H5Z_FILTER_SHUFFLE && id != H5Z_FILTER_FLETCHER32)
+        if (id != H5Z_FILTER_DEFLATE && id != H5Z_FILTER_SHUFFLE && id != H5Z_FILTER_FLETCHER32 &&
+            id != LZF_FILTER)
             bad = id < 0 ? -1 : id;
     }
     H5Pclose(list);
@@ -350,11 +352,7 @@ static bool storage_check(struct h5 *h5, hid_t dataset, uint64_t bytes, const ch
                          "a virtual dataset may name other files and is not read");
     if (bad != 0)
         return error_set(error, ERROR_MODEL_REFUSED, path,
-                         bad == 32000
-                             ? "compressed by LZF (filter %d); save the model with gzip or "
-                               "without compression"
-                             : "compressed by HDF5 filter %d, which is not read",
-                         (int)bad);
+                         "compressed by HDF5 filter %d, which is not read", (int)bad);
     uint64_t most = layout == H5D_CHUNKED ? (uint64_t)stored * 1000 : (uint64_t)stored;
     if (bytes > most || stored > h5->image.size)
         return error_set(error, ERROR_MODEL_BROKEN, path,

@@ -74,6 +74,10 @@ struct h5 {
     struct keras_memory *memory;
 };
 
+/* lzf.c: make HDF5 decode what h5py compressed with "lzf". */
+#define LZF_FILTER 32000
+bool lzf_register(void);
+
 bool h5_open(struct h5 *h5, struct error *error);
 void h5_close(struct h5 *h5);
 /* Follow `path` from `parent` through hard links only. A negative id: absent, or refused with

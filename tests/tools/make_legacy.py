@@ -182,8 +182,24 @@ def corner_sampling(name):
     write(name, ([x], [y]), architecture, [('up', [])], '2.2.4', 'tensorflow')
 
 
+def seq_plain_lzf(name):
+    """seq_plain.h5, chunked and packed by h5py's LZF, shuffled and with a checksum."""
+    folder = os.path.join(ROOT, 'tests', 'data', 'keras')
+
+    def copy(source, target):
+        target.attrs.update(source.attrs)
+        for key, item in source.items():
+            if isinstance(item, h5py.Group):
+                copy(item, target.create_group(key))
+            else:
+                target.create_dataset(key, data=item[()], compression='lzf', shuffle=True, fletcher32=True)
+    with h5py.File(os.path.join(folder, 'seq_plain.h5')) as source:
+        with h5py.File(os.path.join(folder, name + '.h5'), 'w') as target:
+            copy(source, target)
+
+
 MAKERS = {'keras1_functional': keras1_functional, 'keras1_sequential': keras1_sequential, 'theano': theano,
-          'corner_sampling': corner_sampling}
+          'corner_sampling': corner_sampling, 'seq_plain_lzf': seq_plain_lzf}
 
 if __name__ == '__main__':
     for wanted in sys.argv[1:] or MAKERS:

@@ -118,9 +118,10 @@ static void truncations(void **state)
 static void bit_flips(void **state)
 {
     (void)state;
-    static const char *const files[] = {DATA "shared_layer.h5", DATA "shared_layer.keras"};
+    static const char *const files[] = {DATA "shared_layer.h5", DATA "shared_layer.keras",
+                                        DATA "seq_plain_lzf.h5"};
     size_t refused = 0;
-    for (size_t i = 0; i < 2; i++) {
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct bytes bytes = slurp(files[i]);
         uint32_t random = 12345;
         for (int round = 0; round < 250; round++) {

@@ -41,6 +41,7 @@ static const char *const MODELS[][2] = {
     {"keras/nested_frozen.keras", "models/nested_frozen.io.h5"},
     {"keras/seq_plain.h5", "models/seq_plain.io.h5"},
     {"keras/seq_plain.keras", "models/seq_plain.io.h5"},
+    {"keras/seq_plain_lzf.h5", "models/seq_plain.io.h5"},
     {"keras/shared_layer.h5", "models/shared_layer.io.h5"},
     {"keras/shared_layer.keras", "models/shared_layer.io.h5"},
 };
