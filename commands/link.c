@@ -271,6 +271,8 @@ void workbench_replay(struct workbench *workbench, const char *path, double spee
         replay->live = workbench->live;
     }
     free(replay->path);
+    json_decref(replay->progress);
+    replay->progress = NULL;
     replay->path = xstrdup(path);
     replay->speed = speed;
     forget_model(workbench);
@@ -293,6 +295,7 @@ static void leave_replay(struct workbench *workbench)
     workbench->settings = replay.settings;
     workbench->load_arguments = replay.load_arguments;
     workbench->live = replay.live;
+    json_decref(replay.progress);
     free(replay.path);
 }
 
@@ -378,7 +381,10 @@ static void on_event(void *context, const struct engine_event *event)
             pending.reply(workbench, pending.context, event->json, &event->error);
         break;
     case ENGINE_EVENT_PROGRESS:
-        if (sink && sink->progress)
+        if (event->id == 0 && workbench->replay.path) {
+            json_decref(workbench->replay.progress);
+            workbench->replay.progress = json_incref(event->json);
+        } else if (sink && sink->progress)
             show_progress(workbench->current, sink, event->json);
         break;
     case ENGINE_EVENT_PLAN:
@@ -546,6 +552,7 @@ void link_free(struct workbench *workbench)
     free(workbench->record_path);
     json_decref(workbench->replay.settings);
     json_decref(workbench->replay.load_arguments);
+    json_decref(workbench->replay.progress);
     free(workbench->replay.path);
     free(workbench->pending);
 }

@@ -1,6 +1,9 @@
 #include "commands/workbench_private.h"
 
+#include "commands/format.h"
+
 #include <langinfo.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -203,9 +206,9 @@ static const char *setting_text(const struct workbench *workbench, const char *n
     return setting_format(setting_find(name, NULL), workbench_setting(workbench, name), out, size);
 }
 
-char *workbench_prompt(const struct workbench *workbench, char *out, size_t size)
+char *workbench_prompt(const struct workbench *workbench, const char *name, char *out, size_t size)
 {
-    char device[80], batch[32], precision[32], name[64];
+    char device[80], batch[32], precision[32], clean[64];
     const char *planned = json_string_value(json_object_get(workbench->plan, "device"));
     const char *model = json_string_value(json_object_get(workbench->model, "name"));
     bool dead = workbench_state(workbench) == STATE_DEAD;
@@ -215,9 +218,23 @@ char *workbench_prompt(const struct workbench *workbench, char *out, size_t size
     setting_text(workbench, "batch", batch, sizeof batch);
     setting_text(workbench, "precision", precision, sizeof precision);
     snprintf(out, size, "layertop[%s%s %s b%s %s%s]> ", workbench->replay.path ? "replay " : "",
-             model ? text_clean(name, sizeof name, model) : "no model", device, batch, precision,
-             dead ? " dead" : "");
+             name    ? name
+             : model ? text_clean(clean, sizeof clean, model)
+                     : "no model",
+             device, batch, precision, dead ? " dead" : "");
     return out;
+}
+
+void workbench_replay_state(const struct workbench *workbench, struct replay_state *out)
+{
+    const struct replaying *replay = &workbench->replay;
+    bool told = json_is_object(replay->progress);
+    *out = (struct replay_state){
+        .path = replay->path,
+        .speed = replay->speed,
+        .position_s = told ? json_get_double(replay->progress, "position_s") : NAN,
+        .duration_s = told ? json_get_double(replay->progress, "duration_s") : NAN,
+    };
 }
 
 bool workbench_quitting(const struct workbench *workbench)

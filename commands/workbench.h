@@ -51,8 +51,17 @@ enum run_state workbench_state(const struct workbench *workbench);
 const char *workbench_notice(const struct workbench *workbench);
 /* The effective value of a setting (borrowed). */
 const json_t *workbench_setting(const struct workbench *workbench, const char *name);
-/* "layertop[digits cpu b32 fp32]> " into out[size]; returns out. */
-char *workbench_prompt(const struct workbench *workbench, char *out, size_t size);
+/* "layertop[digits cpu b32 fp32]> " into out[size]; returns out. `name` stands for the model's name;
+ * NULL: the name itself, or "no model". */
+char *workbench_prompt(const struct workbench *workbench, const char *name, char *out, size_t size);
+
+/* A recording that is played. Times are NAN while they are not known. */
+struct replay_state {
+    const char *path; /* NULL: none is */
+    double speed;     /* 0: as fast as it goes */
+    double position_s, duration_s;
+};
+void workbench_replay_state(const struct workbench *workbench, struct replay_state *out);
 
 /* Lines typed so far, newest last; opened on the first call. Whoever reads lines adds to it. */
 struct history;

@@ -45,6 +45,7 @@ struct replaying {
     double speed;
     json_t *settings, *load_arguments; /* of the session before, to go back to */
     bool live;                         /* that one was */
+    json_t *progress;                  /* {position_s, duration_s}, or NULL */
     bool leave;                        /* go back as soon as no event is under way */
 };
 

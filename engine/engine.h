@@ -88,7 +88,8 @@
 enum engine_event_kind {
     ENGINE_EVENT_HELLO,    /* json: {version, stream, pid, host} */
     ENGINE_EVENT_REPLY,    /* id; json = reply data, or NULL and `error` is filled */
-    ENGINE_EVENT_PROGRESS, /* id; json: {fraction: 0..1 or null, text} */
+    ENGINE_EVENT_PROGRESS, /* id; json: {fraction: 0..1 or null, text}. Of a recording that is played,
+                              id 0: {position_s, duration_s} */
     ENGINE_EVENT_PLAN,     /* json: the plan object or null */
     ENGINE_EVENT_RECORD,   /* data, bytes: one record frame of profiler/records.h */
     ENGINE_EVENT_LOG,      /* json: {text}: what libraries printed in the worker, a line each;

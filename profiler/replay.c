@@ -36,6 +36,7 @@ struct replay {
     bool loaded, playing;
     size_t scene;              /* that the front was told */
     size_t at;                 /* frame to be played next */
+    int64_t told_ns;           /* when the front last heard where we are */
     int64_t start_ns, base_ns; /* our clock and the recorded one at the last start */
     uint32_t session, lost, recorded_lost;
 };
@@ -205,12 +206,31 @@ static void play_frame(struct replay *replay)
     free(data);
 }
 
+/* Tell the front where we are: once a second of its time, and when it changes by a leap. */
+static void tell_position(struct replay *replay, bool leapt)
+{
+    const struct scenes *scenes = &replay->scenes;
+    int64_t now_ns = clock_read_ns(replay->clock);
+    if (scenes->frame_count == 0 || (!leapt && now_ns < replay->told_ns + 1000000000))
+        return;
+    const struct scene_frame *frames = scenes->frames;
+    size_t at = replay->at < scenes->frame_count ? replay->at : scenes->frame_count - 1;
+    int64_t begin_ns = frames[0].time_ns, end_ns = frames[scenes->frame_count - 1].time_ns;
+    json_t *json =
+        json_pack("{s:f, s:f}", "position_s", (double)(frames[at].time_ns - begin_ns) / 1e9,
+                  "duration_s", (double)(end_ns - begin_ns) / 1e9);
+    send_json(replay, STREAM_PROGRESS, 0, json);
+    json_decref(json);
+    replay->told_ns = now_ns;
+}
+
 /* Play what is due. Returns when the next frame is, CLOCK_NEVER if none is. */
 static int64_t play(struct replay *replay)
 {
     const struct scenes *scenes = &replay->scenes;
     while (replay->playing && stream_buffer_bytes(&replay->out) < OUT_BYTES) {
         if (replay->at >= scenes->frame_count) {
+            tell_position(replay, true);
             end_playing(replay, "the recording is at its end");
             replay->at = 0;
             return CLOCK_NEVER;
@@ -244,6 +264,7 @@ static void enter(struct replay *replay, size_t scene)
     replay->scene = scene;
     send_plan(replay, current_scene(replay)->plan);
     play_from(replay, current_scene(replay)->first);
+    tell_position(replay, true);
 }
 
 /* ---- requests ---- */
@@ -472,6 +493,8 @@ int replay_main(int input_fd, int output_fd, const char *path, double speed,
     bool reading = true;
     while (reading && !replay.gone) {
         int64_t until_ns = play(&replay);
+        if (replay.playing)
+            tell_position(&replay, false);
         write_out(&replay);
         bool pending = stream_buffer_bytes(&replay.out) > 0;
         if (replay.playing && !pending && until_ns == CLOCK_NEVER)

@@ -37,6 +37,40 @@ static const char *state_name(const struct view *view, enum style *style)
     return "";
 }
 
+/* "1:35", "2:00:05" */
+static void clock_text(char *out, size_t size, double seconds)
+{
+    long whole = (long)seconds;
+    if (whole >= 3600)
+        snprintf(out, size, "%ld:%02ld:%02ld", whole / 3600, whole / 60 % 60, whole % 60);
+    else
+        snprintf(out, size, "%ld:%02ld", whole / 60, whole % 60);
+}
+
+/* What goes on, in words: a recording that is played says where it is, and how fast it goes. */
+static const char *state_text(const struct view *view, enum style *style, char *out, size_t size)
+{
+    const struct replay_state *replay = &view->replay;
+    const char *name = state_name(view, style);
+    bool played = view->state == STATE_LIVE || view->state == STATE_IDLE;
+    if (replay->path == NULL || !played)
+        return name;
+    snprintf(out, size, "replay");
+    if (view->state == STATE_IDLE)
+        snprintf(out + strlen(out), size - strlen(out), " stopped");
+    else if (replay->speed == 0)
+        snprintf(out + strlen(out), size - strlen(out), " at full speed");
+    else if (replay->speed != 1)
+        snprintf(out + strlen(out), size - strlen(out), " %g\u00d7", replay->speed);
+    if (!isnan(replay->position_s)) {
+        char position[24], duration[24];
+        clock_text(position, sizeof position, replay->position_s);
+        clock_text(duration, sizeof duration, replay->duration_s);
+        snprintf(out + strlen(out), size - strlen(out), " %s of %s", position, duration);
+    }
+    return out;
+}
+
 static int piece_cols(const struct piece *piece)
 {
     return utf8_columns(piece->label) + (piece->label[0] != '\0') + utf8_columns(piece->value);
@@ -75,7 +109,8 @@ static int draw_pieces(struct canvas *canvas, int y, int x, int cols, int gap, b
 static void draw_identity(struct canvas *canvas, struct rect rect, const struct view *view)
 {
     enum style style;
-    const char *state = state_name(view, &style);
+    char words[80];
+    const char *state = state_text(view, &style, words, sizeof words);
     int x = rect.x, end = rect.x + rect.cols;
     x += canvas_text(canvas, rect.y, x, end - x, STYLE_ACCENT, "layertop") + 1;
     const char *name = view->model_name != NULL ? view->model_name : "no model";

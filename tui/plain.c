@@ -68,7 +68,7 @@ static void hide_prompt(struct plain *plain)
 static void show_prompt(struct plain *plain)
 {
     char prompt[160];
-    workbench_prompt(plain->workbench, prompt, sizeof prompt);
+    workbench_prompt(plain->workbench, NULL, prompt, sizeof prompt);
     plain->wanted = false;
     plain->prompted = true;
     if (plain->kind == INPUT_DUMB) {

@@ -2,6 +2,7 @@
 #include "commands/command.h"
 #include "tui/utf8.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,6 +28,34 @@ static int columns_of(const char *text, size_t bytes)
     return columns;
 }
 
+#define NAME_LEAST 5 /* columns of a shortened name: "mo…v2" */
+
+char *prompt_text(const struct workbench *workbench, int columns, char *out, size_t size)
+{
+    const char *model = json_string_value(json_object_get(workbench_model(workbench), "name"));
+    char clean[256], name[256];
+    workbench_prompt(workbench, NULL, out, size);
+    int surplus = utf8_columns(out) - columns;
+    if (surplus <= 0)
+        return out;
+    text_clean(clean, sizeof clean, model != NULL ? model : "");
+    /* all that is not the name */
+    workbench_prompt(workbench, "", out, size);
+    int room = columns - utf8_columns(out);
+    const char *bracket = strchr(out, '[');
+    int program = bracket != NULL ? (int)(bracket - out) : 0;
+    bool without_program = room < NAME_LEAST;
+    room += without_program ? program : 0;
+    if (room < NAME_LEAST) {
+        snprintf(out, size, "> ");
+        return out;
+    }
+    workbench_prompt(workbench, utf8_shorten(clean, room, name, sizeof name), out, size);
+    if (without_program)
+        memmove(out, out + program, strlen(out + program) + 1);
+    return out;
+}
+
 int prompt_draw(struct canvas *canvas, struct rect rect, const char *prompt,
                 const struct lineedit *editor, bool dim)
 {
@@ -40,8 +69,6 @@ int prompt_draw(struct canvas *canvas, struct rect rect, const char *prompt,
         prompt = searching;
     }
     size_t bytes = strlen(text), cursor = lineedit_cursor(editor);
-    if (utf8_columns(prompt) > rect.cols / 2 && !lineedit_searching(editor, NULL, NULL))
-        prompt = "> ";
     int x = rect.x +
             canvas_text(canvas, rect.y, rect.x, rect.cols, dim ? STYLE_DIM : STYLE_PROMPT, prompt);
     int room = rect.x + rect.cols - x;

@@ -6,8 +6,11 @@
 #include "tui/canvas.h"
 #include "tui/lineedit.h"
 
-/* Draw `prompt` and the text into one row, scrolled so that the cursor is in sight; a prompt that
- * would take more than half of the row shrinks to its last characters. A newline in the text shows
+/* The prompt in at most so many columns: what does not fit is taken from the middle of the model's
+ * name, then the program's name goes, and at last all but "> ". */
+char *prompt_text(const struct workbench *workbench, int columns, char *out, size_t size);
+
+/* Draw `prompt` and the text into one row, scrolled so that the cursor is in sight. A newline in the text shows
  * as a return sign. Returns the cursor's column. `dim`: the prompt has not the focus. */
 int prompt_draw(struct canvas *canvas, struct rect rect, const char *prompt,
                 const struct lineedit *editor, bool dim);

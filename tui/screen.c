@@ -105,6 +105,7 @@ void screen_view(const struct screen *screen, struct view *view)
         .progress = screen->progress,
         .progress_text = screen->progress_text,
     };
+    workbench_replay_state(workbench, &view->replay);
     if (view->notice == NULL)
         view->notice = "";
     view->model_name = json_string_value(json_object_get(view->model, "name"));
@@ -198,7 +199,7 @@ static int compose(struct screen *screen)
         if (screen->focus == FOCUS_SEARCH) {
             cursor = prompt_draw(screen->canvas, screen->layout.prompt, "/", screen->search, false);
         } else {
-            workbench_prompt(screen->workbench, prompt, sizeof prompt);
+            prompt_text(screen->workbench, screen->cols / 2, prompt, sizeof prompt);
             cursor = prompt_draw(screen->canvas, screen->layout.prompt, prompt, screen->editor,
                                  screen->focus == FOCUS_PANES);
         }

@@ -1,5 +1,6 @@
 #include "tui/utf8.h"
 
+#include <stdio.h>
 #include <string.h>
 
 size_t utf8_decode(const char *text, size_t bytes, uint32_t *point)
@@ -114,4 +115,38 @@ int utf8_columns(const char *text)
         bytes -= length;
     }
     return columns;
+}
+
+/* Bytes of the longest beginning of text that fits into `columns`. */
+static size_t head_bytes(const char *text, int columns)
+{
+    size_t bytes = strlen(text), at = 0;
+    while (at < bytes) {
+        uint32_t point;
+        size_t took = utf8_decode(text + at, bytes - at, &point);
+        columns -= utf8_width(point);
+        if (columns < 0)
+            break;
+        at += took;
+    }
+    return at;
+}
+
+char *utf8_shorten(const char *text, int columns, char *out, size_t size)
+{
+    int width = utf8_columns(text);
+    if (width <= columns || columns < 1) {
+        snprintf(out, size, "%s", width <= columns ? text : "");
+        return out;
+    }
+    int tail = (columns - 1) / 2;
+    size_t head = head_bytes(text, columns - 1 - tail);
+    /* the end begins where the rest is narrow enough */
+    size_t bytes = strlen(text), at = head;
+    while (at < bytes && utf8_columns(text + at) > tail) {
+        uint32_t point;
+        at += utf8_decode(text + at, bytes - at, &point);
+    }
+    snprintf(out, size, "%.*s\u2026%s", (int)head, text, text + at);
+    return out;
 }

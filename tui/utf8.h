@@ -23,4 +23,8 @@ int utf8_width(uint32_t point);
 /* Columns of a terminated string. */
 int utf8_columns(const char *text);
 
+/* `text` in at most so many columns: if it is too wide, its beginning and its end with an ellipsis
+ * between them. Into out[size], always terminated; returns out. */
+char *utf8_shorten(const char *text, int columns, char *out, size_t size);
+
 #endif

@@ -30,6 +30,7 @@ struct view {
     size_t plotted_count;
     const json_t *model, *plan; /* NULL: none */
     enum run_state state;
+    struct replay_state replay;
     const char *notice; /* "" or why the worker is gone */
     const char *model_name;
     char devices[64];     /* of the plan, else the setting */

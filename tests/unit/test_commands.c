@@ -342,7 +342,7 @@ static void the_prompt_shows_the_state(void **state)
     (void)state;
     struct bench *bench = bench_new((struct workbench_options){.interactive = true});
     char prompt[128];
-    assert_string_equal(workbench_prompt(bench->workbench, prompt, sizeof prompt),
+    assert_string_equal(workbench_prompt(bench->workbench, NULL, prompt, sizeof prompt),
                         "layertop[no model auto b32 fp32]> ");
     bench_free(bench);
 }
