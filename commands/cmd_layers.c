@@ -2,6 +2,7 @@
 #include "commands/complete.h"
 #include "commands/format.h"
 #include "commands/layer_rows.h"
+#include "commands/measures.h"
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/trace_report.h"
@@ -165,6 +166,9 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
                         timed ? json_string(source) : json_null());
     json_object_set_new(execution->data, "wall_ms", json_number(wall_ms));
     json_object_set_new(execution->data, "layers_ms", json_number(measured ? sum_ms : NAN));
+    struct store_cost cost;
+    store_cost(store, &cost);
+    cost_json(execution->data, timed ? &cost : NULL);
     json_object_set_new(execution->data, "layers", list);
     double age_s = segment || !measured ? (double)NAN : oldest_age_s(store);
     json_object_set_new(execution->data, "age_s", json_number(age_s));
@@ -175,7 +179,9 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
         execution_print(execution, "  and %zu more", heads - shown);
     if (measured)
         print_sum(execution, sum_ms, wall_ms, timed ? source : NULL, age_s);
-    else
+    if (timed)
+        cost_print(execution, &cost);
+    if (!measured)
         execution_warn(execution, "nothing is measured yet: `run` or `start`");
     free(order);
     free(rows);

@@ -1,5 +1,6 @@
 #include "commands/format.h"
 #include "commands/layer_rows.h"
+#include "commands/measures.h"
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/trace_report.h"
@@ -36,24 +37,6 @@ static void copy_part(json_t *to, const json_t *from, const char *key, const cha
     json_object_set_new(to, key, part);
 }
 
-static json_t *describe_ledger(const struct store_segment *segment)
-{
-    static const enum ledger_class order[] = {LEDGER_PREPROCESS, LEDGER_COPY, LEDGER_LAUNCH,
-                                              LEDGER_KERNEL,     LEDGER_GAP,  LEDGER_PROFILER};
-    json_t *ledger = json_object();
-    bool known = segment && segment->ledger.steps > 0;
-    char key[48];
-    for (size_t i = 0; i < sizeof order / sizeof *order; i++) {
-        snprintf(key, sizeof key, "%s_ms", ledger_class_name(order[i]));
-        json_object_set_new(ledger, key,
-                            json_number(known ? segment->ledger.class_ms[order[i]] : NAN));
-    }
-    json_object_set_new(ledger, "unexplained_ms",
-                        json_number(known ? segment->ledger.unexplained_ms : NAN));
-    json_object_set_new(ledger, "wall_ms", json_number(known ? segment->ledger.wall_ms : NAN));
-    return ledger;
-}
-
 /* The source of the layers' times, or NULL if nothing timed them. */
 static const char *timing_source(const struct store *store, const struct store_segment *segment)
 {
@@ -74,25 +57,12 @@ static void fill_data(json_t *data, const json_t *reply, const struct store_segm
     copy_key(data, reply, "throughput_per_s");
     json_object_set_new(data, "timing_source", source ? json_string(source) : json_null());
     copy_part(data, reply, "memory", memory);
-    json_object_set_new(data, "ledger", describe_ledger(segment));
+    json_object_set_new(data, "ledger", ledger_json(segment ? &segment->ledger : NULL));
+    cost_json(data, segment ? &segment->cost : NULL);
     json_t *layers = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(layers, layer_row_json(rows, i));
     json_object_set_new(data, "layers", layers);
-}
-
-static void print_ledger(struct execution *execution, const struct ledger *ledger)
-{
-    char line[256] = "", number[FORMAT_SIZE];
-    for (int i = 0; i < LEDGER_CLASS_COUNT; i++) {
-        size_t used = strlen(line);
-        if (ledger->class_ms[i] > 0)
-            snprintf(line + used, sizeof line - used, "%s%s %s", used ? ", " : "",
-                     ledger_class_name((enum ledger_class)i),
-                     format_time_ms(number, sizeof number, ledger->class_ms[i]));
-    }
-    execution_print(execution, "  ledger      %s, unexplained %s", line,
-                    format_time_ms(number, sizeof number, ledger->unexplained_ms));
 }
 
 static void print_device(struct execution *execution, const json_t *reply)
@@ -161,7 +131,9 @@ static void print_text(struct execution *execution, const json_t *reply,
         print_device(execution, reply);
     }
     if (segment && segment->ledger.steps > 0)
-        print_ledger(execution, &segment->ledger);
+        ledger_print(execution, &segment->ledger);
+    if (segment)
+        cost_print(execution, &segment->cost);
     print_top(execution, execution->workbench->last_segment,
               json_get_double(json_object_get(reply, "wall_ms"), "mean"));
     if (json_is_false(steady))
@@ -250,10 +222,12 @@ static void run_run(struct execution *execution, int argc, char *const *argv)
     const json_t *setting = workbench_setting(execution->workbench, "warmup");
     if (json_is_integer(setting))
         warmup = json_integer_value(setting);
-    bool ok = true, has_steps = false;
+    bool ok = true, has_steps = false, cost = false;
     for (int i = 1; ok && i < argc; i++) {
         if (strcmp(argv[i], "--warmup") == 0 && i + 1 < argc) {
             ok = parse_integer(argv[++i], 0, STEPS_MAX, "run --warmup", &warmup, &error);
+        } else if (strcmp(argv[i], "--cost") == 0) {
+            cost = true;
         } else if (!has_steps && argv[i][0] != '-') {
             ok = parse_integer(argv[i], 1, STEPS_MAX, "run", &steps, &error);
             has_steps = true;
@@ -270,19 +244,25 @@ static void run_run(struct execution *execution, int argc, char *const *argv)
     json_t *arguments = json_pack("{s:I}", "steps", (json_int_t)steps);
     if (warmup >= 0)
         json_object_set_new(arguments, "warmup", json_integer(warmup));
+    if (cost)
+        json_object_set_new(arguments, "cost", json_true());
     execution_request(execution, "run", arguments, ran);
 }
 
 const struct command command_run = {
     .name = "run",
-    .usage = "run [N] [--warmup N]",
+    .usage = "run [N] [--warmup N] [--cost]",
     .summary = "measure N steps (20) after warming up",
     .help =
         "Wall is the host's clock from input ready to output on the host, synchronised each step;\n"
         "making the input is not in it. Throughput counts the samples over the time of all N\n"
-        "steps. `layers` shows the whole table afterwards.",
-    .examples = WORDS("run", "run 100", "run 200 --warmup 50"),
+        "steps. `layers` shows the whole table afterwards.\n"
+        "In a run of some seconds one step in twenty goes without the profiler, which tells what "
+        "it\n"
+        "costs; --cost makes it one in four, for an answer from a shorter run. On a GPU that is\n"
+        "timed by CUPTI or events the cost is not known.",
+    .examples = WORDS("run", "run 100", "run 200 --warmup 50", "run 1000 --cost"),
     .flags = COMMAND_NEEDS_MODEL,
-    .arguments_max = 3,
+    .arguments_max = 4,
     .run = run_run,
 };

@@ -2,6 +2,7 @@
 
 #include "commands/format.h"
 #include "commands/layer_rows.h"
+#include "commands/measures.h"
 #include "commands/workbench_private.h"
 
 #include <errno.h>
@@ -130,22 +131,6 @@ static json_t *describe_series(const struct series *series, int64_t now_ns)
     return points;
 }
 
-static json_t *describe_ledger(const struct store *store)
-{
-    struct ledger ledger;
-    char key[48];
-    json_t *object = json_object();
-    store_ledger(store, &ledger);
-    for (int i = 0; i < LEDGER_CLASS_COUNT; i++) {
-        snprintf(key, sizeof key, "%s_ms", ledger_class_name((enum ledger_class)i));
-        json_object_set_new(object, key, json_number(ledger.steps ? ledger.class_ms[i] : NAN));
-    }
-    json_object_set_new(object, "unexplained_ms",
-                        json_number(ledger.steps ? ledger.unexplained_ms : NAN));
-    json_object_set_new(object, "wall_ms", json_number(ledger.steps ? ledger.wall_ms : NAN));
-    return object;
-}
-
 static json_t *or_null(json_t *value)
 {
     return value ? json_incref(value) : json_null();
@@ -157,6 +142,8 @@ void export_json(struct execution *execution, const char *path)
     const struct store *store = workbench_store(workbench);
     struct layer_row *rows;
     struct summary wall;
+    struct ledger ledger;
+    struct store_cost cost;
     double wall_ms;
     size_t count = read_rows(workbench, &rows, &wall_ms);
     json_t *layers = json_array(), *series = json_object();
@@ -168,6 +155,8 @@ void export_json(struct execution *execution, const char *path)
             series, series_keys[i],
             describe_series(store_series_get(store, (enum store_series)i), store_time_ns(store)));
     store_wall(store, &wall);
+    store_ledger(store, &ledger);
+    store_cost(store, &cost);
     const char *source = store_timing_source(store);
     json_t *whole = json_object();
     json_object_set_new(whole, "v", json_integer(1));
@@ -182,7 +171,8 @@ void export_json(struct execution *execution, const char *path)
                                   "median", json_number(wall.p50), "p95", json_number(wall.p95),
                                   "min", json_number(wall.min), "max", json_number(wall.max),
                                   "mean", json_number(wall.mean)));
-    json_object_set_new(whole, "ledger", describe_ledger(store));
+    json_object_set_new(whole, "ledger", ledger_json(&ledger));
+    cost_json(whole, &cost);
     json_object_set_new(whole, "layers", layers);
     json_object_set_new(whole, "series", series);
     write_json(execution, path, whole, count, "layers");

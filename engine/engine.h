@@ -35,14 +35,15 @@
  *             workspace_bytes}, processes: as of `memory`, fits: {PRECISION: batch}}
  *             The report of the last request that ran out of memory.
  *   devices   {}                               -> {devices: [backend.devices() objects], note?}
- *   run       {steps, warmup}                  -> {segment, device, batch, precision, steps, warmup,
+ *   run       {steps, warmup, cost?}           -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p90, p95, min, mean}, throughput_per_s, memory:
  *             {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
  *             same keys]}
  *             Wall: input ready on the host to output on the host, synchronised each step.
  *             throughput_per_s: samples over the time of the N back-to-back steps. Records of these
  *             steps carry `segment`, and all of them precede the reply. steady is null below 8
- *             steps; preempted_steps: in which the engine thread lost its processor to another.
+ *             steps; cost: let one step in four pass unobserved, to tell what observing costs;
+ *             preempted_steps: in which the engine thread lost its processor to another.
  *   start     {}                               -> {} steps run live until stop
  *   stop      {}                               -> {}
  *   predict   {input, output?, top?}           -> {rows, predict_ms, outputs: [{name, shape,

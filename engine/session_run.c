@@ -232,11 +232,16 @@ json_t *session_do_run(struct session *session, const json_t *arguments, struct 
         memory = memory && measurements[i].wall_ns != NULL;
     }
     bool done = false;
+    if (session->hooks->weigh != NULL)
+        session->hooks->weigh(session->hooks->context,
+                              json_is_true(json_object_get(arguments, "cost")));
     if (!memory)
         error_set(error, ERROR_MEMORY, "run", "no memory for the times of %lld steps",
                   (long long)steps);
     else
         done = measure(session, measurements, (size_t)steps, warmup, warmed, error);
+    if (session->hooks->weigh != NULL)
+        session->hooks->weigh(session->hooks->context, false);
     set_segment(session, 0);
     if (session->hooks->flush != NULL)
         session->hooks->flush(session->hooks->context);

@@ -27,6 +27,9 @@ struct worker_hooks {
                       struct error *error);
     /* "cupti", "events", "clock" or "off": which source times the ops of `device`. */
     const char *(*timing_source)(void *context, const char *device);
+    /* From the next segment on: is it to be found out what listening costs? The listener then lets
+     * more steps pass unheard than it does by itself. */
+    void (*weigh)(void *context, bool asked);
     /* At least every 100 ms between ops of long work and, with a device open, for three seconds
      * after the last work: then the idle worker sleeps. */
     void (*tick)(void *context);

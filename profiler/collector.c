@@ -10,7 +10,6 @@
 
 #define SLICES_FORESEEN 64
 #define WINDOW_NS       INT64_C(100000000)
-#define BACK_TO_BACK_NS INT64_C(50000000)   /* a longer pause between steps is not their time */
 #define AWAKE_NS        INT64_C(2000000000) /* samples go on so long after the last step */
 #define FLUSH_LIMIT_NS  INT64_C(2000000000)
 
@@ -101,7 +100,7 @@ static void step_finish(struct collector *c, int64_t end_ns)
     /* with CUPTI they are counted when the device's own records have come */
     if (c->source != TIMING_CUPTI || !c->joining)
         window_add_rate(&c->window, c->batch, rate_ns);
-    if (c->source == TIMING_OFF) {
+    if (c->source == TIMING_OFF || c->cost.unwatched) {
         step_clear(c); /* what an engine tells all the same belongs to no later step */
         return;
     }
@@ -196,97 +195,7 @@ static void gpu_collect(struct collector *c, bool force)
     c->unmatched = unmatched;
 }
 
-/* ---------------------------------------------------------------- records */
-
-static struct record_header header(const struct collector *c, enum record_kind kind, int device,
-                                   int64_t time_ns)
-{
-    return (struct record_header){
-        .kind = kind,
-        .device = device,
-        .session = c->session,
-        .segment = c->segment,
-        .lost = c->lost,
-        .time_ns = time_ns,
-    };
-}
-
-static void send(struct collector *c)
-{
-    if (c->emit && !c->emit(c->emit_context, c->writer.data, c->writer.bytes))
-        c->lost++;
-}
-
-void collector_note(struct collector *c, const char *text)
-{
-    if (!c->emit) {
-        free(c->unsent_note);
-        c->unsent_note = xstrdup(text);
-        return;
-    }
-    struct record_header head = header(c, RECORD_NOTE, c->device, clock_now_ns());
-    record_begin(&c->writer, &head);
-    record_put_note(&c->writer, text);
-    send(c);
-}
-
-/* Anonymous resident bytes of this process: resident minus file-backed and shared pages */
-static uint64_t resident_anonymous(struct collector *c)
-{
-    char text[128];
-    ssize_t length = pread(c->statm_fd, text, sizeof text - 1, 0);
-    if (length <= 0)
-        return RECORD_UNKNOWN;
-    text[length] = '\0';
-    unsigned long long size, resident, shared;
-    if (sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3 || shared > resident)
-        return RECORD_UNKNOWN;
-    return (uint64_t)(resident - shared) * c->page_bytes;
-}
-
-static void send_memory(struct collector *c, int device, int64_t now_ns)
-{
-    const struct memory_state *state = &c->memory[device + 1];
-    struct record_memory memory = {
-        .used = RECORD_UNKNOWN, .total = RECORD_UNKNOWN, .library = RECORD_UNKNOWN};
-    _Static_assert(RECORD_MEMORY_CATEGORIES == MEMORY_CATEGORY_COUNT, "the format fixes the count");
-    for (int i = 0; i < MEMORY_CATEGORY_COUNT; i++)
-        memory.category[i] = state->known & (1u << i) ? state->bytes[i] : RECORD_UNKNOWN;
-    if (device == RECORD_CPU) {
-        memory.used = resident_anonymous(c);
-        memory.total = c->host_bytes;
-    } else if (c->trace) {
-        memory.library = c->trace->library_bytes(c->trace->context);
-    }
-    struct record_header head = header(c, RECORD_MEMORY, device, now_ns);
-    record_begin(&c->writer, &head);
-    record_put_memory(&c->writer, &memory);
-    send(c);
-    c->memory[device + 1].sent_ns = now_ns;
-}
-
-static void send_samples(struct collector *c)
-{
-    if (!c->nvml)
-        return;
-    struct nvml_sample sample;
-    while (nvml_take(c->nvml, &sample)) {
-        struct record_header head = header(c, RECORD_DEVICE, sample.device, sample.time_ns);
-        record_begin(&c->writer, &head);
-        record_put_device(&c->writer, &sample.values);
-        send(c);
-    }
-}
-
-static void window_close(struct collector *c, int64_t now_ns)
-{
-    if (!window_empty(&c->window)) {
-        struct record_header head = header(c, RECORD_WINDOW, c->device, now_ns);
-        window_encode(&c->window, &head, c->source, &c->writer);
-        send(c);
-    }
-    window_clear(&c->window, now_ns);
-}
+/* ---------------------------------------------------------------- windows */
 
 /* Close the window and send what goes with it. `final`: everything that waits must go too. */
 static void round_up(struct collector *c, int64_t now_ns, bool final)
@@ -295,13 +204,11 @@ static void round_up(struct collector *c, int64_t now_ns, bool final)
         gpu_collect(c, final);
     else if (c->source == TIMING_CLOCK)
         commit_layers(c, false);
-    window_close(c, now_ns);
-    struct record_header head = header(c, RECORD_TRACE, c->device, now_ns);
-    if (collector_trace_encode(c, &head, now_ns, final))
-        send(c);
+    collector_close_window(c, now_ns);
+    collector_send_trace(c, now_ns, final);
     if (c->plan_device_known && now_ns - c->last_end_ns < AWAKE_NS)
-        send_memory(c, c->device, now_ns);
-    send_samples(c);
+        collector_send_memory(c, c->device, now_ns);
+    collector_send_samples(c);
 }
 
 /* A step that began and never ended was interrupted: nothing of it counts */
@@ -314,6 +221,7 @@ static void step_abandon(struct collector *c)
     c->in_step = false;
     c->joining = false;
     trace_table_step(c->table, false);
+    c->begun_ns = 0;
     step_clear(c);
 }
 
@@ -342,6 +250,7 @@ static void on_step_begin(void *context, uint64_t step, int64_t start_ns)
     struct collector *c = context;
     step_abandon(c);
     step_settle(c);
+    collector_begin_step(c, start_ns);
     c->in_step = true;
     c->step_start_ns = start_ns;
     c->newest_op = -1;
@@ -366,8 +275,14 @@ static void on_step_end(void *context, uint64_t step, int64_t end_ns)
         c->trace->pop(c->trace->context);
     c->in_step = false;
     step_finish(c, end_ns);
-    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS || window_full(&c->window))
+    /* what closing a window costs belongs to observed steps */
+    if (c->cost.unwatched && !window_full(&c->window))
+        return;
+    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS || window_full(&c->window)) {
+        int64_t begin_ns = clock_now_ns();
         round_up(c, end_ns, false);
+        cost_round(&c->cost, clock_now_ns() - begin_ns);
+    }
 }
 
 static void on_op_begin(void *context, int op)
@@ -384,6 +299,8 @@ static void on_op_end(void *context, int op, enum interval_class class, int64_t 
                       int64_t end_ns)
 {
     struct collector *c = context;
+    if (c->cost.unwatched)
+        return;
     if (c->source == TIMING_CUPTI)
         c->trace->pop(c->trace->context);
     add_interval(c, (enum ledger_class) class, start_ns, end_ns);
@@ -461,7 +378,7 @@ static void on_memory(void *context, const char *device, enum memory_category ca
     int64_t now_ns = clock_now_ns();
     /* weights arrive in hundreds of pieces: what is skipped here goes with the next window */
     if (now_ns - state->sent_ns > WINDOW_NS / 10)
-        send_memory(c, index, now_ns);
+        collector_send_memory(c, index, now_ns);
     else
         state->sent_ns = 0;
 }
@@ -480,9 +397,9 @@ static void on_note(void *context, const char *text)
 /* What is not listened to is NULL, so that the engine does not even read the clock for it. Whoever
  * took a copy of the whole observer before is served all the same: each callback looks at the
  * source by itself. */
-static void choose_callbacks(struct collector *c, bool all)
+void collector_choose_callbacks(struct collector *c, bool all)
 {
-    bool on = all || c->source != TIMING_OFF;
+    bool on = all || (c->source != TIMING_OFF && !c->cost.unwatched);
     struct observer *o = &c->observer;
     *o = (struct observer){
         .context = c,
@@ -517,7 +434,7 @@ void collector_choose(struct collector *c)
     c->source = source_for(c, c->device);
     if (c->source == TIMING_CUPTI && !c->join)
         c->join = gpu_join_new(c->trace);
-    choose_callbacks(c, false);
+    collector_choose_callbacks(c, false);
 }
 
 /* Which layer each op counts for, and room for everything a step brings */
@@ -564,13 +481,14 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     collector_burst_begin(c, true);
     trace_table_plan(c->table, graph, impls);
     collector_trace_begin(c);
+    collector_restart_cost(c);
     map_ops(c, graph);
     window_clear(&c->window, clock_now_ns());
     collector_choose(c);
     if (c->device != RECORD_CPU && !c->nvml)
         c->nvml = nvml_open(NULL);
     if (c->plan_device_known)
-        send_memory(c, c->device, clock_now_ns());
+        collector_send_memory(c, c->device, clock_now_ns());
 }
 
 void collector_on_segment(void *context, uint32_t segment)
@@ -581,6 +499,8 @@ void collector_on_segment(void *context, uint32_t segment)
     c->last_end_ns = 0;
     collector_burst_begin(c, false);
     collector_trace_begin(c);
+    collector_restart_cost(c);
+    collector_choose_callbacks(c, false);
     window_clear(&c->window, clock_now_ns());
 }
 
@@ -598,6 +518,12 @@ static void hook_attach(void *context, bool (*emit)(void *, const void *, size_t
     c->unsent_note = NULL;
 }
 
+static void hook_weigh(void *context, bool asked)
+{
+    struct collector *c = context;
+    c->cost_asked = asked;
+}
+
 static const char *hook_timing_source(void *context, const char *device)
 {
     const struct collector *c = context;
@@ -613,16 +539,19 @@ static void hook_tick(void *context)
         gpu_collect(c, false);
         collector_check_trace(c);
     }
-    if (now_ns - c->window.totals.begin_ns >= WINDOW_NS)
+    if (!c->cost.unwatched && now_ns - c->window.totals.begin_ns >= WINDOW_NS)
         round_up(c, now_ns, false);
     for (int i = 0; i < COLLECTOR_DEVICES; i++) {
         if (c->memory[i].known && c->memory[i].sent_ns == 0)
-            send_memory(c, i - 1, now_ns);
+            collector_send_memory(c, i - 1, now_ns);
     }
     if (c->nvml)
         nvml_sleep(c->nvml, now_ns - c->last_end_ns > AWAKE_NS);
+    int64_t end_ns = clock_now_ns();
     if (c->in_step)
-        add_interval(c, LEDGER_PROFILER, now_ns, clock_now_ns());
+        add_interval(c, LEDGER_PROFILER, now_ns, end_ns);
+    else
+        cost_round(&c->cost, end_ns - now_ns);
 }
 
 static void hook_flush(void *context)
@@ -656,13 +585,14 @@ struct collector *collector_new(void)
     c->table = trace_table_new();
     map_ops(c, NULL);
     c->source = source_for(c, c->device);
-    choose_callbacks(c, true);
+    collector_choose_callbacks(c, true);
     c->hooks = (struct worker_hooks){
         .context = c,
         .observer = &c->observer,
         .attach = hook_attach,
         .configure = collector_configure,
         .timing_source = hook_timing_source,
+        .weigh = hook_weigh,
         .tick = hook_tick,
         .flush = hook_flush,
         .close = hook_close,

@@ -1,10 +1,12 @@
-/* The collector's own state, shared by collector.c (observer, windows) and collector_source.c
- * (which source of timing is used, and what is said when it is not the one asked for). */
+/* The collector's own state, shared by collector.c (observer, windows), collector_send.c
+ * (records) and collector_source.c (which source of timing is used, and what is said when it is not
+ * the one asked for). */
 #ifndef LAYERTOP_PROFILER_COLLECTOR_PRIVATE_H
 #define LAYERTOP_PROFILER_COLLECTOR_PRIVATE_H
 
 #include "profiler/collector.h"
 #include "profiler/collector_window.h"
+#include "profiler/cost.h"
 #include "profiler/gpu_join.h"
 #include "profiler/nvml.h"
 #include "profiler/trace_table.h"
@@ -12,7 +14,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 
-#define COLLECTOR_DEVICES 65 /* the CPU and gpu:0..63 */
+#define COLLECTOR_DEVICES 65                /* the CPU and gpu:0..63 */
+#define BACK_TO_BACK_NS   INT64_C(50000000) /* a longer pause between steps is not their time */
 
 enum profile_setting { PROFILE_AUTO, PROFILE_CUPTI, PROFILE_EVENTS, PROFILE_CLOCK, PROFILE_OFF };
 
@@ -64,6 +67,9 @@ struct collector {
     size_t touched_count;
     struct ledger_interval *intervals;
     size_t interval_count, interval_capacity, intervals_lost;
+    struct cost cost; /* of observing: some steps go without, see collector_begin_step() */
+    bool cost_asked;  /* a `run` that wants to know it */
+    int64_t begun_ns; /* the last step's begin, 0: nothing lies directly before the next one */
     uint64_t step_kernels, plan_kernels; /* launched by the step; by the last one that told */
     struct gpu_burst burst;              /* how graphs are traced */
     bool burst_seen;       /* kernels of a replayed graph came since the plan or segment began */
@@ -91,7 +97,18 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
 void collector_on_segment(void *context, uint32_t segment);
 /* Choose the source of timing and the observer's callbacks for the present plan and settings. */
 void collector_choose(struct collector *collector);
+/* The same for the present source. `all`: every one, for whoever copies the observer at the start. */
+void collector_choose_callbacks(struct collector *collector, bool all);
+
+/* collector_send.c */
 void collector_note(struct collector *collector, const char *text);
+void collector_send_memory(struct collector *collector, int device, int64_t now_ns);
+void collector_send_samples(struct collector *collector);
+void collector_send_cost(struct collector *collector, int64_t now_ns);
+/* What ran kernel by kernel, if it is time (`final`: if there is anything new). */
+void collector_send_trace(struct collector *collector, int64_t now_ns, bool final);
+/* Send the window if anything is in it, and begin the next one. */
+void collector_close_window(struct collector *collector, int64_t now_ns);
 
 /* collector_burst.c: how much CUPTI records of replayed graphs */
 /* A step ended and waits to be joined: says how it was traced. */
@@ -119,5 +136,9 @@ bool collector_configure(void *context, const char *key, const json_t *value, bo
 /* Has CUPTI given up? Then fall back and say so. */
 void collector_check_trace(struct collector *collector);
 void collector_close_trace(struct collector *collector);
+/* Begin to measure what observing costs, on another plan or for another segment. */
+void collector_restart_cost(struct collector *collector);
+/* A step begins: is it observed? */
+void collector_begin_step(struct collector *collector, int64_t start_ns);
 
 #endif

@@ -1,4 +1,5 @@
-/* Which source times the ops: CUPTI, device events or the host clock. */
+/* Which source times the ops (CUPTI, device events or the host clock), and which steps go without, so
+ * that what observing costs can be told. */
 #include "profiler/collector_private.h"
 
 #include "profiler/cupti.h"
@@ -133,4 +134,30 @@ void collector_check_trace(struct collector *c)
         xasprintf("CUPTI stopped, kernels are timed with events from the next plan on: %s", why);
     collector_note(c, text);
     free(text);
+}
+
+/* Only what the host's clock times can be left out for some steps: a graph that is captured without
+ * the observer would lose its kernels' ops, and events that were captured stay in it. */
+static bool can_go_unwatched(const struct collector *c)
+{
+    return c->source == TIMING_CLOCK && c->plan_device_known;
+}
+
+void collector_restart_cost(struct collector *c)
+{
+    cost_reset(&c->cost, c->cost_asked ? COST_WATCHED_PAIR : COST_WATCHED);
+    c->begun_ns = 0;
+}
+
+void collector_begin_step(struct collector *c, int64_t start_ns)
+{
+    if (!can_go_unwatched(c))
+        return;
+    bool unwatched = c->cost.unwatched;
+    bool follows = c->begun_ns && start_ns - c->last_end_ns < BACK_TO_BACK_NS;
+    if (cost_step(&c->cost, follows ? start_ns - c->begun_ns : -1))
+        collector_send_cost(c, start_ns);
+    c->begun_ns = start_ns;
+    if (c->cost.unwatched != unwatched)
+        collector_choose_callbacks(c, false);
 }

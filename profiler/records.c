@@ -104,6 +104,14 @@ void record_put_note(struct record_writer *writer, const char *text)
     memcpy(reserve(writer, bytes), text, bytes);
 }
 
+void record_put_cost(struct record_writer *writer, const struct store_cost *cost)
+{
+    put(writer, cost->pairs, 4);
+    put_float(writer, (float)cost->share);
+    put_float(writer, (float)cost->low);
+    put_float(writer, (float)cost->high);
+}
+
 static bool broken(struct error *error, const char *why)
 {
     return error_set(error, ERROR_STREAM, "record", "%s", why);
@@ -259,6 +267,25 @@ bool record_get_device(struct record_reader *reader, struct record_device *devic
         .ours = load(at + 32, 8),
         .throttle = load(at + 40, 8),
     };
+    return true;
+}
+
+bool record_get_cost(struct record_reader *reader, struct store_cost *cost, struct error *error)
+{
+    const uint8_t *at = take(reader, 4 * 4);
+    if (!at)
+        return broken(error, "a cost is cut short");
+    *cost = (struct store_cost){
+        .pairs = load(at, 4),
+        .share = (double)load_float(at + 4),
+        .low = (double)load_float(at + 8),
+        .high = (double)load_float(at + 12),
+    };
+    /* all three are known or none is; an infinite one is no share of anything */
+    bool none = isnan(cost->share) && isnan(cost->low) && isnan(cost->high);
+    if (!none && !(cost->low <= cost->share && cost->share <= cost->high && isfinite(cost->low) &&
+                   isfinite(cost->high)))
+        return broken(error, "a cost holds shares that cannot be");
     return true;
 }
 

@@ -29,6 +29,8 @@
  *     u64 ours · u64 throttle (nvmlClocksEventReasons bits)
  *   RECORD_TRACE: kernels, copies and losses since the plan or segment began (record_trace.h)
  *   RECORD_NOTE: u16 bytes · text, UTF-8: why a source of timing is not the one that was asked for
+ *   RECORD_COST: what observing costs, as known by now in this segment
+ *     u32 pairs · f32 share · f32 low · f32 high           (store.h, struct store_cost)
  *
  * Unknown values are NaN and UINT64_MAX. Times are nanoseconds, memory is bytes.
  * Encoding and decoding are pure; a writer or reader belongs to one thread.
@@ -45,7 +47,14 @@
 #define RECORD_UNKNOWN           UINT64_MAX
 #define RECORD_MEMORY_CATEGORIES 5 /* MEMORY_CATEGORY_COUNT, fixed by the format */
 
-enum record_kind { RECORD_WINDOW = 1, RECORD_MEMORY, RECORD_DEVICE, RECORD_NOTE, RECORD_TRACE };
+enum record_kind {
+    RECORD_WINDOW = 1,
+    RECORD_MEMORY,
+    RECORD_DEVICE,
+    RECORD_NOTE,
+    RECORD_TRACE,
+    RECORD_COST
+};
 
 enum timing_source { TIMING_OFF, TIMING_CLOCK, TIMING_EVENTS, TIMING_CUPTI, TIMING_COUNT };
 /* "off", "clock", "events", "cupti". */
@@ -108,6 +117,7 @@ void record_put_layer(struct record_writer *writer, const struct record_layer *l
 void record_put_memory(struct record_writer *writer, const struct record_memory *memory);
 void record_put_device(struct record_writer *writer, const struct record_device *device);
 void record_put_note(struct record_writer *writer, const char *text);
+void record_put_cost(struct record_writer *writer, const struct store_cost *cost);
 
 struct record_reader {
     const uint8_t *data;
@@ -130,6 +140,7 @@ bool record_get_memory(struct record_reader *reader, struct record_memory *memor
                        struct error *error);
 bool record_get_device(struct record_reader *reader, struct record_device *device,
                        struct error *error);
+bool record_get_cost(struct record_reader *reader, struct store_cost *cost, struct error *error);
 /* A copy of the text, cleaned for a terminal, into out[size]. */
 bool record_get_note(struct record_reader *reader, char *out, size_t size, struct error *error);
 

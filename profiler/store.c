@@ -19,6 +19,7 @@ struct ledger_sums {
     int64_t time_ns;
     uint64_t steps;
     double class_ns[LEDGER_CLASS_COUNT];
+    double hidden_ns[LEDGER_INTERVAL_CLASSES];
     double unexplained_ns, wall_ns;
     unsigned known;
 };
@@ -34,6 +35,7 @@ struct store {
     struct recent wall_recent;
     struct ledger_sums ledger[RECENT_WINDOWS];
     size_t ledger_head, ledger_used;
+    struct store_cost cost;
 
     json_t *plan_key; /* what makes two plans the same one for the statistics */
     int device;       /* of the plan; DEVICE_ANY before one is known */
@@ -82,6 +84,7 @@ static void statistics_clear(struct store *store)
     store->wall = (struct summary){0, NAN, NAN, NAN, NAN, NAN, NAN};
     store->wall_recent = (struct recent){.used = 0};
     store->ledger_head = store->ledger_used = 0;
+    store->cost = (struct store_cost){0, NAN, NAN, NAN};
 }
 
 struct store *store_new(void)
@@ -290,6 +293,8 @@ static void feed_ledger(struct store *store, const struct record_window *window,
     };
     for (int c = 0; c < LEDGER_CLASS_COUNT; c++)
         sums->class_ns[c] = (double)window->class_ns[c];
+    for (int c = 0; c < LEDGER_INTERVAL_CLASSES; c++)
+        sums->hidden_ns[c] = (double)window->hidden_ns[c];
     store->ledger_head = (store->ledger_head + 1) % RECENT_WINDOWS;
     if (store->ledger_used < RECENT_WINDOWS)
         store->ledger_used++;
@@ -415,6 +420,21 @@ static bool feed_device(struct store *store, struct record_reader *reader,
     return true;
 }
 
+static bool feed_cost(struct store *store, struct record_reader *reader,
+                      const struct record_header *header, struct error *error)
+{
+    struct store_cost cost;
+    if (!record_get_cost(reader, &cost, error))
+        return false;
+    if (header->segment)
+        segment_set_cost(segment_table_open(&store->segments, header->segment, header->device,
+                                            store->layers.count),
+                         &cost);
+    if (store->device == DEVICE_ANY || store->device == header->device)
+        store->cost = cost;
+    return true;
+}
+
 bool store_feed(struct store *store, const void *record, size_t bytes, struct error *error)
 {
     struct record_reader reader;
@@ -435,6 +455,9 @@ bool store_feed(struct store *store, const void *record, size_t bytes, struct er
     case RECORD_TRACE:
         fed = trace_slots_feed(&store->traces, &reader, header.device, time_shifted(store, &header),
                                store->layers.count, error);
+        break;
+    case RECORD_COST:
+        fed = feed_cost(store, &reader, &header, error);
         break;
     case RECORD_NOTE:
         fed = record_get_note(&reader, store->note, sizeof store->note, error);
@@ -482,11 +505,19 @@ void store_ledger(const struct store *store, struct ledger *out)
         sum.steps += one->steps;
         for (int c = 0; c < LEDGER_CLASS_COUNT; c++)
             sum.class_ns[c] += one->class_ns[c];
+        for (int c = 0; c < LEDGER_INTERVAL_CLASSES; c++)
+            sum.hidden_ns[c] += one->hidden_ns[c];
         sum.unexplained_ns += one->unexplained_ns;
         sum.wall_ns += one->wall_ns;
         sum.known &= one->known;
     }
-    ledger_from_sums(out, sum.steps, sum.class_ns, sum.known, sum.unexplained_ns, sum.wall_ns);
+    ledger_from_sums(out, sum.steps, sum.class_ns, sum.hidden_ns, sum.known, sum.unexplained_ns,
+                     sum.wall_ns);
+}
+
+void store_cost(const struct store *store, struct store_cost *out)
+{
+    *out = store->cost;
 }
 
 void store_wall(const struct store *store, struct summary *out)

@@ -53,8 +53,18 @@ const char *ledger_class_name(enum ledger_class class);
 struct ledger {
     uint64_t steps;
     double class_ms[LEDGER_CLASS_COUNT];
+    double hidden_ms[LEDGER_GAP]; /* of each class, what lies behind one of higher priority
+                                     (launches and copies behind kernels): in no sum */
     double unexplained_ms;
     double wall_ms;
+};
+
+/* What observing adds to a step, measured in on/off pairs: share of the unobserved step's time,
+ * 0.01 is 1 %, with its 95 % confidence interval. It may come out below 0: then it is lost in the
+ * noise. NaN while there are too few pairs. */
+struct store_cost {
+    uint64_t pairs;
+    double share, low, high;
 };
 
 struct store_layer {                                     /* a Keras layer, in model order */
@@ -81,6 +91,7 @@ struct store_segment {
     const struct summary *layers; /* ms per step; sum = total */
     const double *kernels;        /* mean kernels per step */
     uint64_t dropped_records;
+    struct store_cost cost;
 };
 
 enum store_series {
@@ -123,6 +134,8 @@ void store_layer(const struct store *store, size_t index, struct store_layer *ou
 const struct series *store_series_get(const struct store *store, enum store_series which);
 /* Ledger over the last second of live steps. steps is 0 if there were none. */
 void store_ledger(const struct store *store, struct ledger *out);
+/* The observer's cost as last measured on the present plan, live or in a `run`. */
+void store_cost(const struct store *store, struct store_cost *out);
 /* Wall per step (ms) since the plan changed or store_reset(). */
 void store_wall(const struct store *store, struct summary *out);
 /* NULL if no record of that segment arrived; the last 16 segments are kept. */

@@ -18,6 +18,7 @@ struct segment {
     struct summary *summaries;
     double *kernels;
     double class_ns[LEDGER_CLASS_COUNT];
+    double hidden_ns[LEDGER_INTERVAL_CLASSES];
     double unexplained_ns, wall_ns;
     uint64_t ledger_steps;
     unsigned known;
@@ -67,6 +68,7 @@ struct segment *segment_table_open(struct segment_table *table, uint32_t segment
         .layer_count = layer_count,
         .layers = made->summaries,
         .kernels = made->kernels,
+        .cost = {0, NAN, NAN, NAN},
     };
     made->stale = true;
     table->segments[table->count++] = made;
@@ -83,6 +85,8 @@ void segment_add_window(struct segment *segment, const struct record_window *win
         segment->known &= window->known;
     for (int c = 0; c < LEDGER_CLASS_COUNT; c++)
         segment->class_ns[c] += (double)window->class_ns[c];
+    for (int c = 0; c < LEDGER_INTERVAL_CLASSES; c++)
+        segment->hidden_ns[c] += (double)window->hidden_ns[c];
     segment->unexplained_ns += (double)window->unexplained_ns;
     segment->wall_ns += (double)window->wall_ns;
     segment->stale = true;
@@ -113,18 +117,28 @@ void segment_add_layer(struct segment *segment, const struct record_layer *layer
     }
 }
 
+void segment_set_cost(struct segment *segment, const struct store_cost *cost)
+{
+    segment->public.cost = *cost;
+}
+
 void segment_add_lost(struct segment *segment, uint64_t records)
 {
     segment->public.dropped_records += records;
 }
 
-void ledger_from_sums(struct ledger *out, uint64_t steps, const double *class_ns, unsigned known,
-                      double unexplained_ns, double wall_ns)
+void ledger_from_sums(struct ledger *out, uint64_t steps, const double *class_ns,
+                      const double *hidden_ns, unsigned known, double unexplained_ns,
+                      double wall_ns)
 {
     double scale = steps ? 1e-6 / (double)steps : (double)NAN;
     out->steps = steps;
     for (int c = 0; c < LEDGER_CLASS_COUNT; c++)
         out->class_ms[c] = known & (1u << c) ? class_ns[c] * scale : (double)NAN;
+    /* what lies behind kernels is only known where their own intervals are */
+    for (int c = 0; c < LEDGER_INTERVAL_CLASSES; c++)
+        out->hidden_ms[c] =
+            known & (1u << LEDGER_KERNEL) && known & (1u << c) ? hidden_ns[c] * scale : (double)NAN;
     out->unexplained_ms = unexplained_ns * scale;
     out->wall_ms = wall_ns * scale;
 }
@@ -156,7 +170,7 @@ static void segment_compute(struct segment *segment)
             clamp(histogram_sparse_quantile_ns(&sum->histogram, 0.95) * 1e-6, out->min, out->max);
     }
     ledger_from_sums(&segment->public.ledger, segment->ledger_steps, segment->class_ns,
-                     segment->known, segment->unexplained_ns, segment->wall_ns);
+                     segment->hidden_ns, segment->known, segment->unexplained_ns, segment->wall_ns);
     segment->stale = false;
 }
 

@@ -22,6 +22,8 @@ void segment_add_window(struct segment *segment, const struct record_window *win
 /* Layers beyond the count the segment was opened with are ignored. */
 void segment_add_layer(struct segment *segment, const struct record_layer *layer,
                        const uint8_t *buckets);
+/* What observing costs as known by now. */
+void segment_set_cost(struct segment *segment, const struct store_cost *cost);
 void segment_add_lost(struct segment *segment, uint64_t records);
 /* The first device seen in `segment`, or that of `device` if it is not NULL; NULL if there is
  * none. */
@@ -29,7 +31,8 @@ const struct store_segment *segment_table_get(const struct segment_table *table,
                                               const int *device);
 
 /* Mean per step of summed ledger fields. */
-void ledger_from_sums(struct ledger *out, uint64_t steps, const double *class_ns, unsigned known,
-                      double unexplained_ns, double wall_ns);
+void ledger_from_sums(struct ledger *out, uint64_t steps, const double *class_ns,
+                      const double *hidden_ns, unsigned known, double unexplained_ns,
+                      double wall_ns);
 
 #endif

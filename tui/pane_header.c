@@ -167,12 +167,13 @@ static void draw_headline(struct canvas *canvas, struct rect rect, const struct 
     store_wall(store, &wall);
     store_ledger(store, &ledger);
     double step = ledger.steps > 0 ? ledger.wall_ms : wall.mean;
-    enum { STEP, P95, RATE, MEMORY, PLAN, KERNEL, CLOCK, POWER, COUNT };
+    enum { STEP, P95, RATE, MEMORY, PLAN, KERNEL, COST, CLOCK, POWER, COUNT };
     struct piece pieces[COUNT] = {
         [STEP] = {"step", "", STYLE_VALUE, 9},       [P95] = {"p95", "", STYLE_NORMAL, 5},
         [RATE] = {"throughput", "", STYLE_VALUE, 9}, [MEMORY] = {"memory", "", STYLE_VALUE, 9},
         [PLAN] = {"plan", "", STYLE_NORMAL, 4},      [KERNEL] = {"kernel", "", STYLE_VALUE, 8},
-        [CLOCK] = {"clock", "", STYLE_NORMAL, 3},    [POWER] = {"", "", STYLE_NORMAL, 2},
+        [COST] = {"profiler", "", STYLE_NORMAL, 1},  [CLOCK] = {"clock", "", STYLE_NORMAL, 3},
+        [POWER] = {"", "", STYLE_NORMAL, 2},
     };
     const size_t size = sizeof pieces[0].value;
     unit_ms(pieces[STEP].value, size, step);
@@ -196,6 +197,10 @@ static void draw_headline(struct canvas *canvas, struct rect rect, const struct 
     bool known = ledger.steps > 0 && ledger.wall_ms > 0;
     unit_share(pieces[KERNEL].value, size,
                known ? ledger.class_ms[LEDGER_KERNEL] / ledger.wall_ms : NAN);
+    struct store_cost cost;
+    store_cost(store, &cost);
+    if (!isnan(cost.share))
+        unit_share(pieces[COST].value, size, fmax(cost.share, 0));
     gpu_pieces(store, &pieces[CLOCK], &pieces[POWER]);
     draw_pieces(canvas, rect.y, rect.x, rect.cols, 3, false, pieces, COUNT);
 }

@@ -335,12 +335,37 @@ static void run_gives_all_of_the_contract(void **state)
     for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
         sum_ms += number_at(at(data, "ledger"), classes[i]);
     assert_true(fabs(sum_ms - wall_ms) < 1e-6 * wall_ms + 1e-9);
+    assert_true(number_at(data, "ledger.hidden_launch_ms") >= 0);
+    assert_true(number_at(data, "ledger.hidden_copy_ms") >= 0);
+    assert_true(json_is_null(at(data, "profiler_cost_share"))); /* too short to tell */
+    assert_true(json_is_null(at(data, "profiler_cost_interval")));
     assert_int_equal(json_array_size(at(data, "layers")), 23);
     assert_string_equal(json_string_value(at(json_array_get(at(data, "layers"), 3), "name")),
                         "bn1");
     assert_string_equal(json_string_value(at(json_array_get(at(data, "layers"), 3), "fused_into")),
                         "conv1");
     check_layers(at(data, "layers"), wall_ms);
+    outcome_free(&outcome);
+}
+
+static void the_profilers_own_cost_is_told(void **state)
+{
+    (void)state;
+    struct outcome outcome =
+        layertop(NULL, DEMO "--json -c 'batch 64; run 500 --warmup 5 --cost; layers --top 1'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *data = at(object_of(&outcome, "run"), "data");
+    double share = number_at(data, "profiler_cost_share");
+    const json_t *interval = at(data, "profiler_cost_interval");
+    assert_true(number_at(data, "profiler_cost_pairs") >= 6);
+    assert_true(json_number_value(json_array_get(interval, 0)) <= share);
+    assert_true(json_number_value(json_array_get(interval, 1)) >= share);
+    assert_true(number_at(at(object_of(&outcome, "layers"), "data"), "profiler_cost_share") ==
+                share);
+    outcome_free(&outcome);
+    outcome = layertop(NULL, DEMO "--json -c 'profile off; run 500 --warmup 5 --cost'");
+    assert_int_equal(outcome.code, 0);
+    assert_true(json_is_null(at(object_of(&outcome, "run"), "data.profiler_cost_share")));
     outcome_free(&outcome);
 }
 
@@ -792,6 +817,7 @@ int main(void)
         cmocka_unit_test(every_command_is_one_object),
         cmocka_unit_test(set_tells_key_value_and_cost),
         cmocka_unit_test(run_gives_all_of_the_contract),
+        cmocka_unit_test(the_profilers_own_cost_is_told),
         cmocka_unit_test(what_is_not_measured_is_null),
         cmocka_unit_test(commands_about_the_model),
         cmocka_unit_test(a_sweep_measures_each_value),

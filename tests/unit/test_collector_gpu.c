@@ -159,6 +159,8 @@ static void check_gpu_segment(const struct store_segment *segment, uint64_t step
     assert_true(fabs(ms[LEDGER_PROFILER] - 0.2) < 0.01); /* CUPTI's own */
     /* launch is seen for 0.05 ms; the rest is hidden behind the first kernel */
     assert_true(fabs(ms[LEDGER_LAUNCH] - 0.05) < 0.01);
+    assert_true(fabs(segment->ledger.hidden_ms[LEDGER_LAUNCH] - 0.25) < 0.01);
+    assert_true(fabs(segment->ledger.hidden_ms[LEDGER_KERNEL]) < 1e-9);
     assert_true(fabs(segment->ledger.wall_ms - 8) < 1e-6);
     double sum = segment->ledger.unexplained_ms;
     for (int i = 0; i < LEDGER_CLASS_COUNT; i++)

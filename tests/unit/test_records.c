@@ -143,6 +143,25 @@ static void other_kinds_come_back(void **state)
     assert_true(record_open(&reader, writer.data, writer.bytes, &header, NULL));
     assert_true(record_get_note(&reader, text, sizeof text, NULL));
     assert_string_equal(text, "no \\x1b[31mCUPTI"); /* it may come from another machine */
+
+    header = header_of(RECORD_COST);
+    struct store_cost cost = {.pairs = 12, .share = 0.5, .low = -0.25, .high = 0.75}, cost_back;
+    record_begin(&writer, &header);
+    record_put_cost(&writer, &cost);
+    assert_true(record_open(&reader, writer.data, writer.bytes, &header, NULL));
+    assert_true(record_get_cost(&reader, &cost_back, NULL));
+    assert_memory_equal(&cost, &cost_back, sizeof cost);
+    cost = (struct store_cost){.pairs = 3, .share = NAN, .low = NAN, .high = NAN};
+    record_begin(&writer, &header);
+    record_put_cost(&writer, &cost);
+    assert_true(record_open(&reader, writer.data, writer.bytes, &header, NULL));
+    assert_true(record_get_cost(&reader, &cost_back, NULL));
+    assert_true(cost_back.pairs == 3 && isnan(cost_back.share));
+    cost.share = 0.5; /* of no interval */
+    record_begin(&writer, &header);
+    record_put_cost(&writer, &cost);
+    assert_true(record_open(&reader, writer.data, writer.bytes, &header, NULL));
+    assert_false(record_get_cost(&reader, &cost_back, NULL));
     free(writer.data);
 }
 

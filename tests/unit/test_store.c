@@ -76,6 +76,7 @@ static void window(struct sender *sender, int64_t time, uint32_t steps, double a
                                    .samples = steps * 8,
                                    .rate_ns = steps * 10 * MS,
                                    .class_ns = {steps * 8 * MS, 0, 0, 0, 0, steps * 1 * MS},
+                                   .hidden_ns = {0, steps * 3 * MS, 0, steps * 2 * MS, 0},
                                    .unexplained_ns = steps * 1 * MS,
                                    .wall_ns = steps * 10 * MS};
     struct histogram histogram;
@@ -145,6 +146,8 @@ static void the_last_second_is_a_second(void **state)
     assert_int_equal(ledger.steps, 100);
     assert_true(fabs(ledger.class_ms[LEDGER_KERNEL] - 8) < 1e-9);
     assert_true(fabs(ledger.unexplained_ms - 1) < 1e-9);
+    assert_true(fabs(ledger.hidden_ms[LEDGER_COPY] - 3) < 1e-9);
+    assert_true(fabs(ledger.hidden_ms[LEDGER_LAUNCH] - 2) < 1e-9);
     assert_int_equal(store_time_ns(sender->store), 2 * S);
     struct series_cell cells[20];
     store_layer(sender->store, 0, &row);
