@@ -87,8 +87,7 @@ void screen_view(const struct screen *screen, struct view *view)
         .model = workbench_model(workbench),
         .plan = workbench_plan(workbench),
         .state = workbench_state(workbench),
-        .time_keys = screen->time_keys,
-        .time_key_count = screen->time_key_count,
+        .order = &screen->order,
         .notice = workbench_notice(workbench),
         .growth = setting_on(screen, "growth"),
         .fusion = setting_on(screen, "fusion"),
@@ -138,29 +137,41 @@ void screen_view(const struct screen *screen, struct view *view)
 
 /* ---- frames ---- */
 
-/* Rows that changed places with every window could not be read: take new keys for their order every
- * two seconds, and at once when the plan changed or there were none. */
 static void refresh_order(struct screen *screen)
 {
     const struct store *store = workbench_store(screen->workbench);
     const json_t *plan = workbench_plan(screen->workbench);
     size_t count = store_layer_count(store);
     int64_t now = now_ns(screen);
-    bool some = false;
-    for (size_t i = 0; i < screen->time_key_count; i++)
-        some = some || !isnan(screen->time_keys[i]);
-    if (some && count == screen->time_key_count && plan == screen->time_keys_plan &&
-        now - screen->time_keys_ns < 2000000000)
+    if (!order_due(&screen->order, count, plan, now))
         return;
-    screen->time_keys = xrealloc(screen->time_keys, count * sizeof *screen->time_keys);
-    screen->time_key_count = count;
-    screen->time_keys_ns = now;
-    screen->time_keys_plan = plan;
+    double *times = xcalloc(count + 1, sizeof *times);
     for (size_t i = 0; i < count; i++) {
         struct store_layer layer;
         store_layer(store, i, &layer);
-        screen->time_keys[i] = layer.time_ms;
+        times[i] = layer.time_ms;
     }
+    if (count != screen->order.count)
+        screen->followed = -1; /* another model */
+    order_look(&screen->order, times, count, plan, now);
+    free(times);
+}
+
+/* The selection stays on its layer when rows change places, once somebody has chosen one. */
+static void follow_selection(struct screen *screen, struct view *view)
+{
+    if (screen->followed >= 0 && screen->selected == screen->followed_row) {
+        for (size_t i = 0; i < view->row_count; i++)
+            if (view->rows[i] == screen->followed)
+                screen->selected = (int)i;
+    }
+    view_clamp_rows(&screen->selected, &screen->top, view->row_count,
+                    pane_layers_rows(screen->layout.table));
+    if (screen->selected != screen->followed_row || screen->followed >= 0)
+        screen->followed = view->row_count > 0 ? view->rows[screen->selected] : -1;
+    screen->followed_row = screen->selected;
+    view->selected = screen->selected;
+    view->top = screen->top;
 }
 
 /* Draw everything into the canvas; returns the cursor's column in the prompt row. */
@@ -174,10 +185,7 @@ static int compose(struct screen *screen)
     canvas_reset(screen->canvas, screen->rows, screen->cols, wanted_symbols(screen));
     refresh_order(screen);
     screen_view(screen, &view);
-    view_clamp_rows(&screen->selected, &screen->top, view.row_count,
-                    pane_layers_rows(screen->layout.table));
-    view.selected = screen->selected;
-    view.top = screen->top;
+    follow_selection(screen, &view);
     int cursor = -1;
     if (screen->focus == FOCUS_HELP) {
         struct rect body = {0, 0, screen->rows - 1, screen->cols};
@@ -433,6 +441,7 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
         .editor = lineedit_new(),
         .search = lineedit_new(),
         .progress = -1,
+        .followed = -1,
     };
     screen.sink = (struct sink){
         .context = &screen, .line = sink_line, .progress = sink_progress, .clear = sink_clear};
@@ -467,7 +476,7 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
     log_free(screen.log);
     lineedit_free(screen.editor);
     lineedit_free(screen.search);
-    free(screen.time_keys);
+    order_clear(&screen.order);
     return screen.end_signal != 0 ? 128 + screen.end_signal : workbench_exit_code(workbench);
 }
 

@@ -30,11 +30,10 @@ struct screen {
     int selected, top, help_top, help_lines;
     size_t log_back;
     int64_t ago_ns;
-    double *time_keys; /* the order of rows by time holds for a while: see refresh_order() */
-    size_t time_key_count;
-    int64_t time_keys_ns;
-    const json_t *time_keys_plan;
-    double progress; /* as in struct view */
+    struct order order;
+    int followed;     /* layer that the selection stays on while rows move, -1: none was chosen */
+    int followed_row; /* where it was in the last frame */
+    double progress;  /* as in struct view */
     char progress_text[256];
     int64_t interrupt_ns; /* when Ctrl-C came and nothing was running; 0: not lately */
 

@@ -33,9 +33,7 @@ static struct sort_row sort_row(const struct view *view, int index, enum sort_ke
     struct sort_row row = {index, NAN, NULL};
     switch (sort) {
     case SORT_TIME:
-        row.key = view->time_keys != NULL && view->time_key_count == view->layer_count
-                      ? view->time_keys[index]
-                      : layer->time_ms;
+        row.key = layer->time_ms;
         break;
     case SORT_NAME:
         row.name = layer->name;
@@ -61,10 +59,19 @@ static int *sorted_rows(const struct view *view, enum sort_key sort, size_t *cou
         if (view->layers[i].fused_into < 0)
             rows[used++] = sort_row(view, (int)i, sort);
     }
-    qsort(rows, used, sizeof *rows, compare_rows);
     int *order = xcalloc(used, sizeof *order);
-    for (size_t i = 0; i < used; i++)
-        order[i] = rows[i].index;
+    if (sort == SORT_TIME && view->order != NULL && view->order->count == view->layer_count) {
+        size_t at = 0;
+        for (size_t i = 0; i < view->layer_count; i++) {
+            int index = view->order->places[i];
+            if (view->layers[index].fused_into < 0)
+                order[at++] = index;
+        }
+    } else {
+        qsort(rows, used, sizeof *rows, compare_rows);
+        for (size_t i = 0; i < used; i++)
+            order[i] = rows[i].index;
+    }
     free(rows);
     *count = used;
     return order;

@@ -8,6 +8,7 @@
 #include "tui/canvas.h"
 #include "tui/layout.h"
 #include "tui/log.h"
+#include "tui/order.h"
 
 #define VIEW_PLOTTED 4
 
@@ -19,8 +20,7 @@ extern const char *const sort_names[];
 
 struct view {
     const struct store *store;
-    const double *time_keys; /* ms by layer: what SORT_TIME goes by; NULL: time_ms of now */
-    size_t time_key_count;
+    const struct order *order;  /* what SORT_TIME goes by; NULL: time_ms of now */
     struct store_layer *layers; /* by view_take(): all layers, in model order */
     size_t layer_count;
     int *rows;    /* by view_take(): indices into layers of the table's rows, sorted by `sort` */

@@ -1,0 +1,35 @@
+/* The order of the layer table by time, held calm: rows that changed places with every breath of the
+ * machine could not be read. It goes by a mean over several seconds, not by the last one, and two
+ * rows change places only when they differ by more than they scatter. Pure. */
+#ifndef LAYERTOP_TUI_ORDER_H
+#define LAYERTOP_TUI_ORDER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define ORDER_PERIOD_NS INT64_C(1000000000) /* between two looks: what time_ms is the mean of */
+
+struct order_row {
+    double mean_ms, scatter_ms; /* of the looks so far, the last five or so; NAN: not known */
+    unsigned looks;
+};
+
+struct order {
+    struct order_row *rows; /* by layer */
+    int *places;            /* layers, the most expensive first, those without a time last */
+    size_t count;
+    int64_t looked_ns;
+    const void *plan; /* that the means are of */
+};
+
+/* Is it time for a look? */
+bool order_due(const struct order *order, size_t count, const void *plan, int64_t now_ns);
+/* Look at the present times of all layers (NAN: none). Does nothing before a look is due:
+ * when a period has passed since the last one, or at once if there are other layers, another plan, or
+ * no time was known yet; then it begins anew. All zero is a valid empty order; free with order_clear(). */
+void order_look(struct order *order, const double *time_ms, size_t count, const void *plan,
+                int64_t now_ns);
+void order_clear(struct order *order);
+
+#endif
