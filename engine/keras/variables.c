@@ -115,6 +115,7 @@ static const char *const weightless[] = {
     "CenterCrop",
     "CategoryEncoding",
     "Discretization",
+    "IntegerLookup",
     "CustomScaleLayer",
     "StochasticDepth",
 };

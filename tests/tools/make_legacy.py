@@ -182,6 +182,25 @@ def corner_sampling(name):
     write(name, ([x], [y]), architecture, [('up', [])], '2.2.4', 'tensorflow')
 
 
+def integer_lookup(name):
+    """Words 7, 3 and 5, a mask token and what is unknown, as numbers and as columns."""
+    x = np.array([[7, 3, 5, 0, 9], [5, 0, -4, 7, 7]], 'int32')
+    y = np.select([x == 0, x == 7, x == 3, x == 5], [0, 2, 3, 4], 1).astype('float64')
+    lookup = dict(vocabulary=[7, 3, 5], mask_token=0, oov_token=-1, num_oov_indices=1, invert=False, sparse=False,
+                  pad_to_max_tokens=False, max_tokens=None, dtype='int64')
+    layers = [
+        k1_layer('InputLayer', 'in', [], batch_input_shape=[None, 5], dtype='int32', sparse=False),
+        k1_layer('IntegerLookup', 'a', ['in'], output_mode='int', **lookup),
+        k1_layer('IntegerLookup', 'b', ['in'], output_mode='multi_hot', **dict(lookup, mask_token=None))]
+    architecture = {'class_name': 'Functional', 'config': {
+        'name': 'model_1', 'layers': layers, 'input_layers': [['in', 0, 0]],
+        'output_layers': [['a', 0, 0], ['b', 0, 0]]}}
+    hot = np.zeros((2, 4))
+    for row, words in enumerate(np.select([x == 7, x == 3, x == 5], [1, 2, 3], 0)):
+        hot[row, words] = 1
+    write(name, ([x], [y, hot]), architecture, [('in', []), ('a', []), ('b', [])], '2.9.0', 'tensorflow')
+
+
 def seq_plain_lzf(name):
     """seq_plain.h5, chunked and packed by h5py's LZF, shuffled and with a checksum."""
     folder = os.path.join(ROOT, 'tests', 'data', 'keras')
@@ -199,7 +218,8 @@ def seq_plain_lzf(name):
 
 
 MAKERS = {'keras1_functional': keras1_functional, 'keras1_sequential': keras1_sequential, 'theano': theano,
-          'corner_sampling': corner_sampling, 'seq_plain_lzf': seq_plain_lzf}
+          'corner_sampling': corner_sampling, 'seq_plain_lzf': seq_plain_lzf,
+          'integer_lookup': integer_lookup}
 
 if __name__ == '__main__':
     for wanted in sys.argv[1:] or MAKERS:

@@ -39,7 +39,19 @@ def adaptive_pools():
         L.AdaptiveAveragePooling3D((2, 3, 4))(c), L.AdaptiveMaxPooling3D((3, 4, 5))(c)])
 
 
+def categories():
+    """Every output mode, of numbers and of words; the mask token is a word of its own."""
+    a, b, n = L.Input((5,), dtype='int32'), L.Input((1,), dtype='int32'), L.Input((4,))
+    return keras.Model([a, b, n], [
+        L.CategoryEncoding(9, output_mode='multi_hot')(a), L.CategoryEncoding(9, output_mode='one_hot')(b),
+        L.CategoryEncoding(9, output_mode='one_hot')(a), L.CategoryEncoding(9, output_mode='count')(a),
+        L.CategoryEncoding(9, output_mode='count')(a, count_weights=n[:, :1] * 2.),
+        L.Discretization([-1., 0., 0.5], output_mode='one_hot')(n), L.Discretization([-0.5, 0.25])(n) + 0,
+        L.Discretization([-1., 1.], output_mode='count')(n)])
+
+
 CASES = [
+    Case('categories', categories, [('index', (2, 5), 9), ('index', (2, 1), 9), ('normal', (2, 4))]),
     Case('resizes', resizes, [('normal', (2, 9, 8, 3))]),
     Case('adaptive_pools', adaptive_pools,
          [('normal', (2, 11, 3)), ('normal', (2, 9, 8, 3)), ('normal', (2, 5, 6, 7, 2))]),

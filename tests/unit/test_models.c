@@ -16,6 +16,7 @@
 static const char *const MODELS[][2] = {
     {"models/act_layer_in_conv.keras", "models/act_layer_in_conv.io.h5"},
     {"models/adaptive_pools.keras", "models/adaptive_pools.io.h5"},
+    {"models/categories.keras", "models/categories.io.h5"},
     {"models/conv2dT_same_s2_k3.h5", "models/conv2dT_same_s2_k3.io.h5"},
     {"models/dwconv2d_m3_s2.h5", "models/dwconv2d_m3_s2.io.h5"},
     {"models/einsum_dense.keras", "models/einsum_dense.io.h5"},
@@ -35,6 +36,7 @@ static const char *const MODELS[][2] = {
     {"models/softmax_ax12.h5", "models/softmax_ax12.io.h5"},
     {"models/up2_bilinear.h5", "models/up2_bilinear.io.h5"},
     {"keras/corner_sampling.h5", "models/corner_sampling.io.h5"},
+    {"keras/integer_lookup.h5", "models/integer_lookup.io.h5"},
     {"keras/keras1_functional.h5", "models/keras1_functional.io.h5"},
     {"keras/theano.h5", "models/theano.io.h5"},
     {"keras/nested_frozen.h5", "models/nested_frozen.io.h5"},

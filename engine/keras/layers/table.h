@@ -93,6 +93,9 @@ bool lower_upsampling(struct call *call); /* resize.c; parameter: spatial rank *
 bool lower_resizing(struct call *call);
 bool lower_center_crop(struct call *call);
 bool lower_op_resize(struct call *call);
+bool lower_category_encoding(struct call *call); /* category.c */
+bool lower_discretization(struct call *call);
+bool lower_integer_lookup(struct call *call);
 bool lower_merge(struct call *call); /* merge.c; parameter: enum merge_kind */
 bool lower_concatenate(struct call *call);
 bool lower_dot(struct call *call);
