@@ -153,6 +153,9 @@ static void run_binding(struct screen *screen, const struct key_binding *key)
     case KEY_PAN_LIVE:
         screen->ago_ns = 0;
         break;
+    case KEY_DETAILS:
+        screen->details = !screen->details;
+        break;
     case KEY_WIDE_TABLE:
         screen->wish.wide_table = !screen->wish.wide_table;
         break;
@@ -191,8 +194,11 @@ static void mouse(struct screen *screen, const struct input *key)
             struct input sort = {.code = INPUT_CHAR, .point = 's'};
             run_binding(screen, keys_find(&sort, FOCUS_PANES));
         } else {
+            int row = screen->top + key->y - layout->table.y - 1;
+            if (screen->focus == FOCUS_PANES && row == screen->selected)
+                screen->details = !screen->details; /* the chosen row again */
             screen->focus = FOCUS_PANES;
-            screen->selected = screen->top + key->y - layout->table.y - 1;
+            screen->selected = row;
         }
     }
 }

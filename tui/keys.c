@@ -9,11 +9,14 @@
 static const struct key_binding bindings[] = {
     {'?', INPUT_CHAR, 1, "help", "this help", KEY_HELP, NULL},
     {'/', INPUT_CHAR, 3, "search", "find a layer by a part of its name", KEY_SEARCH, NULL},
-    {' ', INPUT_CHAR, 5, "start/stop", "run steps live, or pause", KEY_COMMAND, "start"},
+    {' ', INPUT_CHAR, 5, "run/stop", "run steps live, or pause", KEY_COMMAND, "start"},
     {'s', INPUT_CHAR, 6, "sort", "sort layers by time, order, name, flops, bytes", KEY_COMMAND,
      "sort"},
+    {'d', INPUT_ENTER, 0, "detail", "what is known of the chosen layer, or less of it", KEY_DETAILS,
+     NULL},
     {'-', INPUT_CHAR, 7, "batch/2", "halve the batch", KEY_COMMAND, "batch/2"},
     {'+', INPUT_CHAR, 8, "batch\u00d72", "double the batch", KEY_COMMAND, "batch*2"},
+    {'q', INPUT_CHAR, 10, "quit", "end layertop", KEY_COMMAND, "quit"},
     {'p', INPUT_CHAR, 4, "precision", "the next precision", KEY_COMMAND, "precision"},
     {'m', INPUT_CHAR, 9, "memory", "where the memory goes", KEY_COMMAND, "mem"},
     {'r', INPUT_CHAR, 0, "run", "measure 100 steps", KEY_COMMAND, "run"},
@@ -40,8 +43,7 @@ static const struct key_binding bindings[] = {
     {'n', INPUT_CHAR, 0, "", "the next match of the search", KEY_SEARCH_NEXT, NULL},
     {'t', INPUT_CHAR, 0, "", "a wide table in place of the plots", KEY_WIDE_TABLE, NULL},
     {'L', INPUT_CHAR, 0, "", "a tall log", KEY_TALL_LOG, NULL},
-    {':', INPUT_ENTER, 0, "prompt", "back to the prompt (Tab and Esc too)", KEY_PROMPT, NULL},
-    {'q', INPUT_CHAR, 10, "quit", "end layertop", KEY_COMMAND, "quit"},
+    {':', INPUT_CHAR, 0, "prompt", "back to the prompt (Tab and Esc too)", KEY_PROMPT, NULL},
 };
 
 size_t keys_count(void)

@@ -22,6 +22,7 @@ enum key_action {
     KEY_PAN_BACK, /* the time axis, to the past */
     KEY_PAN_ON,
     KEY_PAN_LIVE,
+    KEY_DETAILS, /* of the chosen layer: shown or not */
     KEY_WIDE_TABLE,
     KEY_TALL_LOG,
 };

@@ -33,6 +33,17 @@ static void line_up_plots(struct layout *out, struct rect room)
     }
 }
 
+/* A heading and two layers stay above. */
+static void split_table(struct layout *out)
+{
+    int rows = clamp(out->table.rows - 3, 0, LAYOUT_DETAIL_ROWS);
+    if (rows < 2)
+        return;
+    out->table.rows -= rows;
+    out->detail =
+        (struct rect){out->table.y + out->table.rows, out->table.x, rows, out->table.cols};
+}
+
 void layout_compute(int rows, int cols, const struct layout_wish *wish, struct layout *out)
 {
     *out = (struct layout){0};
@@ -69,4 +80,6 @@ void layout_compute(int rows, int cols, const struct layout_wish *wish, struct l
     } else {
         out->table = room;
     }
+    if (wish->detail)
+        split_table(out);
 }

@@ -12,16 +12,19 @@
 #define LAYOUT_MIN_ROWS  10
 #define LAYOUT_MIN_COLS  40
 
+#define LAYOUT_DETAIL_ROWS 6 /* at most */
+
 #define LAYOUT_PLOTS 3 /* layer time, memory, throughput: dropped from the last on */
 
 struct layout_wish {
     bool notice;     /* there is a notice: the header gets a row for it */
     bool wide_table; /* the table takes the room of the plots */
     bool tall_log;   /* the log takes half of the screen */
+    bool detail;     /* details of a layer below the table */
 };
 
 struct layout { /* a rectangle without rows is not shown */
-    struct rect header, table, plots[LAYOUT_PLOTS], log, prompt, bar;
+    struct rect header, table, detail, plots[LAYOUT_PLOTS], log, prompt, bar;
     bool too_small; /* header holds the message, everything else but the prompt is empty */
     bool cramped;   /* smaller than good */
 };

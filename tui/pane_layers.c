@@ -240,45 +240,6 @@ static void flag_row(struct canvas *canvas, int y, int x, const int widths[COLUM
     }
 }
 
-/* What is known of the chosen layer, below a table that leaves room for it. */
-static void draw_detail(struct canvas *canvas, struct rect rect, const struct view *view)
-{
-    enum { DETAIL_ROWS = 5 };
-    if (view->selected < 0 || (size_t)view->selected >= view->row_count ||
-        rect.rows - 1 - (int)view->row_count < DETAIL_ROWS + 1)
-        return;
-    const struct store_layer *layer = &view->layers[view->rows[view->selected]];
-    int y = rect.y + rect.rows - DETAIL_ROWS, x = rect.x, end = rect.x + rect.cols;
-    char a[32], b[32], c[32], d[32];
-    x += canvas_textf(canvas, y, x, rect.cols, STYLE_TITLE, "%s", layer->label) + 2;
-    x += canvas_textf(canvas, y, x, end - x, STYLE_DIM, "%s %s", layer->class_name,
-                      layer->output_shape) +
-         1;
-    for (; x < end; x++)
-        canvas_put(canvas, y, x, 0x2500, STYLE_DIM);
-    const struct summary *total = &layer->total;
-    canvas_textf(canvas, y + 1, rect.x, rect.cols, STYLE_NORMAL,
-                 "time  mean %s  p95 %s  max %s  min %s", unit_ms(a, sizeof a, total->mean),
-                 unit_ms(b, sizeof b, total->p95), unit_ms(c, sizeof c, total->max),
-                 unit_ms(d, sizeof d, total->min));
-    canvas_textf(canvas, y + 2, rect.x, rect.cols, STYLE_NORMAL,
-                 "work  %s flop  %s moved  %s params",
-                 unit_count(a, sizeof a, (double)layer->flops),
-                 unit_bytes(b, sizeof b, (double)layer->bytes),
-                 unit_count(c, sizeof c, (double)layer->parameters));
-    double seconds = layer->time_ms / 1e3;
-    bool timed = seconds > 0; /* NaN is not */
-    canvas_textf(canvas, y + 3, rect.x, rect.cols, STYLE_NORMAL, "rate  %sflop/s  %s/s  %s flop/B",
-                 unit_count(a, sizeof a, timed ? (double)layer->flops / seconds : NAN),
-                 unit_bytes(b, sizeof b, timed ? (double)layer->bytes / seconds : NAN),
-                 unit_number(c, sizeof c,
-                             layer->bytes > 0 ? (double)layer->flops / (double)layer->bytes : NAN));
-    snprintf(d, sizeof d, "%.3g", layer->kernels);
-    canvas_textf(canvas, y + 4, rect.x, rect.cols, STYLE_NORMAL, "by    %s  %s kernels a step",
-                 layer->impl[0] != '\0' ? layer->impl : "\u2013",
-                 isnan(layer->kernels) ? "\u2013" : d);
-}
-
 void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view *view)
 {
     canvas_clip(canvas, rect);
@@ -297,7 +258,6 @@ void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view
         unit_scale(UNIT_MS, table.top_ms < 1e-3 ? 1e-3 : table.top_ms, &table.factor, &table.unit);
     fit_columns(rect.cols, name_wanted, table.widths);
     int rows = pane_layers_rows(rect), shown = (int)view->row_count - view->top;
-    draw_detail(canvas, rect, view);
     shown = shown > rows ? rows : shown < 0 ? 0 : shown;
     draw_heading(canvas, rect, table.widths, table.unit, view, (size_t)shown, view->row_count);
     for (int i = 0; i < shown; i++) {

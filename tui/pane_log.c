@@ -120,7 +120,7 @@ void pane_bar_draw(struct canvas *canvas, struct rect rect, const struct view *v
             continue;
         keys_name(key, view->focus, name, sizeof name);
         int width = utf8_columns(name) + 1 + utf8_columns(key->label) + 2;
-        if (x + width > end)
+        if (x + width - 2 > end)
             break;
         x += canvas_text(canvas, rect.y, x, end - x, STYLE_KEY, name) + 1;
         x += canvas_text(canvas, rect.y, x, end - x, STYLE_DIM, key->label) + 2;
@@ -139,6 +139,8 @@ void panes_draw(struct canvas *canvas, const struct layout *layout, const struct
     pane_header_draw(canvas, layout->header, view);
     if (layout->table.rows > 0)
         pane_layers_draw(canvas, layout->table, view);
+    if (layout->detail.rows > 0)
+        pane_detail_draw(canvas, layout->detail, view);
     for (int i = 0; i < LAYOUT_PLOTS; i++) {
         if (layout->plots[i].rows > 0)
             plots[i](canvas, layout->plots[i], view);

@@ -174,6 +174,20 @@ static void follow_selection(struct screen *screen, struct view *view)
     view->top = screen->top;
 }
 
+/* Details of a layer are shown where there is room for them anyway, or when they are asked for. */
+static void compute_layout(struct screen *screen, size_t row_count)
+{
+    struct layout *layout = &screen->layout;
+    struct layout_wish wish = screen->wish;
+    wish.detail = screen->details && row_count > 0;
+    layout_compute(screen->rows, screen->cols, &wish, layout);
+    int spare = pane_layers_rows(layout->table) - (int)row_count;
+    if (!wish.detail && row_count > 0 && spare > LAYOUT_DETAIL_ROWS) {
+        wish.detail = true;
+        layout_compute(screen->rows, screen->cols, &wish, layout);
+    }
+}
+
 /* Draw everything into the canvas; returns the cursor's column in the prompt row. */
 static int compose(struct screen *screen)
 {
@@ -181,10 +195,10 @@ static int compose(struct screen *screen)
     char prompt[160];
     terminal_size(screen->terminal, &screen->rows, &screen->cols);
     screen->wish.notice = workbench_notice(screen->workbench)[0] != '\0';
-    layout_compute(screen->rows, screen->cols, &screen->wish, &screen->layout);
     canvas_reset(screen->canvas, screen->rows, screen->cols, wanted_symbols(screen));
     refresh_order(screen);
     screen_view(screen, &view);
+    compute_layout(screen, view.row_count);
     follow_selection(screen, &view);
     int cursor = -1;
     if (screen->focus == FOCUS_HELP) {

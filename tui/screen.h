@@ -26,6 +26,7 @@ struct screen {
     int rows, cols;
     struct layout layout;
     struct layout_wish wish;
+    bool details; /* somebody asked for those of the chosen layer */
     enum focus focus, focus_before_help;
     int selected, top, help_top, help_lines;
     size_t log_back;

@@ -73,6 +73,8 @@ void pane_header_draw(struct canvas *canvas, struct rect rect, const struct view
 /* What a screen says that is too small for panes. */
 void pane_small_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view *view);
+/* What is known of the chosen layer. */
+void pane_detail_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 void pane_layer_time_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 void pane_throughput_draw(struct canvas *canvas, struct rect rect, const struct view *view);

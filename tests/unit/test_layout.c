@@ -9,7 +9,7 @@
 #include <cmocka.h>
 #include <string.h>
 
-static void all_rects(const struct layout *layout, const struct rect *rects[8])
+static void all_rects(const struct layout *layout, const struct rect *rects[9])
 {
     rects[0] = &layout->header;
     rects[1] = &layout->table;
@@ -18,16 +18,17 @@ static void all_rects(const struct layout *layout, const struct rect *rects[8])
     rects[5] = &layout->log;
     rects[6] = &layout->prompt;
     rects[7] = &layout->bar;
+    rects[8] = &layout->detail;
 }
 
 static void check(int rows, int cols, const struct layout_wish *wish)
 {
     struct layout layout;
-    const struct rect *rects[8];
+    const struct rect *rects[9];
     layout_compute(rows, cols, wish, &layout);
     all_rects(&layout, rects);
     int64_t area = 0;
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         const struct rect *a = rects[i];
         if (a->rows == 0)
             continue;
@@ -56,8 +57,8 @@ static void check(int rows, int cols, const struct layout_wish *wish)
 static void every_size_fits_without_overlap(void **state)
 {
     (void)state;
-    for (int wishes = 0; wishes < 8; wishes++) {
-        struct layout_wish wish = {wishes & 1, wishes & 2, wishes & 4};
+    for (int wishes = 0; wishes < 16; wishes++) {
+        struct layout_wish wish = {wishes & 1, wishes & 2, wishes & 4, wishes & 8};
         for (int rows = 1; rows <= 100; rows++) {
             for (int cols = 1; cols <= 300; cols++)
                 check(rows, cols, &wish);
