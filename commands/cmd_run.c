@@ -204,7 +204,7 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
     }
     trace_report_json(execution->data, store_trace_get(store, NULL));
     const char *note = store_note(store);
-    json_object_set_new(execution->data, "timing_note", *note ? json_string(note) : json_null());
+    json_object_set_new(execution->data, "note", *note ? json_string(note) : json_null());
     const struct store_segment *segment = store_segment_get(store, workbench->last_segment);
     const char *source = timing_source(store, segment);
     print_text(execution, reply, segment, source);

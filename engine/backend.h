@@ -39,6 +39,8 @@ struct plan_options {
     enum precision precision;
     bool graph;     /* CUDA graphs */
     bool op_events; /* time every op with device events (fallback without CUPTI) */
+    bool op_sync;   /* GPU: wait after each op, so that the host's clock times it (fallback without
+                       events); op_end then tells of KERNEL intervals */
     int slice;      /* CPU: samples that run through the whole network together; 0 as many as are
                        fastest, -1 always the whole batch. Graphs that mix samples are never
                        sliced. A GPU does not look at it */

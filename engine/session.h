@@ -31,6 +31,10 @@ void session_free(struct session *session);
 json_t *session_execute(struct session *session, uint64_t id, const char *verb,
                         const json_t *arguments, struct error *error);
 
+/* Plan anew if another source times the ops than when the plans were made (CUPTI gave up): they then
+ * carry events, or wait after each op. False with *error if that cannot be planned; the plans stay. */
+bool session_follow_timing(struct session *session, struct error *error);
+
 /* The reply of session_execute() is on its way: a plan event that has to follow it may go too. */
 void session_replied(struct session *session);
 

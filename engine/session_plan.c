@@ -208,23 +208,36 @@ static void free_plans(struct slot *slots, size_t count)
 
 /* ---- planning ---- */
 
-static bool wants_op_events(const struct session *session, const char *id)
+/* What times the ops of a device now: "cupti", "events", "clock" or "off". */
+static const char *timing_source(const struct session *session, const char *id)
 {
     const struct worker_hooks *hooks = session->hooks;
     const char *source =
-        hooks->timing_source != NULL ? hooks->timing_source(hooks->context, id) : "off";
-    return source != NULL && strcmp(source, "events") == 0;
+        hooks->timing_source != NULL ? hooks->timing_source(hooks->context, id) : NULL;
+    return source != NULL ? source : "off";
+}
+
+bool session_follow_timing(struct session *session, struct error *error)
+{
+    const char *planned = json_string_value(json_object_get(session->plan_json, "timing_source"));
+    if (planned == NULL || session->slot_count == 0 ||
+        strcmp(planned, timing_source(session, session->slots[0].id)) == 0)
+        return true;
+    struct settings same = session->settings;
+    return session_apply(session, &same, error);
 }
 
 static bool make_plans(struct session *session, const struct settings *settings,
                        struct graph *graph, struct slot *slots, size_t count, struct error *error)
 {
     for (size_t i = 0; i < count; i++) {
+        const char *source = timing_source(session, slots[i].id);
         struct plan_options options = {.precision = settings->precision,
                                        .graph = settings->graph,
                                        .slice = settings->slice,
                                        .force = session->force,
-                                       .op_events = wants_op_events(session, slots[i].id)};
+                                       .op_events = strcmp(source, "events") == 0,
+                                       .op_sync = strcmp(source, "clock") == 0};
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, graph, &options, error);
         if (slots[i].plan == NULL) {
             free_plans(slots, i);
@@ -463,7 +476,6 @@ void session_publish_plan(struct session *session)
 {
     const struct slot *slot = &session->slots[0];
     const struct graph *graph = session->graph;
-    const struct worker_hooks *hooks = session->hooks;
     struct plan_memory memory = {0};
     slot->backend->plan_memory(slot->plan, &memory);
     const char *const *impls = slot->backend->plan_impls(slot->plan);
@@ -481,8 +493,7 @@ void session_publish_plan(struct session *session)
     json_t *devices = json_array();
     for (size_t i = 0; i < session->slot_count; i++)
         json_array_append_new(devices, json_string(session->slots[i].id));
-    const char *source =
-        hooks->timing_source != NULL ? hooks->timing_source(hooks->context, slot->id) : "off";
+    const char *source = timing_source(session, slot->id);
     json_decref(session->plan_json);
     session->plan_json = json_pack(
         "{s:s, s:o, s:I, s:s, s:b, s:b, s:s, s:{s:I, s:I, s:I, s:I, s:s, s:I}, s:I, s:I, s:o}",

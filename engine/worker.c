@@ -312,6 +312,8 @@ static void execute(struct worker *worker, struct session *session, struct reque
     struct error error = {0};
     json_t *reply = NULL;
     const char *verb = json_string_value(json_object_get(request->json, "verb"));
+    (void)session_follow_timing(session, &error); /* if it fails, the plans of before serve */
+    error = (struct error){0};
     if (request->cancelled)
         error_set(&error, ERROR_INTERRUPTED, verb != NULL ? verb : "request",
                   "cancelled before it began");
@@ -362,7 +364,7 @@ static void serve(struct worker *worker, struct session *session)
             execute(worker, session, request);
         else if (!session_live(session))
             continue;
-        else if (!session_step(session, &error))
+        else if (!session_follow_timing(session, &error) || !session_step(session, &error))
             send_live_error(worker, &error);
         ticks.work_ns = clock_now_ns();
     }

@@ -73,10 +73,13 @@ static void commit_layers(struct collector *c, bool whole_step)
 static unsigned known_classes(const struct collector *c)
 {
     const unsigned all = (1u << LEDGER_CLASS_COUNT) - 1;
+    if (c->device == RECORD_CPU || c->source == TIMING_CUPTI)
+        return all;
+    /* the host's clock sees each op from its launch to its end, as one */
+    if (c->source == TIMING_CLOCK)
+        return all & ~(1u << LEDGER_LAUNCH);
     /* without the kernels' own intervals, kernel and gap cannot be told apart */
-    if (c->device != RECORD_CPU && c->source != TIMING_CUPTI)
-        return all & ~(1u << LEDGER_KERNEL) & ~(1u << LEDGER_GAP);
-    return all;
+    return all & ~(1u << LEDGER_KERNEL) & ~(1u << LEDGER_GAP);
 }
 
 /* After the last call that belongs to a step (device events report after step_end) */
@@ -129,6 +132,8 @@ static void step_finish(struct collector *c, int64_t end_ns)
     c->step_open_to_events = true;
     if (c->source == TIMING_CLOCK)
         step_settle(c);
+    else
+        collector_check_events(c);
 }
 
 static void add_event(void *context, const struct gpu_event *event)
@@ -331,6 +336,7 @@ static void on_interval(void *context, enum interval_class class, int op, uint64
 static void on_device_time(void *context, int op, int64_t duration_ns)
 {
     struct collector *c = context;
+    c->device_timed = true;
     struct step_layer *row = c->source == TIMING_EVENTS ? step_layer(c, op) : NULL;
     if (!row)
         return;
@@ -426,7 +432,7 @@ static enum timing_source source_for(const struct collector *c, int device)
         return TIMING_CLOCK;
     if (c->trace && (c->profile == PROFILE_AUTO || c->profile == PROFILE_CUPTI))
         return TIMING_CUPTI;
-    return TIMING_EVENTS;
+    return c->events_failed ? TIMING_CLOCK : TIMING_EVENTS;
 }
 
 void collector_choose(struct collector *c)
@@ -486,7 +492,7 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     window_clear(&c->window, clock_now_ns());
     collector_choose(c);
     if (c->device != RECORD_CPU && !c->nvml)
-        c->nvml = nvml_open(NULL);
+        c->nvml = nvml_open(c->nvml_api);
     if (c->plan_device_known)
         collector_send_memory(c, c->device, clock_now_ns());
 }

@@ -46,7 +46,13 @@ struct collector {
     enum timing_source source; /* of the present plan */
     bool gpu_touched;          /* a GPU context may exist: CUPTI can no longer come or go */
     char raw_path[512];
-    bool trace_failed; /* CUPTI was wanted and could not be had */
+    bool trace_failed;  /* CUPTI was wanted and could not be had */
+    bool events_failed; /* device events told nothing of several steps */
+    unsigned eventless; /* such steps in a row */
+    bool device_timed;  /* the present step told of device times */
+    /* stand-ins for the libraries, for tests; NULL: the real ones */
+    const struct cupti_api *cupti_api;
+    const struct nvml_api *nvml_api;
     char *unsent_note; /* said before the stream was attached */
 
     int device;
@@ -133,6 +139,8 @@ bool collector_trace_encode(struct collector *collector, const struct record_hea
 /* collector_source.c */
 bool collector_configure(void *context, const char *key, const json_t *value, bool *restart,
                          struct error *error);
+/* After a step that events were to time: if several told nothing, fall back and say so. */
+void collector_check_events(struct collector *collector);
 /* Has CUPTI given up? Then fall back and say so. */
 void collector_check_trace(struct collector *collector);
 void collector_close_trace(struct collector *collector);

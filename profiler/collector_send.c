@@ -89,6 +89,9 @@ void collector_send_samples(struct collector *c)
     if (!c->nvml)
         return;
     struct nvml_sample sample;
+    char trouble[256];
+    if (nvml_trouble(c->nvml, trouble, sizeof trouble))
+        collector_note(c, trouble);
     while (nvml_take(c->nvml, &sample)) {
         struct record_header head = header(c, RECORD_DEVICE, sample.device, sample.time_ns);
         record_begin(&c->writer, &head);

@@ -31,7 +31,7 @@ static bool open_trace(struct collector *c, struct error *error)
     if (c->trace)
         return true;
     struct error why = {.code = ERROR_NONE};
-    c->trace = cupti_open(NULL, c->raw_path[0] ? c->raw_path : NULL, &why);
+    c->trace = cupti_open(c->cupti_api, c->raw_path[0] ? c->raw_path : NULL, &why);
     if (c->trace)
         return true;
     c->trace_failed = true;
@@ -60,7 +60,7 @@ static bool configure_profile(struct collector *c, const json_t *value, bool *re
     if (wants_cupti(wanted)) {
         struct error why = {.code = ERROR_NONE};
         bool opened = open_trace(c, &why);
-        bool driver = cupti_driver_present();
+        bool driver = c->cupti_api || cupti_driver_present();
         /* on a machine without a GPU the setting is kept: it means the GPUs of another one */
         if (!opened && wanted == PROFILE_CUPTI && driver) {
             if (error)
@@ -68,7 +68,8 @@ static bool configure_profile(struct collector *c, const json_t *value, bool *re
             return false;
         }
         if (!opened && (driver || wanted == PROFILE_CUPTI)) {
-            char *text = xasprintf("CUPTI is not used: %s", why.why);
+            char *text =
+                xasprintf("CUPTI is not used, layers are timed with CUDA events: %s", why.why);
             collector_note(c, text);
             free(text);
         }
@@ -122,6 +123,20 @@ void collector_close_trace(struct collector *c)
     c->unmatched = 0;
 }
 
+#define EVENTLESS_STEPS 3
+
+void collector_check_events(struct collector *c)
+{
+    c->eventless = c->device_timed || c->step_kernels == 0 ? 0 : c->eventless + 1;
+    c->device_timed = false;
+    if (c->eventless < EVENTLESS_STEPS)
+        return;
+    c->events_failed = true;
+    collector_note(c, "CUDA events told nothing of the last steps, so layers are timed by the "
+                      "host's clock, which waits after each op");
+    collector_choose(c);
+}
+
 void collector_check_trace(struct collector *c)
 {
     char why[512];
@@ -130,8 +145,7 @@ void collector_check_trace(struct collector *c)
     c->trace_failed = true;
     collector_close_trace(c);
     collector_choose(c);
-    char *text =
-        xasprintf("CUPTI stopped, kernels are timed with events from the next plan on: %s", why);
+    char *text = xasprintf("CUPTI stopped, layers are timed with CUDA events from now on: %s", why);
     collector_note(c, text);
     free(text);
 }

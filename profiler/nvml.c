@@ -6,7 +6,9 @@
 #include <dlfcn.h>
 #include <math.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,9 +18,10 @@
 #define DEVICES_MAX   64
 #define PROCESSES_MAX 128
 
-#define CLOCK_SM        1 /* NVML_CLOCK_SM */
-#define CLOCK_MEMORY    2 /* NVML_CLOCK_MEM */
-#define TEMPERATURE_GPU 0 /* NVML_TEMPERATURE_GPU */
+#define CLOCK_SM        1  /* NVML_CLOCK_SM */
+#define CLOCK_MEMORY    2  /* NVML_CLOCK_MEM */
+#define DEVICE_LOST     15 /* NVML_ERROR_GPU_IS_LOST */
+#define TEMPERATURE_GPU 0  /* NVML_TEMPERATURE_GPU */
 
 /* Shared by the thread and its owner; whoever leaves last frees it */
 struct nvml {
@@ -30,6 +33,7 @@ struct nvml {
     size_t head, count;
     struct gpu_specs specs[DEVICES_MAX];
     unsigned specs_count;
+    char trouble[256]; /* not yet told; "" if there is none */
     bool stop, asleep, ended;
     atomic_int owners;
 };
@@ -43,7 +47,37 @@ static void nvml_release(struct nvml *nvml)
     free(nvml);
 }
 
-static void sample_device(const struct nvml_api *api, void *device, struct record_device *out)
+static void complain(struct nvml *nvml, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+static void complain(struct nvml *nvml, const char *format, ...)
+{
+    va_list arguments;
+    pthread_mutex_lock(&nvml->lock);
+    va_start(arguments, format);
+    vsnprintf(nvml->trouble, sizeof nvml->trouble, format, arguments);
+    va_end(arguments);
+    pthread_mutex_unlock(&nvml->lock);
+}
+
+/* What NVML's codes mean when it does not start at all */
+static const char *start_failure(int code)
+{
+    switch (code) {
+    case 4:
+        return "this user may not ask NVML";
+    case 9:
+        return "the NVIDIA driver is not loaded";
+    case 18:
+        return "NVML and the driver's kernel module have different versions (after an update: "
+               "reboot)";
+    default:
+        return "NVML did not start";
+    }
+}
+
+/* False if the device is lost. */
+static bool sample_device(const struct nvml_api *api, void *device, struct record_device *out)
 {
     unsigned value = 0;
     struct nvml_utilization utilization = {0, 0};
@@ -57,7 +91,10 @@ static void sample_device(const struct nvml_api *api, void *device, struct recor
                                   .total = RECORD_UNKNOWN,
                                   .ours = RECORD_UNKNOWN,
                                   .throttle = RECORD_UNKNOWN};
-    if (api->clock && api->clock(device, CLOCK_SM, &value) == 0)
+    int clock = api->clock ? api->clock(device, CLOCK_SM, &value) : -1;
+    if (clock == DEVICE_LOST)
+        return false;
+    if (clock == 0)
         out->clock_mhz = (float)value;
     if (api->temperature && api->temperature(device, TEMPERATURE_GPU, &value) == 0)
         out->temperature_c = (float)value;
@@ -80,6 +117,7 @@ static void sample_device(const struct nvml_api *api, void *device, struct recor
     }
     if (api->throttle && api->throttle(device, &throttle) == 0)
         out->throttle = throttle;
+    return true;
 }
 
 static void read_specs(const struct nvml_api *api, void *device, struct gpu_specs *out)
@@ -127,7 +165,13 @@ static void *sampler(void *argument)
     struct nvml *nvml = argument;
     unsigned count = 0;
     void *devices[DEVICES_MAX] = {NULL};
-    if (nvml->api.init() == 0 && nvml->api.device_count(&count) == 0) {
+    int code = nvml->api.init();
+    if (code == 0)
+        code = nvml->api.device_count(&count);
+    if (code != 0)
+        complain(nvml, "clocks, power and temperature are not known: %s (NVML: %d)",
+                 start_failure(code), code);
+    if (code == 0) {
         count = count < DEVICES_MAX ? count : DEVICES_MAX;
         for (unsigned i = 0; i < count; i++) {
             if (nvml->api.device_by_index(i, &devices[i]) != 0)
@@ -145,7 +189,13 @@ static void *sampler(void *argument)
                 if (!devices[i])
                     continue;
                 struct nvml_sample sample = {.device = (int)i};
-                sample_device(&nvml->api, devices[i], &sample.values);
+                if (!sample_device(&nvml->api, devices[i], &sample.values)) {
+                    complain(nvml,
+                             "gpu:%u is lost: the driver cannot reach it any more (NVML: %d). It "
+                             "comes back with a reset or a reboot",
+                             i, DEVICE_LOST);
+                    devices[i] = NULL; /* what is not known now is one last sample */
+                }
                 sample.time_ns = clock_now_ns();
                 pthread_mutex_lock(&nvml->lock);
                 if (nvml->count == QUEUE) { /* nobody listens: the newest ones matter */
@@ -237,6 +287,17 @@ bool nvml_take(struct nvml *nvml, struct nvml_sample *sample)
         nvml->head = (nvml->head + 1) % QUEUE;
         nvml->count--;
     }
+    pthread_mutex_unlock(&nvml->lock);
+    return any;
+}
+
+bool nvml_trouble(struct nvml *nvml, char *out, size_t size)
+{
+    pthread_mutex_lock(&nvml->lock);
+    bool any = nvml->trouble[0] != '\0';
+    if (any)
+        snprintf(out, size, "%s", nvml->trouble);
+    nvml->trouble[0] = '\0';
     pthread_mutex_unlock(&nvml->lock);
     return any;
 }

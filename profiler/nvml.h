@@ -54,6 +54,9 @@ struct nvml *nvml_open(const struct nvml_api *api);
 bool nvml_take(struct nvml *nvml, struct nvml_sample *sample);
 /* What the device can do at most; false while that is not known. Never blocks. */
 bool nvml_specs(struct nvml *nvml, int device, struct gpu_specs *out);
+/* A sentence on what NVML refused, once for each: it could not start, or a device was lost. False if
+ * there is nothing new. Never blocks. */
+bool nvml_trouble(struct nvml *nvml, char *out, size_t size);
 /* Pause sampling while nothing runs: an idle program wakes nobody. Never blocks. */
 void nvml_sleep(struct nvml *nvml, bool asleep);
 /* Stop the thread; waits for it at most 100 ms. NULL is allowed. */

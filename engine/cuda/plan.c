@@ -152,18 +152,34 @@ static bool pin_ports(struct plan *plan, struct error *error)
     return true;
 }
 
-static bool make_events(struct plan *plan, struct error *error)
+/* Where events cannot be made, the host's clock times the ops instead. */
+static void make_events(struct plan *plan)
 {
+    const struct observer *observer = plan->device->observer;
+    struct error why = {0};
     if (!plan->options.op_events) {
-        return true;
+        return;
     }
     plan->events = xcalloc(plan->graph->op_count + 1, sizeof *plan->events);
     for (size_t i = 0; i <= plan->graph->op_count; i++) {
-        if (!CUDA_OK(cudaEventCreate(&plan->events[i]), "events", error)) {
-            return false;
+        if (CUDA_OK(cudaEventCreate(&plan->events[i]), "events", &why)) {
+            continue;
         }
+        while (i-- > 0) {
+            cudaEventDestroy(plan->events[i]);
+        }
+        free(plan->events);
+        plan->events = NULL;
+        plan->options.op_sync = true;
+        if (observer != NULL && observer->note != NULL) {
+            char *text = xasprintf("CUDA events cannot be made, so the host's clock times each op: "
+                                   "%s",
+                                   why.why);
+            observer->note(observer->context, text);
+            free(text);
+        }
+        return;
     }
-    return true;
 }
 
 /* Say in an out-of-memory error which layer holds the peak. */
@@ -274,11 +290,12 @@ struct plan *plan_new(struct device *device, const struct graph *graph,
     if (plan == NULL) {
         return NULL;
     }
-    if (!pin_ports(plan, error) || !make_events(plan, error)) {
+    if (!pin_ports(plan, error)) {
         uploads_cancel(device);
         plan_free(plan);
         return NULL;
     }
+    make_events(plan);
     device_charge_context(device, free_before);
     /* a step of another plan may still run on memory that moves (without vmm) */
     if (!CUDA_OK(cudaStreamSynchronize(device->stream), device->id, error) ||

@@ -77,11 +77,16 @@ static bool launch_all(struct plan *plan, const struct step_context *context, bo
             observer->op_begin(observer->context, (int)i);
         }
         bool good = launch_step(plan, step, error);
+        if (good && plan->options.op_sync) {
+            good = CUDA_OK(cudaStreamSynchronize(plan->device->stream), step->layer, error);
+        }
         if (observer != NULL && observer->launches != NULL) {
             observer->launches(observer->context, (int)i, step->kernels);
         }
         if (timed) {
-            observer->op_end(observer->context, (int)i, INTERVAL_LAUNCH, start, clock_now_ns());
+            observer->op_end(observer->context, (int)i,
+                             plan->options.op_sync ? INTERVAL_KERNEL : INTERVAL_LAUNCH, start,
+                             clock_now_ns());
         }
         if (!good) {
             return false;
@@ -162,8 +167,9 @@ static bool launch(struct plan *plan, const struct step_context *context, struct
 {
     bool events =
         plan->events != NULL && context->observer != NULL && context->observer->device_time != NULL;
-    /* events inside a graph give no times per op, so events mean eager */
-    bool graph = plan->options.graph && plan->events == NULL && !plan->replay_refused;
+    /* events inside a graph give no times per op, so events mean eager, and so does the host's clock */
+    bool graph = plan->options.graph && plan->events == NULL && !plan->options.op_sync &&
+                 !plan->replay_refused;
 
     if (plan->generation != plan->device->regions.generation) {
         replay_free(plan); /* addresses have moved */
