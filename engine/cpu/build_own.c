@@ -11,8 +11,9 @@ bool build_own_conv(struct builder *b)
     if (b->plan->type != dnnl_bf16 || !own_tail_of(b->op, &tail, &value) ||
         (value >= 0 && !shape_equal(shape_of_value(b, value), out_shape(b))))
         return false;
+    const struct shape *in = shape_of_value(b, b->op->inputs[0]);
     for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++) {
-        size_t bytes = kernels[i]->bytes(conv, shape_of_value(b, b->op->inputs[0]), out_shape(b));
+        size_t bytes = kernels[i]->bytes(conv, in, out_shape(b));
         if (bytes == 0)
             continue;
         builder_use_own(b, kernels[i]->run);
@@ -24,6 +25,8 @@ bool build_own_conv(struct builder *b)
         else
             step->call.packed = weights_packed(b->device, conv, kernels[i], bytes, b->error);
         step->call.tail = tail;
+        if (kernels[i]->scratch_bytes)
+            step->scratch_bytes = kernels[i]->scratch_bytes(conv, in, out_shape(b));
         if (value >= 0)
             step->call.tail.addend = plan_value(b->plan, b->part, value);
         b->failed |= !step->call.packed && !b->plan->dry;

@@ -415,6 +415,7 @@ static bool run_step(const struct plan *plan, const struct part *part, int index
     } else if (step->own) {
         struct own_call call = step->call;
         call.outside = &outside;
+        call.scratch = plan->device->scratch;
         step->own(&call);
     }
     if (outside.happened)

@@ -26,6 +26,7 @@ struct own_call {
     struct own_outside *outside;
     const void *packed; /* convolutions: weights and bias as own_conv.pack laid them */
     struct own_tail tail;
+    void *scratch; /* convolutions: what own_conv.scratch_bytes asked for */
 };
 
 /* What an index pointed at, if it lay outside. */
@@ -70,6 +71,9 @@ struct own_conv {
     size_t (*bytes)(const struct op_conv *conv, const struct shape *in, const struct shape *out);
     void (*pack)(const struct op_conv *conv, const float *weights, const float *bias, void *to);
     own_kernel *run;
+    /* Room that a call needs; NULL: none. */
+    size_t (*scratch_bytes)(const struct op_conv *conv, const struct shape *in,
+                            const struct shape *out);
 };
 
 /* own_depthwise.c: AVX512_BF16; own_pointwise.c: AMX. */

@@ -11,6 +11,10 @@
 #define TILE 16 /* rows, and columns of float32 */
 #define WIDE 32 /* two tiles; and the most channels that one product sums */
 
+/* Of a second-level cache of 1 to 2 MiB. */
+#define WEIGHTS_BYTES (1 << 20)
+#define PIXELS_BYTES  (512 << 10)
+
 /* Channels that one tile product sums: an even divisor of C, and not much less than 32. */
 static int64_t depth_of(int64_t channels)
 {
@@ -26,15 +30,37 @@ static int64_t round_up(int64_t value, int64_t step)
     return (value + step - 1) / step * step;
 }
 
+/* Weights that do not stay in the second-level cache beside everything else. */
+static bool heavy(int64_t channels, int64_t units)
+{
+    return channels * units * (int64_t)sizeof(uint16_t) >= WEIGHTS_BYTES;
+}
+
+static bool strided(const struct op_conv *conv)
+{
+    bool any = false;
+    for (int i = 0; i < conv->spatial; i++)
+        any |= conv->stride[i] != 1;
+    return any;
+}
+
+/* The pixels that a stride leaves over, side by side. */
+static size_t scratch_bytes(const struct op_conv *conv, const struct shape *in,
+                            const struct shape *out)
+{
+    int64_t pixels = shape_elements(out) / out->dims[out->rank - 1];
+    return strided(conv) ? (size_t)(pixels * in->dims[in->rank - 1]) * sizeof(uint16_t) : 0;
+}
+
 static size_t packed_bytes(const struct op_conv *conv, const struct shape *in,
                            const struct shape *out)
 {
     int64_t channels = in->dims[in->rank - 1], units = out->dims[out->rank - 1];
-    if (!own_has_amx_bf16() || conv->transposed || conv->groups != 1 || depth_of(channels) == 0)
+    if (!own_has_amx_bf16() || conv->transposed || conv->groups != 1 || depth_of(channels) == 0 ||
+        (strided(conv) && (conv->spatial != 2 || !heavy(channels, units))))
         return 0;
     for (int i = 0; i < conv->spatial; i++) {
-        if (conv->kernel[i] != 1 || conv->stride[i] != 1 || conv->pad_before[i] != 0 ||
-            conv->pad_after[i] != 0)
+        if (conv->kernel[i] != 1 || conv->pad_before[i] != 0 || conv->pad_after[i] != 0)
             return 0;
     }
     int64_t columns = round_up(units, WIDE);
@@ -170,15 +196,30 @@ OWN_BF16 static void finish(const struct product *p, int64_t pixel, int64_t rows
 #undef FINISH
 }
 
-/* Items are (block of pixels, block of units), the second counting fastest. */
+/* Blocks of pixels that are multiplied with a block of units one after another. Where the weights
+ * do not stay in the cache, these pixels do instead. */
+static int64_t group_of(const struct product *p)
+{
+    int64_t block_bytes = WIDE * p->channels * (int64_t)sizeof(uint16_t);
+    if (!heavy(p->channels, p->units))
+        return 1;
+    return block_bytes < PIXELS_BYTES ? PIXELS_BYTES / block_bytes : 1;
+}
+
+/* Items are (group of blocks of pixels, block of units, block of pixels), the last one counting
+ * fastest. */
 OWN_AMX static void run_items(const struct product *p, int64_t first, int64_t end)
 {
     _Alignas(64) float sums[WIDE * WIDE];
     _Alignas(64) struct tile_config before; /* oneDNN may count on its own */
-    int64_t across = (p->units + WIDE - 1) / WIDE, configured = 0;
+    int64_t across = (p->units + WIDE - 1) / WIDE, down = (p->pixels + WIDE - 1) / WIDE;
+    int64_t group = group_of(p), configured = 0;
     _tile_storeconfig(&before);
     for (int64_t item = first; item < end; item++) {
-        int64_t pixel = item / across * WIDE, unit = item % across * WIDE;
+        int64_t begin = item / (group * across) * group;
+        int64_t size = down - begin < group ? down - begin : group;
+        int64_t within = item % (group * across);
+        int64_t pixel = (begin + within % size) * WIDE, unit = within / size * WIDE;
         int64_t rows = p->pixels - pixel < WIDE ? p->pixels - pixel : WIDE;
         const uint16_t *x = p->x + pixel * p->channels, *weights = p->weights + unit * p->channels;
         bool right = p->units - unit > TILE;
@@ -201,6 +242,22 @@ OWN_AMX static void run_items(const struct product *p, int64_t first, int64_t en
         _tile_release();
 }
 
+/* Copy the pixels that count into the scratch. */
+static void gather(const struct own_call *call, const struct shape *in, const struct shape *out)
+{
+    const struct op_conv *conv = &call->op->conv;
+    int64_t width = out->dims[2], channels = in->dims[3], rows = out->dims[0] * out->dims[1];
+    size_t bytes = (size_t)channels * sizeof(uint16_t);
+#pragma omp parallel for if (rows * width * channels > OWN_PARALLEL)
+    for (int64_t row = 0; row < rows; row++) {
+        int64_t line = row / out->dims[1] * in->dims[1] + row % out->dims[1] * conv->stride[0];
+        const uint16_t *from = (const uint16_t *)call->inputs[0] + line * in->dims[2] * channels;
+        uint16_t *to = (uint16_t *)call->scratch + row * width * channels;
+        for (int64_t x = 0; x < width; x++)
+            memcpy(to + x * channels, from + x * conv->stride[1] * channels, bytes);
+    }
+}
+
 static void run(const struct own_call *call)
 {
     const struct shape *in = &call->graph->values[call->op->inputs[0]].shape;
@@ -216,6 +273,10 @@ static void run(const struct own_call *call)
                               .units = units,
                               .depth = depth_of(channels),
                               .tail = &call->tail};
+    if (strided(&call->op->conv)) {
+        gather(call, in, out);
+        product.x = call->scratch;
+    }
     int64_t items = (product.pixels + WIDE - 1) / WIDE * ((units + WIDE - 1) / WIDE);
 #pragma omp parallel if (items > 1)
     {
@@ -230,4 +291,4 @@ static void run(const struct own_call *call)
 }
 #endif
 
-const struct own_conv own_pointwise = {packed_bytes, pack, run};
+const struct own_conv own_pointwise = {packed_bytes, pack, run, scratch_bytes};

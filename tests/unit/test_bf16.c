@@ -185,12 +185,21 @@ static void pointwise_tails(void **state)
     check("x = Input 40,32\n"
           "y = Conv1D(x) {'filters': 20, 'kernel_size': 1} kernel 1,32,20 bias 20\nout y\n",
           2, pointwise_kernel());
-    /* not the kernel's: 34 channels have no even divisor near 32; a stride */
+    check("x = Input 5,7,768\n"
+          "y = Conv2D(x) {'filters': 700, 'kernel_size': 1, 'strides': 2} "
+          "kernel 1,1,768,700 bias 700\n"
+          "out y\n",
+          3, pointwise_kernel());
+    check("x = Input 13,15,640\n" /* weights larger than the cache, several groups of pixels */
+          "y = Conv2D(x) {'filters': 820, 'kernel_size': 1} "
+          "kernel 1,1,640,820 bias 820\nout y\n",
+          7, pointwise_kernel());
+    /* not the kernel's: 34 channels have no even divisor near 32; a stride in one axis */
     check("x = Input 5,7,34\n"
           "y = Conv2D(x) {'filters': 8, 'kernel_size': 1} kernel 1,1,34,8 bias 8\nout y\n",
           2, "onednn");
-    check("x = Input 5,7,32\n"
-          "y = Conv2D(x) {'filters': 32, 'kernel_size': 1, 'strides': 2} kernel 1,1,32,32 bias 32\n"
+    check("x = Input 9,32\n"
+          "y = Conv1D(x) {'filters': 32, 'kernel_size': 1, 'strides': 2} kernel 1,32,32 bias 32\n"
           "out y\n",
           2, "onednn");
 }
