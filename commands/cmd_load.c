@@ -51,32 +51,26 @@ static void print_loaded(struct execution *execution, const json_t *data)
         execution_print(execution, "  not used: %s", json_string_value(item));
 }
 
-/* `load demo:` asks for the names. The engine, whose folder it is, refuses with a list of them. */
-static bool list_demos(struct execution *execution, const struct error *error)
+/* `load demo:` asks for the names, of which the engine has the files. */
+static void listed(struct execution *execution, const json_t *data, const struct error *error)
 {
-    static const char opening[] = "the demo models are: ";
-    const struct loading *loading = execution->state;
-    if (strcasecmp(text(loading->arguments, "path"), "demo:") != 0 ||
-        strncmp(error->why, opening, strlen(opening)) != 0)
-        return false;
-    char *names = xstrdup(error->why + strlen(opening)), *rest = names, *name;
-    json_t *list = json_array();
-    while ((name = strsep(&rest, " ")) != NULL) {
-        execution_print(execution, "demo:%s", name);
-        json_array_append_new(list, json_sprintf("demo:%s", name));
+    if (!data) {
+        execution_fail(execution, error);
+        return;
     }
-    free(names);
-    json_object_set_new(execution->data, "models", list);
+    size_t index;
+    json_t *name;
+    json_array_foreach(json_object_get(data, "models"), index, name)
+        execution_print(execution, "%s", json_string_value(name));
+    json_object_update(execution->data, (json_t *)(uintptr_t)data);
     execution_done(execution);
-    return true;
 }
 
 static void loaded(struct execution *execution, const json_t *data, const struct error *error)
 {
     struct loading *loading = execution->state;
     if (!data) {
-        if (!list_demos(execution, error))
-            oom_report_fail(execution, error);
+        oom_report_fail(execution, error);
         return;
     }
     workbench_loaded(execution->workbench, data, json_incref(loading->arguments));
@@ -145,6 +139,8 @@ static void run_load(struct execution *execution, int argc, char *const *argv)
     execution->free_state = free_loading;
     if (error.code != ERROR_NONE)
         execution_fail(execution, &error);
+    else if (strcasecmp(text(arguments, "path"), "demo:") == 0)
+        execution_request(execution, "demos", NULL, listed);
     else
         execution_request(execution, "load", json_deep_copy(arguments), loaded);
 }

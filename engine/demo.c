@@ -81,29 +81,45 @@ static void add_names(struct names *names, const char *relative, const char *end
     closedir(folder);
 }
 
-static bool refuse(const char *name, struct error *error)
+json_t *demo_list(struct error *error)
 {
+    char *data = demo_data_path("demo");
+    free(data);
+    if (data == NULL) {
+        error_set(error, ERROR_MODEL_FILE,
+                  "demo:", "the folder share/layertop with the demo models was not found");
+        error_hint(error, "LAYERTOP_DATA=/path/to/share/layertop layertop demo:digits");
+        return NULL;
+    }
     struct names names = {0};
     add_names(&names, "demo/applications", ".json.gz");
     add_names(&names, "demo/models", ".keras");
     if (names.count > 0)
         qsort(names.list, names.count, sizeof *names.list, compare_names);
-    char text[sizeof error->why] = "digits";
+    json_t *list = json_pack("[s]", "demo:digits");
     for (size_t i = 0; i < names.count; i++) {
-        size_t used = strlen(text);
-        snprintf(text + used, sizeof text - used, " %s", names.list[i]);
+        json_array_append_new(list, json_sprintf("demo:%s", names.list[i]));
         free(names.list[i]);
     }
     free(names.list);
-    char *data = demo_data_path("demo");
-    if (data == NULL)
-        error_set(error, ERROR_MODEL_FILE, name,
-                  "the folder share/layertop with the demo models was not found; LAYERTOP_DATA "
-                  "can name it");
-    else
-        error_set(error, ERROR_MODEL_FILE, name, "the demo models are: %s", text);
-    free(data);
-    return error_hint(error, "load demo:digits");
+    return list;
+}
+
+static void refuse(const char *name, struct error *error)
+{
+    json_t *list = demo_list(error), *item;
+    if (list == NULL)
+        return;
+    char text[sizeof error->why] = "";
+    size_t index;
+    json_array_foreach(list, index, item)
+    {
+        size_t used = strlen(text);
+        snprintf(text + used, sizeof text - used, " %s", json_string_value(item) + strlen("demo:"));
+    }
+    json_decref(list);
+    error_set(error, ERROR_MODEL_FILE, name, "the demo models are:%s", text);
+    error_hint(error, "load demo:digits");
 }
 
 char *demo_resolve(const char *path, struct error *error)

@@ -6,12 +6,16 @@
 #define LAYERTOP_ENGINE_DEMO_H
 
 #include "engine/error.h"
+#include <jansson.h>
 
 bool demo_is_name(const char *path);
 
+/* Every name there is ("demo:digits" ...), sorted but for the digits, which come first. New reference,
+ * or NULL with ERROR_MODEL_FILE if the data folder is not found. */
+json_t *demo_list(struct error *error);
+
 /* The file behind `demo:NAME` (any case), or a copy of a path that is no demo name. NULL with
- * ERROR_MODEL_FILE that lists the names there are, which is also what `demo:` alone gets. Caller
- * frees. */
+ * ERROR_MODEL_FILE that says which names there are. Caller frees. */
 char *demo_resolve(const char *path, struct error *error);
 
 /* Path of a file below the data folder, NULL if it is not there. Caller frees. */

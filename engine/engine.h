@@ -20,6 +20,7 @@
  *   load      {path, weights?, shape?}         -> model_describe() + {load_ms, note?}
  *             The PLAN event of the new model follows this reply; for every other verb it precedes
  *             the reply. A load that fails before the new model is complete keeps the old one.
+ *   demos     {}                               -> {models: ["demo:digits", ...]}: what `load` knows
  *   unload    {}                               -> {}
  *   plan      {batch?}                         -> the plan (below) without making it current:
  *             a forecast that allocates nothing; with {fits: bool or null, limit_bytes, room_bytes:

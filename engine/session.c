@@ -333,6 +333,14 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     return reply;
 }
 
+static json_t *do_demos(struct session *session, const json_t *arguments, struct error *error)
+{
+    (void)session;
+    (void)arguments;
+    json_t *models = demo_list(error);
+    return models != NULL ? json_pack("{s:o}", "models", models) : NULL;
+}
+
 static json_t *do_unload(struct session *session, const json_t *arguments, struct error *error)
 {
     (void)arguments;
@@ -388,6 +396,7 @@ static const struct verb {
     {"configure", do_configure},
     {"set", do_set},
     {"load", do_load},
+    {"demos", do_demos},
     {"unload", do_unload},
     {"plan", session_do_plan},
     {"devices", do_devices},

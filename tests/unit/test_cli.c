@@ -401,7 +401,9 @@ static void commands_about_the_model(void **state)
     outcome_free(&outcome);
     outcome = layertop(NULL, "--json -c 'load demo:'");
     assert_int_equal(outcome.code, 0);
-    assert_true(json_array_size(at(object_of(&outcome, "load"), "data.models")) > 10);
+    const json_t *models = at(object_of(&outcome, "load"), "data.models");
+    assert_true(json_array_size(models) > 10);
+    assert_string_equal(json_string_value(json_array_get(models, 0)), "demo:digits");
     outcome_free(&outcome);
 }
 
