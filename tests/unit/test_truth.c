@@ -17,43 +17,61 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define TRIES 12
+#define TRIES      12
+#define SHORT_RUNS 40
 
 static const char *program;
 static const char *const environment[] = {"XDG_STATE_HOME=/tmp/layertop-truth-state",
                                           "XDG_CONFIG_HOME=/tmp/layertop-truth-config", NULL};
 
-/* data of the last `run` of `layertop --json demo:digits -c COMMANDS` with `variables` set. */
-static json_t *run(const char *variables, const char *commands)
+/* data of every `run` of `layertop --json demo:digits -c COMMANDS` with `variables` set. */
+static json_t *runs_of(const char *variables, const char *commands)
 {
-    char line[1024], *text = NULL;
+    char line[4096], *text = NULL;
     size_t capacity = 0;
     snprintf(line, sizeof line,
              "%s timeout 60 %s demo:digits --json -c '%s' 2>/dev/null </dev/null", variables,
              program, commands);
     FILE *pipe = popen(line, "r");
     assert_non_null(pipe);
-    json_t *data = NULL;
+    json_t *runs = json_array();
     while (getline(&text, &capacity, pipe) > 0) {
         json_t *object = json_loads(text, 0, NULL);
-        if (strcmp(json_string_value(json_object_get(object, "cmd")), "run") == 0) {
-            json_decref(data);
-            data = json_incref(json_object_get(object, "data"));
-        }
+        if (strcmp(json_string_value(json_object_get(object, "cmd")), "run") == 0)
+            json_array_append(runs, json_object_get(object, "data"));
         json_decref(object);
     }
     free(text);
     pclose(pipe);
-    assert_non_null(data);
-    return data;
+    assert_true(json_array_size(runs) > 0);
+    return runs;
 }
 
-static double layer_ms(const json_t *data, size_t index, const char **name)
+/* Many runs of two steps: some of them pass undisturbed even where other programs take most of the
+ * processor, and those tell the truth. */
+static json_t *short_runs(const char *variables)
 {
-    json_t *layer = json_array_get(json_object_get(data, "layers"), index);
-    *name = json_string_value(json_object_get(layer, "name"));
-    json_t *time = json_object_get(layer, "time_ms");
-    return json_is_number(time) ? json_number_value(time) : NAN;
+    char commands[2048] = "devices cpu; threads 1; batch 4; run 20";
+    for (int i = 0; i < SHORT_RUNS; i++)
+        strcat(commands, "; run 2 --warmup 0");
+    return runs_of(variables, commands);
+}
+
+/* The least of a layer's times over all runs, NAN if it has none. */
+static double layer_ms(const json_t *runs, size_t index, const char **name)
+{
+    double least = NAN;
+    size_t i;
+    json_t *data;
+    json_array_foreach((json_t *)(uintptr_t)runs, i, data)
+    {
+        json_t *layer = json_array_get(json_object_get(data, "layers"), index);
+        *name = json_string_value(json_object_get(layer, "name"));
+        json_t *time = json_object_get(layer, "time_ms");
+        if (json_is_number(time))
+            least = fmin(least, json_number_value(time));
+    }
+    return least;
 }
 
 static double ledger_ms(const json_t *data, const char *key)
@@ -65,12 +83,11 @@ static double ledger_ms(const json_t *data, const char *key)
 static void only_the_slow_layer_moves(void **state)
 {
     (void)state;
-    const char *commands = "devices cpu; threads 1; batch 4; run 60";
     char why[200] = "";
     for (int attempt = 0; attempt < TRIES; attempt++) {
-        json_t *plain = run("", commands);
-        json_t *slow = run("LAYERTOP_TEST_SLOW_LAYER=pool1:5", commands);
-        size_t count = json_array_size(json_object_get(slow, "layers"));
+        json_t *plain = short_runs("");
+        json_t *slow = short_runs("LAYERTOP_TEST_SLOW_LAYER=pool1:5");
+        size_t count = json_array_size(json_object_get(json_array_get(slow, 0), "layers"));
         assert_true(count > 20);
         why[0] = '\0';
         bool moved = false;
@@ -81,8 +98,8 @@ static void only_the_slow_layer_moves(void **state)
                 continue;
             bool is_slow = strcmp(name, "pool1") == 0;
             moved |= is_slow;
-            /* a preempted step may add to any row; a busy-wait is never shorter than asked */
-            if (is_slow ? delta_ms < 4.9 || delta_ms > 6.5 : fabs(delta_ms) > 1.0)
+            /* a busy-wait is never shorter than asked */
+            if (is_slow ? delta_ms < 4.9 || delta_ms > 6.5 : fabs(delta_ms) > 0.5)
                 snprintf(why, sizeof why, "%s moved by %.3f ms", name, delta_ms);
         }
         assert_true(moved);
@@ -100,14 +117,22 @@ static void an_untraced_sleep_is_unexplained(void **state)
     (void)state;
     char why[200] = "";
     for (int attempt = 0; attempt < TRIES; attempt++) {
-        json_t *data = run("LAYERTOP_TEST_STEP_SLEEP=5", "devices cpu; threads 1; batch 4; run 60");
-        double unexplained = ledger_ms(data, "unexplained_ms"), wall = ledger_ms(data, "wall_ms");
-        double gap = ledger_ms(data, "gap_ms"), kernel = ledger_ms(data, "kernel_ms");
-        json_decref(data);
-        if (unexplained >= 4.9 && unexplained < 6.5 && gap < 0.5 && kernel < wall - 4.9)
+        json_t *runs = short_runs("LAYERTOP_TEST_STEP_SLEEP=5"), *data;
+        bool found = false;
+        size_t i;
+        json_array_foreach(runs, i, data)
+        {
+            double unexplained = ledger_ms(data, "unexplained_ms");
+            double gap = ledger_ms(data, "gap_ms"), kernel = ledger_ms(data, "kernel_ms");
+            double wall = ledger_ms(data, "wall_ms");
+            assert_true(unexplained >= 4.9); /* a sleep is never shorter than asked */
+            found |= unexplained < 6.5 && gap < 0.5 && kernel < wall - 4.9;
+            snprintf(why, sizeof why, "unexplained %.3f, gap %.3f, kernel %.3f of %.3f ms",
+                     unexplained, gap, kernel, wall);
+        }
+        json_decref(runs);
+        if (found)
             return;
-        snprintf(why, sizeof why, "unexplained %.3f, gap %.3f, kernel %.3f of %.3f ms", unexplained,
-                 gap, kernel, wall);
     }
     fail_msg("%s", why);
 }
@@ -123,18 +148,28 @@ static double shown_throughput(struct vt *vt)
     return value * (unit == 'k' ? 1e3 : unit == 'M' ? 1e6 : 1);
 }
 
-/* `batch 4` at the prompt: within a second the screen shows the throughput that --json measures. */
+static double measured_throughput(void)
+{
+    json_t *runs = runs_of("", "devices cpu; threads 1; batch 4; run 500");
+    double rate = json_number_value(json_object_get(json_array_get(runs, 0), "throughput_per_s"));
+    json_decref(runs);
+    return rate;
+}
+
+/* `batch 4` at the prompt: within a second the screen shows the throughput that --json measures just
+ * before and just after (where other programs come and go the two differ). */
 static void the_screen_shows_what_json_says(void **state)
 {
     (void)state;
     const char *argv[] = {program, "demo:digits", NULL};
-    double shown = NAN, measured = NAN;
+    double shown = NAN, before = NAN, after = NAN;
     for (int attempt = 0; attempt < TRIES; attempt++) {
+        before = measured_throughput();
         struct vt *vt = vt_start(40, 120, argv, environment);
         assert_non_null(vt);
-        assert_true(vt_wait(vt, "throughput [0-9.]+k?/s", 15000));
+        assert_true(vt_wait(vt, "throughput [0-9.]+k?/s", 60000));
         vt_type(vt, "threads 1\r");
-        assert_true(vt_wait(vt, "^> threads 1", 5000));
+        assert_true(vt_wait(vt, "^> threads 1", 20000));
         vt_pump(vt, 1200);
         vt_type(vt, "batch 4\r");
         vt_pump(vt, 1000);
@@ -142,15 +177,14 @@ static void the_screen_shows_what_json_says(void **state)
         shown = shown_throughput(vt);
         vt_type(vt, "\025quit\r");
         int status;
-        assert_true(vt_wait_exit(vt, 10000, &status));
+        assert_true(vt_wait_exit(vt, 30000, &status));
         vt_free(vt);
-        json_t *data = run("", "devices cpu; threads 1; batch 4; run 500");
-        measured = json_number_value(json_object_get(data, "throughput_per_s"));
-        json_decref(data);
-        if (current && fabs(shown / measured - 1) <= 0.10)
+        after = measured_throughput();
+        if (current && shown >= 0.9 * fmin(before, after) && shown <= 1.1 * fmax(before, after))
             return;
     }
-    fail_msg("the screen shows %.0f samples/s, --json %.0f", shown, measured);
+    fail_msg("the screen shows %.0f samples/s, --json %.0f before and %.0f after", shown, before,
+             after);
 }
 
 /* The CPU is a fair opponent: all physical cores that this process may use, and no more. */
