@@ -309,6 +309,7 @@ static void on_op_end(void *context, int op, enum interval_class class, int64_t 
     if (c->source == TIMING_CUPTI)
         c->trace->pop(c->trace->context);
     add_interval(c, (enum ledger_class) class, start_ns, end_ns);
+    c->in_slices = c->in_slices || op < c->newest_op;
     if (op > c->newest_op)
         c->newest_op = op;
     if (c->source == TIMING_CLOCK && class == INTERVAL_KERNEL) {
@@ -320,7 +321,8 @@ static void on_op_end(void *context, int op, enum interval_class class, int64_t 
         trace_table_kernel(c->table, op, 0, end_ns - start_ns);
     }
     /* a window closes inside a step only if the step is long: between steps it costs no step */
-    if (end_ns - c->window.totals.begin_ns >= WINDOW_NS && end_ns - c->step_start_ns >= WINDOW_NS)
+    if (!c->in_slices && end_ns - c->window.totals.begin_ns >= WINDOW_NS &&
+        end_ns - c->step_start_ns >= WINDOW_NS)
         round_up(c, end_ns, false);
     add_interval(c, LEDGER_PROFILER, end_ns, clock_now_ns());
 }
@@ -484,6 +486,7 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     c->batch = graph && graph->batch > 0 ? (uint64_t)graph->batch : 0;
     c->last_end_ns = 0;
     c->plan_kernels = 0;
+    c->in_slices = false;
     collector_burst_begin(c, true);
     trace_table_plan(c->table, graph, impls);
     collector_trace_begin(c);

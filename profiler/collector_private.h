@@ -68,6 +68,7 @@ struct collector {
     uint64_t step;
     int64_t step_start_ns, last_end_ns;
     int newest_op;
+    bool in_slices; /* steps of this plan run ops again: no layer is whole before its step is */
     struct step_layer *step_layers;
     uint32_t *touched;
     size_t touched_count;

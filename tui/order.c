@@ -5,33 +5,47 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Weight of a new look once there are some: the mean of about the last five. */
-#define WEIGHT_LEAST   0.2
-/* Rows that are closer than this do not change places, however steady they are. */
-#define CLOSE_SHARE    0.02
-/* How often its usual deviation a row may be away from its mean and mean nothing by it. */
-#define SCATTER_FACTOR 0.5
+/* Rows that are closer than this do not change places, however steady they are; rows that are farther
+ * apart do, however restless they are: a table in no order at all is worse than one that moves. */
+#define CLOSE_SHARE 0.02
+#define FAR_SHARE   0.2
 
+static int compare_numbers(const void *left, const void *right)
+{
+    double a = *(const double *)left, b = *(const double *)right;
+    return a < b ? -1 : a > b;
+}
+
+static double median(double *values, unsigned count)
+{
+    qsort(values, count, sizeof *values, compare_numbers);
+    return (values[(count - 1) / 2] + values[count / 2]) / 2;
+}
+
+/* One wild second, a first step that prepares things, moves neither figure. */
 static void take_look(struct order_row *row, double ms)
 {
+    double sorted[ORDER_LOOKS];
     if (isnan(ms))
         return;
-    if (isnan(row->mean_ms)) {
-        *row = (struct order_row){.mean_ms = ms, .looks = 1};
-        return;
-    }
-    double weight = fmax(1.0 / ++row->looks, WEIGHT_LEAST);
-    row->scatter_ms += weight * (fabs(ms - row->mean_ms) - row->scatter_ms);
-    row->mean_ms += weight * (ms - row->mean_ms);
+    row->looked_ms[row->looks++ % ORDER_LOOKS] = ms;
+    unsigned count = row->looks < ORDER_LOOKS ? row->looks : ORDER_LOOKS;
+    memcpy(sorted, row->looked_ms, count * sizeof *sorted);
+    row->middle_ms = median(sorted, count);
+    for (unsigned i = 0; i < count; i++)
+        sorted[i] = fabs(row->looked_ms[i] - row->middle_ms);
+    row->scatter_ms = median(sorted, count);
 }
 
 /* Does b belong above a, beyond doubt? */
 static bool overtakes(const struct order_row *b, const struct order_row *a)
 {
-    if (isnan(a->mean_ms) || isnan(b->mean_ms))
-        return isnan(a->mean_ms) && !isnan(b->mean_ms);
-    double doubt = SCATTER_FACTOR * (a->scatter_ms + b->scatter_ms) + CLOSE_SHARE * a->mean_ms;
-    return b->mean_ms > a->mean_ms + doubt;
+    if (isnan(a->middle_ms) || isnan(b->middle_ms))
+        return isnan(a->middle_ms) && !isnan(b->middle_ms);
+    double doubt = 1.5 * (a->scatter_ms + b->scatter_ms);
+    doubt = fmax(doubt, CLOSE_SHARE * a->middle_ms);
+    doubt = fmin(doubt, FAR_SHARE * a->middle_ms);
+    return b->middle_ms > a->middle_ms + doubt;
 }
 
 /* From what stands there: each row climbs over those that it overtakes. */
@@ -70,7 +84,7 @@ static void begin(struct order *order, const double *time_ms, size_t count)
     order->places = xrealloc(order->places, (count + 1) * sizeof *order->places);
     order->count = count;
     for (size_t i = 0; i < count; i++) {
-        order->rows[i] = (struct order_row){.mean_ms = NAN};
+        order->rows[i] = (struct order_row){.middle_ms = NAN};
         take_look(&order->rows[i], time_ms[i]);
         starts[i] = (struct start){time_ms[i], (int)i};
     }

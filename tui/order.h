@@ -1,5 +1,5 @@
 /* The order of the layer table by time, held calm: rows that changed places with every breath of the
- * machine could not be read. It goes by a mean over several seconds, not by the last one, and two
+ * machine could not be read. It goes by the median of several seconds, not by the last one, and two
  * rows change places only when they differ by more than they scatter. Pure. */
 #ifndef LAYERTOP_TUI_ORDER_H
 #define LAYERTOP_TUI_ORDER_H
@@ -8,11 +8,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#define ORDER_LOOKS     7                   /* that a place goes by */
 #define ORDER_PERIOD_NS INT64_C(1000000000) /* between two looks: what time_ms is the mean of */
 
 struct order_row {
-    double mean_ms, scatter_ms; /* of the looks so far, the last five or so; NAN: not known */
-    unsigned looks;
+    double looked_ms[ORDER_LOOKS]; /* a ring */
+    unsigned looks;                /* so far */
+    double middle_ms, scatter_ms;  /* median, and median deviation from it; NAN: not known */
 };
 
 struct order {
@@ -20,7 +22,7 @@ struct order {
     int *places;            /* layers, the most expensive first, those without a time last */
     size_t count;
     int64_t looked_ns;
-    const void *plan; /* that the means are of */
+    const void *plan; /* that the looks are of */
 };
 
 /* Is it time for a look? */

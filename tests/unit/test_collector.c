@@ -110,6 +110,35 @@ static void a_long_step_shows_layers_before_it_ends(void **state)
     assert_true(fabs(row.total.mean - 800) < 1e-6);
 }
 
+/* A step that is longer than a window and runs in slices: p95, extremes and the plot are of whole
+ * steps, not of the slice that came first. */
+static void slices_add_up_to_steps(void **state)
+{
+    struct collector_bench *bench = *state;
+    const struct observer *o = collector_bench_observer(bench);
+    int64_t t = bench->now;
+    for (uint64_t step = 1; step <= 20; step++) {
+        o->step_begin(o->context, step, t);
+        /* some steps are not watched, to measure what watching costs */
+        for (int slice = 0; slice < 4 && o->op_end != NULL; slice++) {
+            o->op_end(o->context, 0, INTERVAL_KERNEL, t, t + 30 * MS);
+            o->op_end(o->context, 1, INTERVAL_KERNEL, t + 30 * MS, t + 100 * MS);
+            o->op_end(o->context, 2, INTERVAL_KERNEL, t + 100 * MS, t + 110 * MS);
+            t += 110 * MS;
+        }
+        o->step_end(o->context, step, t);
+    }
+    bench->hooks->flush(bench->hooks->context);
+    struct store_layer row;
+    store_layer(bench->store, 3, &row);
+    assert_true(fabs(row.time_ms - 280) < 1e-6);
+    assert_true(row.total.count > 5);
+    assert_true(fabs(row.total.mean - 280) < 1e-6);
+    assert_true(fabs(row.total.max - 280) < 1e-6);
+    assert_true(fabs(row.total.p50 - 280) < 10); /* of a histogram */
+    assert_true(fabs(series_last(row.series) - 280) < 1e-3);
+}
+
 static void segments_do_not_mix(void **state)
 {
     struct collector_bench *bench = *state;
@@ -371,6 +400,8 @@ int main(void)
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(a_long_step_shows_layers_before_it_ends,
                                         collector_bench_setup, collector_bench_teardown),
+        cmocka_unit_test_setup_teardown(slices_add_up_to_steps, collector_bench_setup,
+                                        collector_bench_teardown),
         cmocka_unit_test_setup_teardown(segments_do_not_mix, collector_bench_setup,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(throughput_counts_what_lies_between_steps,

@@ -70,6 +70,37 @@ static void a_real_change_shows_soon(void **state)
     order_clear(&order);
 }
 
+/* The first steps of a model prepare things: what they took is soon forgotten. */
+static void a_wild_beginning_is_forgotten(void **state)
+{
+    (void)state;
+    struct order order = {0};
+    for (int second = 0; second < 5; second++) {
+        double times[] = {second == 0 ? 400 : 1, 20, 30};
+        order_look(&order, times, 3, "plan", second * SECOND);
+    }
+    assert_int_equal(order.places[0], 2);
+    assert_int_equal(order.places[1], 1);
+    assert_int_equal(order.places[2], 0);
+    order_clear(&order);
+}
+
+/* On a machine in turmoil the table still has an order. */
+static void what_is_far_apart_is_sorted(void **state)
+{
+    (void)state;
+    struct order order = {0};
+    seed = 3;
+    for (int second = 0; second < 60; second++) {
+        double times[] = {10 * (1 + 0.5 * noise()), 30 * (1 + 0.5 * noise())};
+        order_look(&order, second == 0 ? (const double[]){30, 10} : times, 2, "plan",
+                   second * SECOND);
+        if (second > 15)
+            assert_int_equal(order.places[0], 1);
+    }
+    order_clear(&order);
+}
+
 static void what_is_equal_stays(void **state)
 {
     (void)state;
@@ -101,9 +132,13 @@ static void another_plan_begins_anew(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_first_look_sorts),     cmocka_unit_test(noise_moves_nothing),
-        cmocka_unit_test(a_real_change_shows_soon), cmocka_unit_test(what_is_equal_stays),
+        cmocka_unit_test(the_first_look_sorts),
+        cmocka_unit_test(noise_moves_nothing),
+        cmocka_unit_test(a_real_change_shows_soon),
+        cmocka_unit_test(what_is_equal_stays),
         cmocka_unit_test(another_plan_begins_anew),
+        cmocka_unit_test(a_wild_beginning_is_forgotten),
+        cmocka_unit_test(what_is_far_apart_is_sorted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
