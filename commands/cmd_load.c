@@ -109,6 +109,41 @@ static json_t *parse_shape(const char *word, struct error *error)
     return NULL;
 }
 
+/* "conv5,dense": an array. */
+static json_t *split_names(const char *word)
+{
+    json_t *names = json_array();
+    char *copy = xstrdup(word), *rest = copy, *item;
+    while ((item = strsep(&rest, ",")) != NULL) {
+        if (*item != '\0')
+            json_array_append_new(names, json_string(item));
+    }
+    free(copy);
+    return names;
+}
+
+/* "MyLayer=Dense,Other=ReLU"; several --map add up. */
+static void parse_map(const char *word, json_t *arguments, struct error *error)
+{
+    char *copy = xstrdup(word), *rest = copy, *item;
+    json_t *map = json_object_get(arguments, "map");
+    if (map == NULL) {
+        map = json_object();
+        json_object_set_new(arguments, "map", map);
+    }
+    while (error->code == ERROR_NONE && (item = strsep(&rest, ",")) != NULL) {
+        char *equals = strchr(item, '=');
+        if (equals == NULL || equals == item || equals[1] == '\0') {
+            error_set(error, ERROR_VALUE, "load --map", "'%s' is not CLASS=KERAS_CLASS", item);
+            error_hint(error, "load FILE --map MyLayer=Dense");
+            break;
+        }
+        *equals = '\0';
+        json_object_set_new(map, item, json_string(equals + 1));
+    }
+    free(copy);
+}
+
 static void run_load(struct execution *execution, int argc, char *const *argv)
 {
     struct error error = {0};
@@ -121,6 +156,10 @@ static void run_load(struct execution *execution, int argc, char *const *argv)
             json_t *shape = parse_shape(argv[++i], &error);
             if (shape)
                 json_object_set_new(arguments, "shape", shape);
+        } else if (strcmp(argv[i], "--outputs") == 0 && has_value) {
+            json_object_set_new(arguments, "outputs", split_names(argv[++i]));
+        } else if (strcmp(argv[i], "--map") == 0 && has_value) {
+            parse_map(argv[++i], arguments, &error);
         } else if (strncmp(argv[i], "--", 2) != 0 && !json_object_get(arguments, "path")) {
             json_object_set_new(arguments, "path", json_string(argv[i]));
         } else {
@@ -155,6 +194,8 @@ static void complete_load(struct command_completion *completion, int argc, char 
     if (strncmp(completion->word, "--", 2) == 0) {
         completion_add(completion, "--weights");
         completion_add(completion, "--shape");
+        completion_add(completion, "--outputs");
+        completion_add(completion, "--map");
         return;
     }
     for (size_t i = 0; i < sizeof demos / sizeof *demos; i++)
@@ -164,16 +205,20 @@ static void complete_load(struct command_completion *completion, int argc, char 
 
 const struct command command_load = {
     .name = "load",
-    .usage = "load FILE|demo:NAME [--weights FILE] [--shape D,D,...]",
+    .usage = "load FILE|demo:NAME [--weights FILE] [--shape D,D,...] [--outputs LAYER,...] "
+             "[--map CLASS=KERAS_CLASS]",
     .summary = "load a Keras model",
     .help =
         "FILE is a .keras or .h5 file or a model folder; its kind is told by its content. A JSON\n"
         "architecture takes its weights from --weights. --shape binds open dimensions of the\n"
-        "first input, without the batch. `load demo:` lists the models that are built in.\n"
+        "first input, without the batch. --outputs ends the model at the layers named, and leaves\n"
+        "out what they do not need. --map says that a custom class is one of Keras's by another\n"
+        "name. `load demo:` lists the models that are built in.\n"
         "Optimizer, loss and metrics are not needed to predict and are not read.",
-    .examples = WORDS("load demo:digits", "load model.keras", "load net.h5 --shape 224,224,3"),
+    .examples = WORDS("load demo:digits", "load model.keras", "load net.h5 --shape 224,224,3",
+                      "load net.keras --outputs block5_pool", "load net.keras --map MyDense=Dense"),
     .arguments_min = 1,
-    .arguments_max = 5,
+    .arguments_max = 15,
     .run = run_load,
     .complete = complete_load,
 };

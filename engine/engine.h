@@ -17,7 +17,7 @@
  *             A refused value is an error and keeps the old one. force: no forecast refuses it; the
  *             memory is really asked for, and the answer is the system's or the driver's. restart: the change needs a fresh
  *             process; the front starts one, configures it and loads the model again.
- *   load      {path, weights?, shape?}         -> model_describe() + {load_ms, note?}
+ *   load      {path, weights?, shape?, map?, outputs?} -> model_describe() + {load_ms, note?}
  *             The PLAN event of the new model follows this reply; for every other verb it precedes
  *             the reply. A load that fails before the new model is complete keeps the old one.
  *   demos     {}                               -> {models: ["demo:digits", ...]}: what `load` knows

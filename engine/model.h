@@ -94,7 +94,7 @@ struct model {
     json_t *ignored;     /* array of strings: "optimizer state", "loss and metrics (compile() is not
                             needed to predict)" ... */
     json_t *architecture; /* as in the file: {"class_name", "config", ...}, to be written again;
-                             NULL if it is larger than is kept */
+                             NULL if it is larger than is kept, or the model is a part of it */
     struct model_layer *layers;
     size_t layer_count;
     struct model_node *nodes;
@@ -117,6 +117,8 @@ struct model_storage {
 struct model_options {
     const char *weights;       /* separate weights file for a JSON architecture, or NULL */
     const struct shape *shape; /* binds open dims of the first input, or NULL */
+    const json_t *map;         /* {"MyLayer": "Dense"}: classes by another name, or NULL */
+    const json_t *outputs;     /* ["layer", ...]: end the model at these, or NULL */
     bool recipe;     /* accept an architecture with a recipe for its weights (demo:NAME) */
     bool unconfined; /* read in this process: for sanitizer and fuzz runs only */
 };

@@ -303,6 +303,8 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
         error_hint(error, "load demo:digits");
         return NULL;
     }
+    options.map = json_object_get(arguments, "map");
+    options.outputs = json_object_get(arguments, "outputs");
     if (dims != NULL && !json_is_null(dims)) {
         if (!parse_shape(dims, &shape, error))
             return NULL;

@@ -7,6 +7,28 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* Suggest what leaves the first unsupported layer out: ending at what it takes; or, for a class by
+ * another name, saying so. */
+static bool hint_around(const struct model *model, struct error *error)
+{
+    const char *file = model->file ? model->file : "FILE";
+    for (size_t i = 0; i < model->node_count; i++) {
+        const struct model_node *node = &model->nodes[i];
+        const struct model_layer *layer = &model->layers[node->layer];
+        if (layer_row_find(layer->class_name))
+            continue;
+        const struct model_layer *before = NULL;
+        if (node->input_count > 0)
+            before = &model->layers[model->nodes[node->inputs[0].node].layer];
+        if (before && strcmp(before->class_name, "InputLayer") != 0)
+            return error_hint(error, "load %s --outputs %s, or --map %s=CLASS if it is a known one",
+                              file, before->path, layer->class_name);
+        return error_hint(error, "load %s --map %s=CLASS, if it is a known one by another name",
+                          file, layer->class_name);
+    }
+    return error_hint(error, "load demo:");
+}
+
 /* Name every class of the model that has no row, all at once. */
 static bool check_classes(const struct model *model, struct error *error)
 {
@@ -41,7 +63,7 @@ static bool check_classes(const struct model *model, struct error *error)
     error_set(error, ERROR_MODEL_LAYERS, model->name ? model->name : "model",
               "%zu layer%s of %zu class%s cannot run here: %s", layers, layers == 1 ? "" : "s",
               classes, classes == 1 ? "" : "es", why);
-    return error_hint(error, "load demo:");
+    return hint_around(model, error);
 }
 
 /* A value for input `index` of the model. */

@@ -90,12 +90,13 @@ static bool key_is_dropped(const char *key)
            ends_with(key, "_constraint");
 }
 
-static const char *canonical_class(const char *class_name)
+static const char *canonical_class(const struct reader *reader, const char *class_name)
 {
     /* "package>Name" is a registered custom object */
     const char *package = strrchr(class_name, '>');
     if (package != NULL && package[1] != '\0')
         class_name = package + 1;
+    class_name = json_text(reader->files->map, class_name, class_name); /* the user knows better */
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
         if (strcmp(class_name, aliases[i].alias) == 0)
             return aliases[i].canonical;
@@ -198,7 +199,7 @@ static json_t *normalise_value(struct reader *reader, json_t *value, int depth)
         json_t *inner = json_is_object(config)
                             ? config_normalise(reader, class_name, config, &canonical)
                             : normalise_list(reader, config, depth);
-        json_object_set_new(object, "class_name", json_string(canonical_class(class_name)));
+        json_object_set_new(object, "class_name", json_string(canonical_class(reader, class_name)));
         json_object_set_new(object, "config", inner);
         json_t *inbound = json_object_get(value, "inbound_nodes");
         if (inbound != NULL)
@@ -277,7 +278,7 @@ static bool lambda_is_scale(const char *class_name, json_t *config)
 json_t *config_normalise(struct reader *reader, const char *class_name, json_t *config,
                          const char **canonical)
 {
-    *canonical = reader_print(reader, "%s", canonical_class(class_name));
+    *canonical = reader_print(reader, "%s", canonical_class(reader, class_name));
     json_t *out = json_object();
     const char *key;
     json_t *value;

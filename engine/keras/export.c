@@ -271,8 +271,11 @@ bool keras_export(const struct model *model, const char *path, keras_export_prog
         return error_hint(error, "export keras model.keras");
     }
     if (model->architecture == NULL)
-        return error_set(error, ERROR_UNSUPPORTED, "export keras",
-                         "the architecture of %s is too large to be kept", model->name);
+        return error_set(
+            error, ERROR_UNSUPPORTED, "export keras",
+            "the architecture of %s was not kept: it is very large, or the model was cut by "
+            "`load --outputs`",
+            model->name);
     if (archive && plan.major < 3) {
         error_set(error, ERROR_UNSUPPORTED, path,
                   ".keras is the format of Keras 3, and this model was written by %s",

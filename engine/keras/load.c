@@ -230,6 +230,8 @@ struct model *model_load(const char *path, const struct model_options *options, 
     if (options != NULL) {
         files.shape = options->shape;
         files.recipe = options->recipe;
+        files.map = (json_t *)(uintptr_t)options->map;
+        files.outputs = (json_t *)(uintptr_t)options->outputs;
     }
     struct model *model = NULL;
     json_t *reply = NULL;

@@ -109,10 +109,12 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
     json_t *inputs = json_array(), *outputs = json_array(), *reply = NULL;
     json_t *architecture = NULL;
     bool opened = source_open(&reader);
-    if (opened && json_dumpb(reader.root, NULL, 0, JSON_COMPACT) <= KERAS_KEPT_BYTES_MAX)
+    if (opened && files->outputs == NULL &&
+        json_dumpb(reader.root, NULL, 0, JSON_COMPACT) <= KERAS_KEPT_BYTES_MAX)
         architecture = json_deep_copy(reader.root); /* the tree below is changed by its readers */
     if (opened && network_declare(&reader) && network_trace(&reader, &inputs, &outputs) &&
-        bind_weights(&reader) && weights_convert(&reader))
+        bind_weights(&reader) && weights_convert(&reader) &&
+        (files->outputs == NULL || network_cut(&reader, inputs, outputs)))
         reply = describe(&reader, inputs, outputs);
     if (reply != NULL && architecture != NULL)
         json_object_set(reply, "architecture", architecture);

@@ -7,6 +7,7 @@
  *   network.c    the tree of layers and nested models, and their calls           (inbound.c)
  *   trace.c      nested models inlined, calls in topological order
  *   config.c     class names and config keys in Keras 3 spelling                 (tfop.c)
+ *   cut.c        a model that ends at layers the user named
  *   variables.c  which variables a layer class has, in Keras's order
  *   bind.c       which dataset of the file is which variable       (bind_legacy.c, bind_v3.c)
  *   convert.c    weights that other writers stored otherwise                     (keras1.c)
@@ -61,6 +62,8 @@ struct keras_files {
     bool folder;
     bool recipe;               /* an architecture with a recipe for its weights is welcome */
     const struct shape *shape; /* binds open dims of the first input; NULL if not given */
+    json_t *map;               /* class in the file → class it is; NULL if not given */
+    json_t *outputs;           /* layers to end at; NULL if not given */
     struct keras_memory *memory;
 };
 
@@ -203,6 +206,10 @@ bool network_declare(struct reader *reader);
 /* trace.c: the reply's nodes, and the model's inputs and outputs. */
 bool network_trace(struct reader *reader, json_t **inputs, json_t **outputs);
 void network_free(struct scope *scope);
+
+/* cut.c: end the model at the layers that files->outputs names, and leave out what they do not
+ * need. Runs last: indices of layers and nodes change. */
+bool network_cut(struct reader *reader, json_t *inputs, json_t *outputs);
 
 /* inbound.c: fill child->calls of one layer object from "inbound_nodes". */
 bool inbound_read(struct reader *reader, struct scope *scope, struct child *child);
