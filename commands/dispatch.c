@@ -214,9 +214,21 @@ static void report(struct workbench *workbench, const struct sink *sink, const c
     workbench->interrupted = false;
 }
 
+/* Every error says what to type next: where nobody knows better, the command's own page. */
+static void hint_at_help(struct error *error, const char *command)
+{
+    bool wanted = error->code != ERROR_NONE && error->code != ERROR_INTERRUPTED &&
+                  error->code != ERROR_ASSERT && error->code != ERROR_WORKER;
+    if (wanted && !*error->hint && command)
+        error_hint(error, "help %s", command);
+    else if (wanted && !*error->hint)
+        error_hint(error, "help");
+}
+
 static void finish_current(struct workbench *workbench)
 {
     struct execution *execution = workbench->current;
+    hint_at_help(&execution->error, execution->command->name);
     workbench->current = NULL;
     workbench->cancel_ns = 0;
     report(workbench, execution->sink, execution->command->name, execution->data,
@@ -294,6 +306,7 @@ static void start_next(struct workbench *workbench)
     if (error.code != ERROR_NONE) {
         json_t *warnings = json_array();
         char name[64] = "";
+        hint_at_help(&error, command ? command->name : NULL);
         if (command)
             snprintf(name, sizeof name, "%s", command->name);
         else if (item.argc > 0)

@@ -389,8 +389,10 @@ bool npy_write(const char *path, const struct npy_array *arrays, size_t count, s
                          "%zu outputs do not fit in one .npy; name a .npz", count);
     if (good && rename(temporary, path) != 0)
         good = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-    if (!good)
+    if (!good) {
         unlink(temporary);
+        snprintf(error->what, sizeof error->what, "%s", path);
+    }
     free(temporary);
     return good;
 }

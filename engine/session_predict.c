@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define TOP_DEFAULT     3
 #define TOP_MANY        5 /* of models with many classes, as ImageNet results are told */
@@ -285,6 +286,12 @@ static json_t *preprocess_json(const struct session *session)
     return json_pack("{s:s, s:s}", "mode", mode, "source", source);
 }
 
+static bool is_npy_name(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 4 && strcasecmp(path + length - 4, ".npy") == 0;
+}
+
 static json_t *predict(struct prediction *p, const json_t *arguments, struct error *error)
 {
     const char *output = json_string_value(json_object_get(arguments, "output"));
@@ -298,6 +305,11 @@ static json_t *predict(struct prediction *p, const json_t *arguments, struct err
     if (output != NULL && !npy_is_npz_name(output) && p->session->graph->output_count > 1) {
         error_set(error, ERROR_VALUE, output, "the model has %zu outputs, which need an .npz",
                   p->session->graph->output_count);
+        return NULL;
+    }
+    if (output != NULL && !npy_is_npz_name(output) && !is_npy_name(output)) {
+        error_set(error, ERROR_VALUE, output, "predictions are written as .npy or .npz");
+        error_hint(error, "predict IN OUT.npy");
         return NULL;
     }
     int64_t start_ns = clock_now_ns();

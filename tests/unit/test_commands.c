@@ -347,6 +347,21 @@ static void the_prompt_shows_the_state(void **state)
     bench_free(bench);
 }
 
+static void every_error_says_what_to_type(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new((struct workbench_options){.keep_going = true});
+    say(bench, "source /nonexistent/script");
+    assert_string_equal(text_at(bench, 0, "hint"), "help source");
+    say(bench, "echo 'open");
+    assert_string_equal(text_at(bench, 1, "hint"), "help");
+    say(bench, "source"); /* one that knows better is left alone */
+    assert_string_equal(text_at(bench, 2, "hint"), "help source");
+    say(bench, "run");
+    assert_string_equal(text_at(bench, 3, "hint"), "load demo:digits");
+    bench_free(bench);
+}
+
 /* ---- a worker that cannot live ---- */
 
 static void a_missing_worker_is_an_error(void **state)
@@ -588,6 +603,7 @@ int main(void)
         cmocka_unit_test(settings_of_the_front_need_no_worker),
         cmocka_unit_test(foreign_names_are_answered_once),
         cmocka_unit_test(the_prompt_shows_the_state),
+        cmocka_unit_test(every_error_says_what_to_type),
         cmocka_unit_test(a_missing_worker_is_an_error),
         cmocka_unit_test(a_worker_that_dies_says_why),
         cmocka_unit_test(a_cancelled_script_ends_with_130),

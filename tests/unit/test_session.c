@@ -619,6 +619,11 @@ static void predictions_are_those_of_keras(void **state)
     expect_ok(bench, "predict", request);
     assert_true(difference("tests/data/mixing/y.npy", out) < 1e-6);
     unlink(out);
+    expect_error(bench, ERROR_VALUE, "predict",
+                 "{'input': 'tests/data/mixing/x.npy', 'output': '/tmp/layertop-test.txt'}");
+    expect_error(bench, ERROR_FILE, "predict",
+                 "{'input': 'tests/data/mixing/x.npy', 'output': '/nonexistent/out.npy'}");
+    assert_string_equal(bench->error.what, "/nonexistent/out.npy"); /* the name that was typed */
     expect_ok(bench, "load", "{'path': 'tests/data/mixing/two.keras'}");
     snprintf(request, sizeof request, "{'input': 'tests/data/mixing/two_in.npz', 'output': '%s'}",
              out);
