@@ -50,6 +50,7 @@ struct store {
     uint32_t session, lost;
     const struct clock *clock;
     int64_t shift_ns, newest_ns;
+    int64_t window_ns, memory_ns; /* length of the last window; time of the last memory sample */
     uint64_t dropped, generation;
 };
 
@@ -334,6 +335,7 @@ static bool feed_window(struct store *store, struct record_reader *reader,
     int64_t span_ns = header->time_ns > window.begin_ns && window.begin_ns >= 0
                           ? header->time_ns - window.begin_ns
                           : 0;
+    store->window_ns = span_ns;
     struct segment *segment = NULL;
     if (header->segment) {
         segment = segment_table_open(&store->segments, header->segment, header->device, layers);
@@ -359,12 +361,21 @@ static bool feed_window(struct store *store, struct record_reader *reader,
 #define MEMORY_SPAN_NS INT64_C(150000000)
 #define DEVICE_SPAN_NS INT64_C(300000000)
 
-static void push_other(struct store *store, int64_t time_ns, double used, double ours)
+/* When steps are long a window is one of them, and samples are as far apart. */
+static int64_t memory_span_ns(const struct store *store, int64_t time_ns)
+{
+    int64_t since_ns = time_ns - store->memory_ns, window_ns = store->window_ns;
+    bool known = store->memory_ns > 0 && since_ns > MEMORY_SPAN_NS;
+    return known && since_ns <= window_ns + window_ns / 2 ? since_ns : MEMORY_SPAN_NS;
+}
+
+static void push_other(struct store *store, int64_t time_ns, int64_t span_ns, double used,
+                       double ours)
 {
     /* on the CPU weights may be pages of the file, which resident anonymous memory does not hold:
      * then what others use is not known */
     if (used >= ours)
-        push(store, SERIES_MEMORY_OTHER, time_ns, MEMORY_SPAN_NS, used - ours);
+        push(store, SERIES_MEMORY_OTHER, time_ns, span_ns, used - ours);
 }
 
 static bool feed_memory(struct store *store, struct record_reader *reader,
@@ -374,26 +385,28 @@ static bool feed_memory(struct store *store, struct record_reader *reader,
     if (!record_get_memory(reader, &memory, error))
         return false;
     int64_t time_ns = time_shifted(store, header);
+    int64_t span_ns = memory_span_ns(store, time_ns);
     store->newest_ns = time_ns;
     if (store->device != DEVICE_ANY && store->device != header->device)
         return true;
     static const enum store_series shown[] = {SERIES_MEMORY_WEIGHTS, SERIES_MEMORY_ACTIVATIONS,
                                               SERIES_MEMORY_WORKSPACE, SERIES_MEMORY_IDLE};
+    store->memory_ns = time_ns;
     double ours = 0;
     for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
         double bytes = bytes_known(memory.category[i]);
-        push(store, shown[i], time_ns, MEMORY_SPAN_NS, bytes);
+        push(store, shown[i], time_ns, span_ns, bytes);
         ours += isnan(bytes) ? 0 : bytes;
     }
     if (memory.used != RECORD_UNKNOWN) {
         store->used_bytes = memory.used;
         store->used_ns = time_ns;
-        push(store, SERIES_MEMORY_USED, time_ns, MEMORY_SPAN_NS, (double)memory.used);
+        push(store, SERIES_MEMORY_USED, time_ns, span_ns, (double)memory.used);
     }
-    push(store, SERIES_MEMORY_TOTAL, time_ns, MEMORY_SPAN_NS, bytes_known(memory.total));
-    push(store, SERIES_LIBRARY_ALLOC, time_ns, MEMORY_SPAN_NS, bytes_known(memory.library));
+    push(store, SERIES_MEMORY_TOTAL, time_ns, span_ns, bytes_known(memory.total));
+    push(store, SERIES_LIBRARY_ALLOC, time_ns, span_ns, bytes_known(memory.library));
     if (store->used_bytes != RECORD_UNKNOWN && time_ns - store->used_ns <= RECENT_SPAN_NS)
-        push_other(store, time_ns, (double)store->used_bytes, ours);
+        push_other(store, time_ns, span_ns, (double)store->used_bytes, ours);
     return true;
 }
 

@@ -72,26 +72,29 @@ static void search_rows(struct screen *screen, int from)
 {
     const char *pattern = lineedit_text(screen->search);
     struct view view;
+    screen->not_found = false;
     if (pattern[0] == '\0')
         return;
     screen_view(screen, &view);
+    screen->not_found = true;
     for (size_t i = 0; i < view.row_count; i++) {
         size_t row = ((size_t)from + i) % view.row_count;
         if (strstr(view.layers[view.rows[row]].label, pattern) != NULL) {
             screen->selected = (int)row;
+            screen->not_found = false;
             break;
         }
     }
     view_drop(&view);
 }
 
+/* Look back, or on: what is looked at stands still while time goes on. */
 static void pan(struct screen *screen, double spans)
 {
     struct view view;
     screen_view(screen, &view);
-    screen->ago_ns += (int64_t)(spans * (double)view.span_ns);
-    if (screen->ago_ns < 0)
-        screen->ago_ns = 0;
+    int64_t ago_ns = view.ago_ns + (int64_t)(spans * (double)view.span_ns);
+    screen->held_ns = ago_ns > 0 ? view.now_ns - ago_ns : 0;
     view_drop(&view);
 }
 
@@ -116,6 +119,7 @@ static void run_binding(struct screen *screen, const struct key_binding *key)
         break;
     case KEY_SEARCH:
         screen->focus = FOCUS_SEARCH;
+        screen->not_found = false;
         lineedit_set(screen->search, "");
         break;
     case KEY_SEARCH_NEXT:
@@ -151,7 +155,7 @@ static void run_binding(struct screen *screen, const struct key_binding *key)
         pan(screen, -0.25);
         break;
     case KEY_PAN_LIVE:
-        screen->ago_ns = 0;
+        screen->held_ns = 0;
         break;
     case KEY_DETAILS:
         screen->details = !screen->details;

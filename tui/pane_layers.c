@@ -68,7 +68,7 @@ static void fit_columns(int cols, int name_wanted, int widths[COLUMN_COUNT])
         left -= column->width + 1;
     }
     widths[COLUMN_NAME] = left;
-    static const enum column_id greedy[] = {COLUMN_BAR, COLUMN_TREND, COLUMN_SHAPE};
+    static const enum column_id greedy[] = {COLUMN_SHAPE, COLUMN_BAR, COLUMN_TREND};
     for (size_t i = 0; i < 3; i++) {
         enum column_id id = greedy[i];
         int spare = widths[COLUMN_NAME] - name_wanted;

@@ -94,7 +94,6 @@ void screen_view(const struct screen *screen, struct view *view)
         .graph = setting_on(screen, "graph"),
         .limit_bytes = limit_bytes(workbench),
         .span_ns = (int64_t)(setting_number(screen, "span", 60000) * 1e6),
-        .ago_ns = screen->ago_ns,
         .focus = screen->focus,
         .selected = screen->selected,
         .top = screen->top,
@@ -132,6 +131,8 @@ void screen_view(const struct screen *screen, struct view *view)
     view->now_ns = view->state == STATE_LIVE || view->state == STATE_RUNNING || newest == 0
                        ? now_ns(screen)
                        : newest;
+    view->ago_ns =
+        screen->held_ns > 0 && screen->held_ns < view->now_ns ? view->now_ns - screen->held_ns : 0;
     view_take(view);
 }
 
@@ -219,7 +220,8 @@ static int compose(struct screen *screen)
     } else {
         panes_draw(screen->canvas, &screen->layout, &view);
         if (screen->focus == FOCUS_SEARCH) {
-            cursor = prompt_draw(screen->canvas, screen->layout.prompt, "/", screen->search, false);
+            cursor = prompt_draw(screen->canvas, screen->layout.prompt,
+                                 screen->not_found ? "no layer has /" : "/", screen->search, false);
         } else {
             prompt_text(screen->workbench, screen->cols / 2, prompt, sizeof prompt);
             cursor = prompt_draw(screen->canvas, screen->layout.prompt, prompt, screen->editor,

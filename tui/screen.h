@@ -30,7 +30,7 @@ struct screen {
     enum focus focus, focus_before_help;
     int selected, top, help_top, help_lines;
     size_t log_back;
-    int64_t ago_ns;
+    int64_t held_ns; /* right end of the plots while somebody looks back, 0: now */
     struct order order;
     int followed;     /* layer that the selection stays on while rows move, -1: none was chosen */
     int followed_row; /* where it was in the last frame */
@@ -38,8 +38,9 @@ struct screen {
     char progress_text[256];
     int64_t interrupt_ns; /* when Ctrl-C came and nothing was running; 0: not lately */
 
-    bool keyed; /* a key came: draw at once */
-    bool dirty; /* something changed: draw on the next tick */
+    bool not_found; /* no layer has the pattern */
+    bool keyed;     /* a key came: draw at once */
+    bool dirty;     /* something changed: draw on the next tick */
     bool suspend, gone;
     int end_signal; /* the signal that ends us, 0 if none */
     uint64_t store_seen, log_seen;

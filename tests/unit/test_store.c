@@ -62,12 +62,13 @@ static int teardown(void **state)
 }
 
 /* A window of `steps` steps of 10 ms that ends at `time`: layer 0 takes a_ms, layer 2 takes 1 ms */
-static void window(struct sender *sender, int64_t time, uint32_t steps, double a_ms)
+static void window_of(struct sender *sender, int64_t time, int64_t span, uint32_t steps,
+                      double a_ms)
 {
     float wall_ms[64];
     for (uint32_t i = 0; i < steps; i++)
         wall_ms[i] = 10;
-    struct record_window record = {.begin_ns = time - 100 * MS,
+    struct record_window record = {.begin_ns = time - span,
                                    .timing = TIMING_CLOCK,
                                    .known = 0x3f,
                                    .wall_count = steps,
@@ -100,6 +101,11 @@ static void window(struct sender *sender, int64_t time, uint32_t steps, double a
     struct error error = {.code = ERROR_NONE};
     if (!store_feed(sender->store, sender->writer.data, sender->writer.bytes, &error))
         fail_msg("%s", error.why);
+}
+
+static void window(struct sender *sender, int64_t time, uint32_t steps, double a_ms)
+{
+    window_of(sender, time, 100 * MS, steps, a_ms);
 }
 
 static void rows_come_from_model_and_plan(void **state)
@@ -234,6 +240,28 @@ static void segments_are_exact_and_the_oldest_go(void **state)
     assert_int_equal(ledger.steps, 0);
 }
 
+/* Steps of two seconds: a sample of memory at the end of each, and no gap between them. */
+static void memory_of_long_steps_has_no_gaps(void **state)
+{
+    struct sender *sender = *state;
+    struct series_cell cells[40];
+    struct error error;
+    struct record_memory memory = {
+        .category = {1, 1, 1, 0, 0}, .used = 100, .total = 1000, .library = RECORD_UNKNOWN};
+    for (int64_t step = 1; step <= 5; step++) {
+        int64_t time = step * 2000 * MS;
+        window_of(sender, time, 2000 * MS, 1, 1);
+        sender->header.kind = RECORD_MEMORY;
+        record_begin(&sender->writer, &sender->header);
+        record_put_memory(&sender->writer, &memory);
+        assert_true(store_feed(sender->store, sender->writer.data, sender->writer.bytes, &error));
+    }
+    series_read(store_series_get(sender->store, SERIES_MEMORY_USED), 4000 * MS, 10000 * MS, 40,
+                cells);
+    for (int i = 0; i < 40; i++)
+        assert_true(cells[i].count > 0);
+}
+
 static void memory_knows_what_is_not_known(void **state)
 {
     struct sender *sender = *state;
@@ -332,6 +360,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_new_plan_starts_statistics_anew, setup, teardown),
         cmocka_unit_test_setup_teardown(another_device_does_not_touch_the_rows, setup, teardown),
         cmocka_unit_test_setup_teardown(segments_are_exact_and_the_oldest_go, setup, teardown),
+        cmocka_unit_test_setup_teardown(memory_of_long_steps_has_no_gaps, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_knows_what_is_not_known, setup, teardown),
         cmocka_unit_test_setup_teardown(another_worker_starts_now, setup, teardown),
         cmocka_unit_test_setup_teardown(losses_add_up, setup, teardown),
