@@ -39,6 +39,7 @@ static const char *const MODELS[][2] = {
     {"keras/integer_lookup.h5", "models/integer_lookup.io.h5"},
     {"keras/keras1_functional.h5", "models/keras1_functional.io.h5"},
     {"keras/theano.h5", "models/theano.io.h5"},
+    {"keras/local.h5", "models/local.io.h5"},
     {"keras/nested_frozen.h5", "models/nested_frozen.io.h5"},
     {"keras/nested_frozen.keras", "models/nested_frozen.io.h5"},
     {"keras/seq_plain.h5", "models/seq_plain.io.h5"},

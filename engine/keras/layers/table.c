@@ -59,6 +59,8 @@ static const struct layer_row ROWS[] = {
     {"LayerNormalization", lower_layer_normalization, 0},
     {"LayerScale", lower_layer_scale, 0},
     {"LeakyReLU", lower_leaky_relu, 3},
+    {"LocallyConnected1D", lower_locally_connected, 1},
+    {"LocallyConnected2D", lower_locally_connected, 2},
     {"Masking", lower_masking, 0},
     {"MaxPooling1D", lower_pooling, 1},
     {"MaxPooling2D", lower_pooling, 2},
