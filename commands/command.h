@@ -25,6 +25,9 @@ struct command {
     const char *help;            /* more lines, may be "" */
     const char *const *examples; /* command lines that parse; NULL-terminated, at least one */
     unsigned flags;
+    /* Of a command with a setting's name: only a line whose first argument is one of these is the
+     * command's, any other is the setting's. NULL: all are the command's. */
+    const char *const *words;
     int arguments_min, arguments_max; /* -1: any number */
     /* Start. Either finish at once (execution_done/_fail) or submit engine requests and return;
      * replies come to execution->reply. Never blocks. */

@@ -270,6 +270,17 @@ static bool check_arguments(const struct command *command, int argc, struct erro
     return error_hint(error, "help %s", command->name);
 }
 
+/* Is the line the setting's of the same name? */
+static bool is_of_setting(const struct command *command, int argc, char **argv)
+{
+    if (!command->words)
+        return false;
+    for (const char *const *word = command->words; argc > 1 && *word; word++)
+        if (strcmp(*word, argv[1]) == 0)
+            return false;
+    return true;
+}
+
 /* The words of a setting (`batch 32`) become those of `set` or, without a value, of `show`. */
 static void spell_setting(struct queued *item)
 {
@@ -291,7 +302,7 @@ static void start_next(struct workbench *workbench)
     if (error.code == ERROR_NONE) {
         bool is_setting;
         command = command_resolve(item.argv[0], &is_setting, &error);
-        if (is_setting) {
+        if (is_setting || (command && is_of_setting(command, item.argc, item.argv))) {
             spell_setting(&item);
             command = command_resolve(item.argv[0], &is_setting, &error);
         }
