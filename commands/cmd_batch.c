@@ -23,9 +23,9 @@ struct search {
     const struct setting *setting;
     json_t *arguments; /* of `largest` */
     bool dry, prove, headroom;
-    double slo_ms; /* NaN: none */
-    json_t *old;   /* the batch to go back to */
-    int64_t fits;
+    double slo_ms;       /* NaN: none */
+    json_t *old;         /* the batch to go back to */
+    int64_t fits, least; /* least: a sample for each device */
     bool capped;
     struct batch_point points[POINTS_MAX];
     size_t count;
@@ -254,13 +254,15 @@ static void target_ran(struct execution *execution, const json_t *reply)
 {
     struct search *search = execution->state;
     double p95 = json_get_double(json_object_get(reply, "wall_ms"), "p95");
-    if (p95 <= search->slo_ms || search->trying <= 1) {
+    if (p95 <= search->slo_ms || search->trying <= search->least) {
         search->within = p95 <= search->slo_ms ? search->trying : 0;
         prove(execution);
         return;
     }
     int64_t smaller = (int64_t)((double)search->trying * search->slo_ms / p95);
-    smaller = smaller >= search->trying ? search->trying - 1 : smaller < 1 ? 1 : smaller;
+    smaller = smaller >= search->trying ? search->trying - 1 : smaller;
+    if (smaller < search->least)
+        smaller = search->least;
     if (++search->tries < TARGET_TRIES) {
         try_batch(execution, smaller, "latency of batch", target_ran);
         return;
@@ -286,7 +288,8 @@ static void aim(struct execution *execution)
     }
     int64_t most = search->fits < BATCH_MOST ? search->fits : BATCH_MOST;
     int64_t batch = batch_within(&search->fit, search->slo_ms, most);
-    try_batch(execution, batch > 0 ? batch : 1, "latency of batch", target_ran);
+    try_batch(execution, batch > search->least ? batch : search->least, "latency of batch",
+              target_ran);
 }
 
 /* ---- the line ---- */
@@ -316,6 +319,9 @@ static void found(struct execution *execution, const json_t *reply, const struct
     json_object_update(execution->data, (json_t *)(uintptr_t)reply);
     json_object_del(execution->data, "note");
     search->fits = json_integer_value(json_object_get(reply, "fits"));
+    search->least = json_integer_value(json_object_get(reply, "devices"));
+    if (search->least < 1)
+        search->least = 1;
     search->capped = json_is_true(json_object_get(reply, "capped"));
     json_object_set_new(execution->data, "next_fits", search->capped ? json_null() : json_false());
     bool limited = json_is_integer(json_object_get(reply, "limit_bytes"));
@@ -342,10 +348,10 @@ static void found(struct execution *execution, const json_t *reply, const struct
                   "it would fill all the memory of this machine; set a limit, or leave some alone");
         error_hint(&search->error, "batch max --prove --headroom 50%%");
         finish(execution);
-    } else if (search->dry || search->fits == 0) {
+    } else if (search->dry || search->fits < search->least) {
         finish(execution);
     } else {
-        try_batch(execution, 1, "step of batch", point_ran);
+        try_batch(execution, search->least, "step of batch", point_ran);
     }
 }
 
@@ -448,7 +454,8 @@ const struct command command_batch = {
         "that\n"
         "one more is refused: by the system or the driver, beside other processes by the "
         "forecast.\n"
-        "JSON: device, precision, batch, fits, next_fits, capped, planned_bytes, next_bytes,\n"
+        "JSON: device, devices, precision, batch, fits, next_fits, capped, planned_bytes, "
+        "next_bytes,\n"
         "limit_bytes, room_bytes, headroom_bytes, others, points[] {batch, wall_ms}, fit {a_ms,\n"
         "b_ms, r2}, knee, knee_source (fit or measured), slo_ms, within_slo, recommended, proof\n"
         "{batch, planned_bytes, measured_bytes, next_refused, next_error}.",

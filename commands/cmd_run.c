@@ -57,6 +57,8 @@ static void fill_data(json_t *data, const json_t *reply, const struct store_segm
     copy_key(data, reply, "throughput_per_s");
     json_object_set_new(data, "timing_source", source ? json_string(source) : json_null());
     copy_part(data, reply, "memory", memory);
+    if (json_object_get(reply, "concurrent"))
+        copy_key(data, reply, "concurrent");
     json_object_set_new(data, "ledger", ledger_json(segment ? &segment->ledger : NULL));
     cost_json(data, segment ? &segment->cost : NULL);
     json_t *layers = json_array();
@@ -84,6 +86,32 @@ static void print_device(struct execution *execution, const json_t *reply)
                     format_deviation(c, sizeof c, planned, measured),
                     context > 0 ? ", context " : "",
                     context > 0 ? format_bytes(d, sizeof d, context) : "");
+}
+
+/* The same device while the other worked too. */
+static void print_race(struct execution *execution, const json_t *race)
+{
+    char a[FORMAT_SIZE], b[FORMAT_SIZE];
+    double wall = json_get_double(json_object_get(race, "wall_ms"), "median");
+    if (race)
+        execution_print(execution, "  both at once  %s median, %s samples/s: %.2f times as long",
+                        format_time_ms(a, sizeof a, wall),
+                        format_count(b, sizeof b, json_get_double(race, "throughput_per_s")),
+                        json_get_double(race, "slowdown"));
+}
+
+/* What devices that share the batches do together. */
+static void print_split(struct execution *execution, const json_t *split)
+{
+    char a[FORMAT_SIZE], b[FORMAT_SIZE];
+    double wall = json_get_double(json_object_get(split, "wall_ms"), "median");
+    if (split)
+        execution_print(execution,
+                        " %lld devices together: %s median per step of %lld, %s samples/s",
+                        (long long)json_integer_value(json_object_get(split, "devices")),
+                        format_time_ms(a, sizeof a, wall),
+                        (long long)json_integer_value(json_object_get(split, "batch")),
+                        format_count(b, sizeof b, json_get_double(split, "throughput_per_s")));
 }
 
 static void print_top(struct execution *execution, uint32_t segment, double mean_ms)
@@ -124,9 +152,12 @@ static void print_text(struct execution *execution, const json_t *reply,
         json_t *device;
         json_array_foreach((json_t *)(uintptr_t)devices, index, device)
         {
-            execution_print(execution, " %s", text(device, "device"));
+            execution_print(execution, " %s, %lld samples", text(device, "device"),
+                            (long long)json_integer_value(json_object_get(device, "batch")));
             print_device(execution, device);
+            print_race(execution, json_object_get(device, "concurrent"));
         }
+        print_split(execution, json_object_get(reply, "split"));
     } else {
         print_device(execution, reply);
     }
@@ -205,6 +236,8 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
     trace_report_json(execution->data, store_trace_get(store, NULL));
     const char *note = store_note(store);
     json_object_set_new(execution->data, "note", *note ? json_string(note) : json_null());
+    if (json_object_get(reply, "split"))
+        copy_key(execution->data, reply, "split");
     const struct store_segment *segment = store_segment_get(store, workbench->last_segment);
     const char *source = timing_source(store, segment);
     print_text(execution, reply, segment, source);
@@ -256,7 +289,10 @@ const struct command command_run = {
     .help =
         "Wall is the host's clock from input ready to output on the host, synchronised each step;\n"
         "making the input is not in it. Throughput counts the samples over the time of all N\n"
-        "steps. `layers` shows the whole table afterwards.\n"
+        "steps. `layers` shows the whole table afterwards. Several devices: per_device[] has "
+        "each,\n"
+        "split what those that share the batches do together, concurrent what each does while the\n"
+        "other works too (`help compare`).\n"
         "In a run of some seconds one step in twenty goes without the profiler, which tells what "
         "it\n"
         "costs; --cost makes it one in four, for an answer from a shorter run. On a GPU that is\n"

@@ -17,6 +17,9 @@ char *setting_range(const struct setting *setting, char *out, size_t size)
     case SETTING_SIZE:
         snprintf(out, size, "a size (512MiB), a percentage (40%%) or none");
         return out;
+    case SETTING_PARTS:
+        snprintf(out, size, "devices and their size (2x4GiB), or none");
+        return out;
     case SETTING_TIME:
         snprintf(out, size, "%lldms to %lldms", (long long)setting->minimum,
                  (long long)setting->maximum);

@@ -47,6 +47,7 @@ void completion_add_values(struct command_completion *completion, const struct s
         completion_add(completion, "gpu:0");
         break;
     case SETTING_SIZE:
+    case SETTING_PARTS:
         completion_add(completion, "none");
         break;
     case SETTING_INTEGER:

@@ -66,6 +66,25 @@ static const struct setting settings[] = {
      .help = "A size (4GiB), a percentage of the device's total memory (40%) or none. The context\n"
              "and the libraries live outside the fence.",
      .example = "limit 4GiB"},
+    {.name = "logical",
+     .aliases = WORDS("set_logical_device_configuration", "virtual_devices"),
+     .type = SETTING_PARTS,
+     .value = "none",
+     .engine = true,
+     .summary = "make each device several, each with a fence of its own",
+     .help = "2x4GiB makes two devices of one, each with weights, arena and workspace within\n"
+             "4 GiB; they share the batches as several GPUs do. A fence of memory only: nothing\n"
+             "isolates their computing. They are called gpu:0.0, gpu:0.1; the CPU can be cut too.",
+     .example = "set logical 2x4GiB"},
+    {.name = "compare",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("turns", "concurrent"),
+     .value = "turns",
+     .engine = true,
+     .summary = "how `devices cpu,0` measures: in turns, or also both at once",
+     .help = "In turns of at least 0.5 s neither disturbs the other. concurrent measures in turns\n"
+             "first, then both at once: `run` shows how much slower each is beside the other.",
+     .example = "set compare concurrent"},
     {.name = "fusion",
      .type = SETTING_BOOL,
      .value = "on",
@@ -392,6 +411,22 @@ static json_t *parse_limit(const char *text, const char *what, struct error *err
     return json_integer((json_int_t)bytes);
 }
 
+static json_t *parse_parts(const char *text, const char *what, struct error *error)
+{
+    char *end;
+    uint64_t bytes = 0;
+    if (strcasecmp(text, "none") == 0)
+        return json_null();
+    long count = strtol(text, &end, 10);
+    if (count >= 1 && count <= 16 && *end == 'x' && parse_size(end + 1, what, &bytes, NULL) &&
+        bytes > 0)
+        return json_pack("{s:i, s:I}", "count", (int)count, "bytes", (json_int_t)bytes);
+    error_set(error, ERROR_VALUE, what, "'%s' is neither none nor COUNTxSIZE with 1 to 16 devices",
+              text);
+    error_hint(error, "set logical 2x4GiB");
+    return NULL;
+}
+
 static json_t *parse_devices(const char *text, struct error *error)
 {
     if (strcasecmp(text, "auto") == 0)
@@ -447,6 +482,8 @@ json_t *setting_parse(const struct setting *setting, const char *text, struct er
         return json_integer(integer);
     case SETTING_SIZE:
         return parse_limit(text, what, error);
+    case SETTING_PARTS:
+        return parse_parts(text, what, error);
     case SETTING_TIME:
         if (!parse_time(text, what, &milliseconds, error)) {
             error_hint(error, "%s", setting->example);
@@ -484,6 +521,17 @@ static char *format_list(const json_t *list, char *out, size_t size)
     return out;
 }
 
+/* In the largest unit that is exact, so that what is shown can be typed. */
+static char *format_size(json_int_t bytes, char *out, size_t size)
+{
+    static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
+    size_t unit = 0;
+    for (; unit < 4 && bytes > 0 && bytes % 1024 == 0; unit++)
+        bytes /= 1024;
+    snprintf(out, size, "%lld%s", (long long)bytes, units[unit]);
+    return out;
+}
+
 char *setting_format(const struct setting *setting, const json_t *value, char *out, size_t size)
 {
     if (json_is_string(value)) {
@@ -492,16 +540,15 @@ char *setting_format(const struct setting *setting, const json_t *value, char *o
         snprintf(out, size, "%s", json_is_true(value) ? "on" : "off");
     } else if (json_is_array(value)) {
         format_list(value, out, size);
+    } else if (json_is_object(value)) {
+        char part[32];
+        snprintf(
+            out, size, "%lldx%s", (long long)json_integer_value(json_object_get(value, "count")),
+            format_size(json_integer_value(json_object_get(value, "bytes")), part, sizeof part));
     } else if (!json_is_number(value)) {
         snprintf(out, size, "none");
     } else if (setting->type == SETTING_SIZE) {
-        /* in the largest unit that is exact, so that what is shown can be typed */
-        static const char *const units[] = {"", "KiB", "MiB", "GiB", "TiB"};
-        json_int_t bytes = json_integer_value(value);
-        size_t unit = 0;
-        for (; unit < 4 && bytes > 0 && bytes % 1024 == 0; unit++)
-            bytes /= 1024;
-        snprintf(out, size, "%lld%s", (long long)bytes, units[unit]);
+        format_size(json_integer_value(value), out, size);
     } else if (setting->type == SETTING_TIME) {
         double milliseconds = json_number_value(value);
         bool seconds = milliseconds >= 1000 && fmod(milliseconds, 100) == 0;

@@ -10,8 +10,9 @@ enum setting_type {
     SETTING_CHOICE,
     SETTING_BOOL, /* on|off */
     SETTING_INTEGER,
-    SETTING_SIZE, /* bytes: 512MiB, 40%, none */
-    SETTING_TIME, /* milliseconds: 25ms, 1.5s, none */
+    SETTING_SIZE,  /* bytes: 512MiB, 40%, none */
+    SETTING_PARTS, /* 2x4GiB, none */
+    SETTING_TIME,  /* milliseconds: 25ms, 1.5s, none */
     SETTING_DEVICES,
     SETTING_TEXT
 };
@@ -31,7 +32,7 @@ struct setting {
 };
 
 /* JSON values: CHOICE and TEXT strings, BOOL booleans, INTEGER integers (or the string "auto" where
- * that is a choice), SIZE null for none, integer bytes, or a string "40%"; TIME null for none or
+ * that is a choice), SIZE null for none, integer bytes, or a string "40%"; PARTS null for none or {"count", "bytes"}; TIME null for none or
  * milliseconds; DEVICES "auto" or an array of "cpu", "gpu:N" and UUIDs. */
 size_t setting_count(void);
 const struct setting *setting_at(size_t index);

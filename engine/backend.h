@@ -115,6 +115,10 @@ struct backend {
     const void *(*plan_output)(struct plan *plan, size_t index);
     /* One step: inputs on the host to outputs on the host, synchronised. */
     bool (*plan_run)(struct plan *plan, const struct step_context *step, struct error *error);
+    /* plan_run() in two halves, so that several devices work at once: queue the step; wait for it,
+     * also when queueing failed. Both NULL: only as a whole. */
+    bool (*plan_launch)(struct plan *plan, const struct step_context *step, struct error *error);
+    bool (*plan_wait)(struct plan *plan, const struct step_context *step, struct error *error);
     /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
     const char *const *(*plan_impls)(const struct plan *plan);
     void (*plan_memory)(const struct plan *plan, struct plan_memory *out);

@@ -25,7 +25,8 @@
  *   plan      {batch?}                         -> the plan (below) without making it current:
  *             a forecast that allocates nothing; with {fits: bool or null, limit_bytes, room_bytes:
  *             what plans may fill, live: as of `memory`}, without timing_source and plan_ms
- *   largest   {headroom_bytes?, headroom_share?} -> {device, precision, batch: the present one,
+ *   largest   {headroom_bytes?, headroom_share?} -> {device, devices: N that share a batch,
+ *             precision, batch: the present one,
  *             fits, capped: bool, planned_bytes: with `fits` samples, next_bytes: with one more, null
  *             if capped, limit_bytes, room_bytes, headroom_bytes, others: processes besides us}
  *             The largest batch: `fits` does, one more does not, by the planner; nothing is taken. 0:
@@ -39,7 +40,11 @@
  *   run       {steps, warmup, cost?}           -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p90, p95, min, mean}, throughput_per_s, memory:
  *             {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
- *             same keys]}
+ *             same keys], split?: {devices: N, batch, precision, steps, steady, wall_ms,
+ *             throughput_per_s}}
+ *             Devices of a kind share each batch: `batch` of each is its share, its wall ends with
+ *             its own outputs, and `split` has the whole. Its layers are timed in its part of the
+ *             steps: 1/N of them.
  *             Wall: input ready on the host to output on the host, synchronised each step.
  *             throughput_per_s: samples over the time of the N back-to-back steps. Records of these
  *             steps carry `segment`, and all of them precede the reply. steady is null below 8
@@ -69,7 +74,8 @@
  * Values of settings in `configure` and `set`: devices "auto" or an array of "cpu", "gpu:N" and
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
  * and fallback one of their words; growth, fusion and graph booleans; limit null (none), bytes, or
- * "40%" (of total memory); input "random" or a path of the worker's; preprocess "auto" or a mode; labels
+ * "40%" (of total memory); logical null (none) or {count, bytes}: each device becomes so many
+ * fenced ones ("gpu:0.0", "gpu:0.1"); compare "turns" or "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode; labels
  * "none" or a path of the worker's, a class name a line; slice "auto", "off" or samples. `warmup`
  * of `run` absent: the engine warms up until it sees fit.
  *

@@ -44,6 +44,8 @@ struct observer {
     /* After plan(): the exact name of what runs each op, where there is one ("brgconv:avx512_core");
      * NULL members have none. They live as long as `impls`. */
     void (*implementations)(void *context, const char *const *names);
+    /* Samples that a step computes in all, where several devices share it; told after plan(). */
+    void (*samples)(void *context, uint64_t samples);
     /* Steps until the next segment() belong to `segment`: 0 is live, else the id of the request
      * that runs them. Closes what is open. */
     void (*segment)(void *context, uint32_t segment);

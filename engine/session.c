@@ -153,7 +153,8 @@ static bool needs_restart(const struct session *session, const struct settings *
     const struct settings *now = &session->settings;
     return session_has_gpu(session) &&
            (now->growth != next->growth || now->limit_bytes != next->limit_bytes ||
-            now->limit_share != next->limit_share || now->device_count != next->device_count ||
+            now->limit_share != next->limit_share || now->logical_count != next->logical_count ||
+            now->logical_bytes != next->logical_bytes || now->device_count != next->device_count ||
             memcmp(now->devices, next->devices, sizeof now->devices) != 0);
 }
 
@@ -189,6 +190,7 @@ static bool only_for_cpus(const struct session *session, const char *key)
 static bool only_for_predict(const struct settings *settings, const char *key)
 {
     return strcmp(key, "labels") == 0 ||
+           strcmp(key, "compare") == 0 || /* nor on how devices take turns */
            (strcmp(key, "preprocess") == 0 && settings->input[0] == '\0');
 }
 

@@ -82,16 +82,16 @@ void session_forecast_free(struct forecast *forecast)
 /* ---- does it fit ---- */
 
 void session_room(const struct slot *slot, uint64_t limit_bytes, uint64_t headroom_bytes,
-                  struct room *out)
+                  struct memory_room *out)
 {
     struct device_memory memory;
     memset(&memory, 0xff, sizeof memory); /* not known */
     if (slot->device != NULL)
         slot->backend->device_memory(slot->device, &memory, NULL);
-    *out = (struct room){.limit_bytes = limit_bytes,
-                         .free_bytes = memory.room_bytes,
-                         .largest_bytes = memory.largest_bytes,
-                         .headroom_bytes = headroom_bytes};
+    *out = (struct memory_room){.limit_bytes = limit_bytes,
+                                .free_bytes = memory.room_bytes,
+                                .largest_bytes = memory.largest_bytes,
+                                .headroom_bytes = headroom_bytes};
 }
 
 static uint64_t less(uint64_t bytes, uint64_t headroom)
@@ -99,7 +99,7 @@ static uint64_t less(uint64_t bytes, uint64_t headroom)
     return bytes == UINT64_MAX ? bytes : bytes > headroom ? bytes - headroom : 0;
 }
 
-enum fit session_fit(const struct forecast *forecast, const struct room *room)
+enum fit session_fit(const struct forecast *forecast, const struct memory_room *room)
 {
     if (room->limit_bytes != 0 &&
         forecast->fenced_bytes > less(room->limit_bytes, room->headroom_bytes))
@@ -118,7 +118,7 @@ struct search {
     struct session *session;
     const struct slot *slot;
     const struct settings *settings;
-    const struct room *room;
+    const struct memory_room *room;
     uint64_t beside_bytes; /* weights and workspace, of the last exact forecast */
     struct {
         int64_t batch;
@@ -152,7 +152,7 @@ static uint64_t arena_of(struct search *search, int64_t batch)
 /* What the arena may be, as far as is known. */
 static uint64_t budget(const struct search *search)
 {
-    const struct room *room = search->room;
+    const struct memory_room *room = search->room;
     uint64_t most = less(room->free_bytes, room->headroom_bytes);
     uint64_t fence = less(room->limit_bytes, room->headroom_bytes);
     if (room->limit_bytes != 0 && fence < most)
@@ -205,7 +205,7 @@ static bool fits_exactly(struct search *search, int64_t batch)
 }
 
 int64_t session_largest_batch(struct session *session, const struct slot *slot,
-                              const struct settings *settings, const struct room *room)
+                              const struct settings *settings, const struct memory_room *room)
 {
     struct search search = {.session = session, .slot = slot, .settings = settings, .room = room};
     int64_t low = 0, high = BATCH_MAX; /* low fits (0 always does), high + 1 does not */
@@ -270,6 +270,25 @@ static json_t *others_json(const struct slot *slot)
     return known ? json_integer(others) : json_null();
 }
 
+/* The largest batch of which every device fits its share, in every group. */
+static int64_t largest_of_all(struct session *session, const json_t *arguments)
+{
+    int64_t most[SESSION_SLOTS_MAX], largest = BATCH_MAX;
+    for (size_t i = 0; i < session->slot_count; i++) {
+        const struct slot *slot = &session->slots[i];
+        struct memory_room room;
+        session_room(slot, slot->options.limit_bytes, headroom_of(slot, arguments), &room);
+        most[i] = session_largest_batch(session, slot, &session->settings, &room);
+    }
+    for (size_t i = 0; i < session->slot_count; i++) {
+        size_t first, members;
+        session_group(session->slots, session->slot_count, i, &first, &members);
+        while (largest > 0 && session_share(largest, members, i - first) > most[i])
+            largest--;
+    }
+    return largest;
+}
+
 json_t *session_do_largest(struct session *session, const json_t *arguments, struct error *error)
 {
     if (session->plan_json == NULL) {
@@ -278,18 +297,22 @@ json_t *session_do_largest(struct session *session, const json_t *arguments, str
         return NULL;
     }
     const struct slot *slot = &session->slots[0];
-    struct room room;
+    struct memory_room room;
     session_room(slot, slot->options.limit_bytes, headroom_of(slot, arguments), &room);
-    int64_t fits = session_largest_batch(session, slot, &session->settings, &room);
+    int64_t fits = largest_of_all(session, arguments);
+    size_t first, members;
+    session_group(session->slots, session->slot_count, 0, &first, &members);
     if (session_cancelled(session)) {
         error_set(error, ERROR_INTERRUPTED, "batch max", "stopped");
         return NULL;
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "device", slot->id,
-                     "precision", precision_name(session->settings.precision), "batch",
+    return json_pack("{s:s, s:I, s:s, s:I, s:I, s:b, s:o, s:o, s:o, s:o, s:o, s:o}", "device",
+                     slot->id, "devices", (json_int_t)members, "precision",
+                     precision_name(session->settings.precision), "batch",
                      (json_int_t)session->settings.batch, "fits", (json_int_t)fits, "capped",
-                     (int)(fits == BATCH_MAX), "planned_bytes", needed_json(session, slot, fits),
-                     "next_bytes", needed_json(session, slot, fits + 1), "limit_bytes",
+                     (int)(fits == BATCH_MAX), "planned_bytes",
+                     needed_json(session, slot, session_share(fits, members, 0)), "next_bytes",
+                     needed_json(session, slot, session_share(fits, members, 0) + 1), "limit_bytes",
                      room.limit_bytes != 0 ? session_bytes_json(room.limit_bytes) : json_null(),
                      "room_bytes", session_bytes_json(room.free_bytes), "headroom_bytes",
                      session_bytes_json(room.headroom_bytes), "others", others_json(slot));

@@ -133,14 +133,22 @@ bool session_fill_inputs(struct session *session, const struct settings *setting
     }
     bool good = true;
     for (size_t i = 0; good && i < graph->input_count; i++) {
-        void *first = slots[0].backend->plan_input(slots[0].plan, i);
-        if (input != NULL)
-            good = fill_rows(input, graph, i, first, error);
+        bool split = slots[0].part != NULL; /* then no device holds the whole batch */
+        size_t bytes = session_value_bytes(graph, graph->inputs[i]);
+        size_t row = bytes / (size_t)graph->batch;
+        void *whole = split ? malloc(bytes + 1) : slots[0].backend->plan_input(slots[0].plan, i);
+        if (whole == NULL)
+            good = error_set(error, ERROR_MEMORY, "input", "no memory for a batch of it");
+        else if (input != NULL)
+            good = fill_rows(input, graph, i, whole, error);
         else
-            fill_random(session->model, graph, i, settings->seed, first);
-        for (size_t j = 1; good && j < count; j++)
-            memcpy(slots[j].backend->plan_input(slots[j].plan, i), first,
-                   session_value_bytes(graph, graph->inputs[i]));
+            fill_random(session->model, graph, i, settings->seed, whole);
+        for (size_t j = split ? 0 : 1; good && j < count; j++)
+            memcpy(slots[j].backend->plan_input(slots[j].plan, i),
+                   (const char *)whole + (size_t)slots[j].first * row,
+                   (size_t)slots[j].samples * row);
+        if (split)
+            free(whole);
     }
     if (input != NULL)
         input_free(input);

@@ -57,7 +57,8 @@ static uint64_t measured_bytes(const struct session *session, const struct slot 
         return memory->used_by_us_bytes > context ? memory->used_by_us_bytes - context : 0;
     }
     uint64_t now = session_resident_bytes();
-    if (now == UINT64_MAX || session->baseline_bytes == UINT64_MAX)
+    /* logical devices share the process: what each of them took cannot be told from outside */
+    if (now == UINT64_MAX || session->baseline_bytes == UINT64_MAX || slot->tap != NULL)
         return UINT64_MAX;
     return now > session->baseline_bytes ? now - session->baseline_bytes : 0;
 }
@@ -178,7 +179,7 @@ json_t *session_do_memory(struct session *session, const json_t *arguments, stru
     if (session->plan_json != NULL) {
         struct forecast forecast;
         if (!session_forecast(session, &session->slots[0], &session->settings,
-                              session->graph->batch, false, &forecast, error)) {
+                              session->slots[0].samples, false, &forecast, error)) {
             json_decref(reply);
             return NULL;
         }
@@ -207,7 +208,7 @@ json_t *session_do_trim(struct session *session, const json_t *arguments, struct
 }
 
 /* The fence and the free memory of a forecast against what it needs. */
-static void add_fit(json_t *reply, const struct forecast *forecast, const struct room *room)
+static void add_fit(json_t *reply, const struct forecast *forecast, const struct memory_room *room)
 {
     bool known = room->limit_bytes != 0 || room->free_bytes != UINT64_MAX;
     enum fit fit = session_fit(forecast, room);
@@ -231,9 +232,12 @@ json_t *session_do_plan(struct session *session, const json_t *arguments, struct
     }
     const struct slot *slot = &session->slots[0];
     struct forecast forecast;
-    if (!session_forecast(session, slot, &next, next.batch, true, &forecast, error))
+    size_t first, members;
+    session_group(session->slots, session->slot_count, 0, &first, &members);
+    int64_t share = session_share(next.batch, members, 0); /* the first device has the most */
+    if (!session_forecast(session, slot, &next, share, true, &forecast, error))
         return NULL;
-    struct room room;
+    struct memory_room room;
     session_room(slot, slot->options.limit_bytes, 0, &room);
     const struct graph *graph = forecast.graph;
     uint64_t flops = 0, bytes = 0, planned = forecast.fenced_bytes;

@@ -41,7 +41,7 @@ bool session_admit(struct session *session, const struct settings *next, const s
 {
     for (size_t i = 0; i < count; i++) {
         struct forecast forecast;
-        struct room room;
+        struct memory_room room;
         session_room(&slots[i], slots[i].options.limit_bytes, 0, &room);
         int64_t batch = slots[i].samples;
         if (!session_forecast(session, &slots[i], next, batch, false, &forecast, error))
@@ -94,12 +94,14 @@ json_t *session_processes_json(const struct slot *slot)
 
 /* The largest batch now, and at precisions whose elements are smaller. */
 static json_t *fits_json(struct session *session, const struct slot *slot,
-                         const struct settings *next, const struct room *room)
+                         const struct settings *next, const struct memory_room *room,
+                         int64_t members)
 {
     static const enum precision lower[] = {PRECISION_FP16, PRECISION_BF16};
     json_t *fits = json_object();
-    json_object_set_new(fits, precision_name(next->precision),
-                        json_integer((json_int_t)session_largest_batch(session, slot, next, room)));
+    json_object_set_new(
+        fits, precision_name(next->precision),
+        json_integer((json_int_t)(members * session_largest_batch(session, slot, next, room))));
     for (size_t i = 0; i < sizeof lower / sizeof *lower; i++) {
         struct settings other = *next;
         struct forecast one;
@@ -108,9 +110,9 @@ static json_t *fits_json(struct session *session, const struct slot *slot,
         if (!smaller || !session_forecast(session, slot, &other, 1, true, &one, NULL))
             continue;
         session_forecast_free(&one);
-        json_object_set_new(
-            fits, precision_name(lower[i]),
-            json_integer((json_int_t)session_largest_batch(session, slot, &other, room)));
+        json_object_set_new(fits, precision_name(lower[i]),
+                            json_integer((json_int_t)(members * session_largest_batch(
+                                                                    session, slot, &other, room))));
     }
     return fits;
 }
@@ -121,7 +123,7 @@ static const struct slot *full_slot(struct session *session, const struct settin
 {
     for (size_t i = 0; i < count; i++) {
         struct forecast forecast;
-        struct room room;
+        struct memory_room room;
         session_room(&slots[i], slots[i].options.limit_bytes, 0, &room);
         if (!session_forecast(session, &slots[i], next, slots[i].samples, true, &forecast, NULL))
             continue;
@@ -190,14 +192,13 @@ static void reword(const json_t *report, int64_t batch, bool forecast, struct er
 }
 
 /* What to type: the batch that fits, or else what gives room. */
-static void advise(const json_t *report, const struct settings *next, int64_t parts,
-                   struct error *error)
+static void advise(const json_t *report, const struct settings *next, struct error *error)
 {
     const json_t *fits = json_object_get(report, "fits"), *value;
     const char *precision, *key;
     json_int_t now = json_integer_value(json_object_get(fits, precision_name(next->precision)));
     if (now > 0) {
-        error_hint(error, "batch %lld", (long long)(now * parts));
+        error_hint(error, "batch %lld", (long long)now);
         return;
     }
     precision = NULL;
@@ -218,7 +219,9 @@ void session_tell_oom(struct session *session, const struct settings *next,
     const struct slot *slot = full_slot(session, next, slots, count);
     bool forecast = strcmp(error->what, "forecast") == 0;
     struct forecast needed;
-    struct room room;
+    struct memory_room room;
+    size_t first, members;
+    session_group(slots, count, (size_t)(slot - slots), &first, &members);
     session_room(slot, slot->options.limit_bytes, 0, &room);
     if (!session_forecast(session, slot, next, slot->samples, true, &needed, NULL))
         return;
@@ -240,11 +243,11 @@ void session_tell_oom(struct session *session, const struct settings *next,
         (json_int_t)needed.memory.weights_bytes, "arena_bytes",
         (json_int_t)needed.memory.arena_bytes, "workspace_bytes",
         (json_int_t)needed.memory.workspace_bytes, "processes", session_processes_json(slot),
-        "fits", fits_json(session, slot, next, &room));
+        "fits", fits_json(session, slot, next, &room, (int64_t)members));
     json_decref(peak);
     session_forecast_free(&needed);
     reword(report, next->batch, forecast, error);
-    advise(report, next, next->batch / (slot->samples > 0 ? slot->samples : 1), error);
+    advise(report, next, error);
     json_decref(session->oom);
     session->oom = report;
 }

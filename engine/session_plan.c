@@ -82,6 +82,42 @@ static bool refuse_device(const char *name, const json_t *device, struct error *
     return error_hint(error, "devices");
 }
 
+/* The devices of a kind lie side by side, in the order they were named. */
+static void side_by_side(char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES], size_t count)
+{
+    char sorted[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
+    size_t used = 0;
+    for (int pass = 0; pass < 2; pass++) {
+        for (size_t i = 0; i < count; i++) {
+            if ((session_is_cpu(ids[i]) == session_is_cpu(ids[0])) == (pass == 0))
+                memcpy(sorted[used++], ids[i], DEVICE_ID_BYTES);
+        }
+    }
+    memcpy(ids, sorted, count * sizeof *sorted);
+}
+
+/* "gpu:0" becomes "gpu:0.0", "gpu:0.1" ... with `logical`. */
+static bool make_logical(const struct settings *settings,
+                         char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES], size_t *count,
+                         struct error *error)
+{
+    size_t each = (size_t)settings->logical_count, all = *count * each;
+    if (each == 0)
+        return true;
+    if (all > SESSION_SLOTS_MAX) {
+        error_set(error, ERROR_VALUE, "set logical", "%zu devices at once are too many: at most %d",
+                  all, SESSION_SLOTS_MAX);
+        return error_hint(error, "set logical none");
+    }
+    for (size_t i = all; i-- > 0;) {
+        char whole[DEVICE_ID_BYTES];
+        memcpy(whole, ids[i / each], DEVICE_ID_BYTES);
+        snprintf(ids[i], DEVICE_ID_BYTES, "%.50s.%zu", whole, i % each);
+    }
+    *count = all;
+    return true;
+}
+
 bool session_resolve(struct session *session, const struct settings *settings,
                      char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES], size_t *count,
                      struct error *error)
@@ -91,9 +127,10 @@ bool session_resolve(struct session *session, const struct settings *settings,
     *count = 0;
     if (only_cpu) { /* asks no driver */
         snprintf(ids[(*count)++], DEVICE_ID_BYTES, "cpu");
-        return true;
+        return make_logical(settings, ids, count, error);
     }
     if (session->slot_count > 0 && settings->device_count == session->settings.device_count &&
+        settings->logical_count == session->settings.logical_count &&
         memcmp(settings->devices, session->settings.devices, sizeof settings->devices) == 0) {
         for (; *count < session->slot_count; ++*count)
             memcpy(ids[*count], session->slots[*count].id, DEVICE_ID_BYTES);
@@ -123,7 +160,9 @@ bool session_resolve(struct session *session, const struct settings *settings,
             refuse_device(settings->devices[i], device, error);
     }
     json_decref(list);
-    return good;
+    if (good)
+        side_by_side(ids, *count);
+    return good && make_logical(settings, ids, count, error);
 }
 
 /* ---- opening ---- */
@@ -132,6 +171,8 @@ bool session_resolve(struct session *session, const struct settings *settings,
 static uint64_t limit_bytes(struct session *session, const struct settings *settings,
                             const char *id)
 {
+    if (settings->logical_count > 0)
+        return settings->logical_bytes;
     if (settings->limit_share <= 0)
         return settings->limit_bytes;
     json_t *list = session_list_devices(session);
@@ -144,7 +185,7 @@ static uint64_t limit_bytes(struct session *session, const struct settings *sett
 static struct device_options device_options(struct session *session,
                                             const struct settings *settings, const char *id)
 {
-    bool gpu = strcmp(id, "cpu") != 0;
+    bool gpu = !session_is_cpu(id);
     return (struct device_options){.index = gpu ? atoi(id + strlen("gpu:")) : 0,
                                    .threads = gpu ? 0 : settings->threads,
                                    .growth = !gpu || settings->growth,
@@ -167,14 +208,21 @@ static bool open_slot(struct session *session, const struct settings *settings, 
         if (strcmp(slot->id, id) == 0 && same_options(&slot->options, &options)) {
             *out = *slot;
             out->plan = NULL;
+            out->part = NULL;
             return true;
         }
     }
     *out = (struct slot){.options = options};
     snprintf(out->id, sizeof out->id, "%s", id);
-    out->backend = strcmp(id, "cpu") == 0 ? &backend_cpu : backend_cuda(error);
-    if (out->backend != NULL)
-        out->device = out->backend->device_open(&options, &session->tap, error);
+    out->backend = session_is_cpu(id) ? &backend_cpu : backend_cuda(error);
+    if (out->backend == NULL)
+        return false;
+    if (strchr(id, '.') != NULL)
+        out->tap = memory_tap_new(session, id);
+    out->device = out->backend->device_open(
+        &options, out->tap != NULL ? &out->tap->observer : &session->tap, error);
+    if (out->device == NULL)
+        memory_tap_free(out->tap);
     return out->device != NULL;
 }
 
@@ -187,13 +235,21 @@ static bool device_in_use(const struct slot *slots, size_t count, const struct d
     return false;
 }
 
+static void close_slot(struct slot *slot)
+{
+    slot->backend->device_close(slot->device);
+    memory_tap_free(slot->tap);
+    slot->device = NULL;
+    slot->tap = NULL;
+}
+
 /* Close the devices of `slots` that `others` do not use. */
 static void close_slots(struct slot *slots, size_t count, const struct slot *others,
                         size_t other_count)
 {
     for (size_t i = 0; i < count; i++) {
         if (slots[i].device != NULL && !device_in_use(others, other_count, slots[i].device))
-            slots[i].backend->device_close(slots[i].device);
+            close_slot(&slots[i]);
     }
 }
 
@@ -203,6 +259,15 @@ static void free_plans(struct slot *slots, size_t count)
         if (slots[i].plan != NULL)
             slots[i].backend->plan_free(slots[i].plan);
         slots[i].plan = NULL;
+    }
+}
+
+static void free_parts(struct slot *slots, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (slots[i].part != NULL)
+            graph_free(slots[i].part);
+        slots[i].part = NULL;
     }
 }
 
@@ -238,7 +303,8 @@ static bool make_plans(struct session *session, const struct settings *settings,
                                        .force = session->force,
                                        .op_events = strcmp(source, "events") == 0,
                                        .op_sync = strcmp(source, "clock") == 0};
-        slots[i].plan = slots[i].backend->plan_new(slots[i].device, graph, &options, error);
+        const struct graph *share = slots[i].part != NULL ? slots[i].part : graph;
+        slots[i].plan = slots[i].backend->plan_new(slots[i].device, share, &options, error);
         if (slots[i].plan == NULL) {
             free_plans(slots, i);
             return false;
@@ -258,8 +324,10 @@ void session_observe(struct session *session, const struct slot *slot)
     session->observed = slot;
     if (observer == NULL || observer->plan == NULL || slot == NULL)
         return;
-    observer->plan(observer->context, slot->id, session->graph,
+    observer->plan(observer->context, slot->id, session_slot_graph(session, slot),
                    slot->backend->plan_impls(slot->plan));
+    if (observer->samples != NULL && slot->part != NULL)
+        observer->samples(observer->context, (uint64_t)session->graph->batch);
     if (observer->implementations != NULL && slot->backend->plan_names != NULL)
         observer->implementations(observer->context, slot->backend->plan_names(slot->plan));
 }
@@ -283,6 +351,7 @@ static void install(struct session *session, struct graph *graph, const struct s
                     size_t count)
 {
     struct graph *old = session->graph;
+    free_parts(session->slots, session->slot_count);
     memcpy(session->slots, slots, count * sizeof *slots);
     session->slot_count = count;
     session->graph = graph;
@@ -336,7 +405,7 @@ static bool build(struct session *session, const struct settings *next, struct e
     for (size_t i = 0; good && i < count; i++) {
         good = open_slot(session, next, ids[i], &slots[i], error);
         /* nobody asked for the GPU by name: the CPU will do */
-        if (!good && next->device_count == 0 && strcmp(ids[i], "cpu") != 0) {
+        if (!good && next->device_count == 0 && !session_is_cpu(ids[i])) {
             session_note(session, "%s cannot be used (%s); running on the CPU", ids[i], error->why);
             *error = (struct error){0};
             good = open_slot(session, next, "cpu", &slots[i], error);
@@ -351,10 +420,9 @@ static bool build(struct session *session, const struct settings *next, struct e
         graph = graph_lower(session->model, &options, session->pool, error);
         good = graph != NULL;
     }
-    for (size_t i = 0; i < count; i++)
-        slots[i].samples = next->batch;
     if (good) {
-        good = (session->force || session_admit(session, next, slots, count, error)) &&
+        good = session_split(session, next, graph, slots, count, error) &&
+               (session->force || session_admit(session, next, slots, count, error)) &&
                replan(session, next, graph, slots, count, error);
         if (!good && session_out_of_memory(error))
             session_tell_oom(session, next, slots, count, error);
@@ -365,6 +433,7 @@ static bool build(struct session *session, const struct settings *next, struct e
         session->plan_ms = (double)(clock_now_ns() - start_ns) / 1e6;
         return true;
     }
+    free_parts(slots, count);
     close_slots(slots, opened, session->slots, session->slot_count);
     if (graph != NULL && graph != session->graph)
         graph_free(graph);
@@ -423,6 +492,7 @@ void session_drop_model(struct session *session)
     bool had_plan = session->plan_json != NULL;
     unobserve(session);
     free_plans(session->slots, session->slot_count);
+    free_parts(session->slots, session->slot_count);
     for (size_t i = 0; i < session->slot_count; i++)
         session->slots[i].backend->device_forget(session->slots[i].device);
     if (session->graph != NULL)

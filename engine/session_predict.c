@@ -85,8 +85,8 @@ static bool take_outputs(struct prediction *p, const struct graph *graph, const 
 
 /* Samples [first, first + count) through a plan whose batch is at least `count`; the rows behind
  * are copies of the last one, so that nothing unusual is computed. */
-static bool predict_batch(struct prediction *p, const struct graph *graph, const struct slot *slot,
-                          size_t first, size_t count, bool observed, struct error *error)
+static bool give_inputs(struct prediction *p, const struct graph *graph, const struct slot *slot,
+                        size_t first, size_t count, struct error *error)
 {
     for (size_t i = 0; i < graph->input_count; i++) {
         char *in = slot->backend->plan_input(slot->plan, i);
@@ -96,14 +96,34 @@ static bool predict_batch(struct prediction *p, const struct graph *graph, const
         for (size_t j = count; j < (size_t)graph->batch; j++)
             memcpy(in + j * row, in + (count - 1) * row, row);
     }
-    bool done;
-    if (observed) {
-        done = session_one_step(p->session, slot, NULL, error);
-    } else {
-        struct step_context step = {.cancel = p->session->ports->cancel};
-        done = slot->backend->plan_run(slot->plan, &step, error);
+    return true;
+}
+
+/* A batch by the devices that share it, each its rows; one without rows repeats the last. */
+static bool predict_batch(struct prediction *p, size_t first, size_t count, struct error *error)
+{
+    struct session *session = p->session;
+    size_t start, members;
+    session_group(session->slots, session->slot_count, 0, &start, &members);
+    size_t rows[SESSION_SLOTS_MAX];
+    for (size_t i = 0; i < members; i++) {
+        const struct slot *slot = &session->slots[i];
+        size_t from = (size_t)slot->first, samples = (size_t)slot->samples;
+        rows[i] = count <= from ? 0 : count - from < samples ? count - from : samples;
+        if (!give_inputs(p, session_slot_graph(session, slot), slot,
+                         rows[i] > 0 ? first + from : first + count - 1, rows[i] > 0 ? rows[i] : 1,
+                         error))
+            return false;
     }
-    return done && take_outputs(p, graph, slot, count, error);
+    if (!session_one_step(session, &session->slots[0], NULL, error))
+        return false;
+    for (size_t i = 0; i < members; i++) {
+        const struct slot *slot = &session->slots[i];
+        if (rows[i] > 0 &&
+            !take_outputs(p, session_slot_graph(session, slot), slot, rows[i], error))
+            return false;
+    }
+    return true;
 }
 
 /* The last rows of a graph that mixes samples, at their exact number. */
@@ -117,7 +137,10 @@ static bool predict_exact(struct prediction *p, size_t first, size_t count, stru
     if (graph == NULL)
         return false;
     slot.plan = slot.backend->plan_new(slot.device, graph, &plan, error);
-    bool good = slot.plan != NULL && predict_batch(p, graph, &slot, first, count, false, error);
+    struct step_context step = {.cancel = session->ports->cancel};
+    bool good = slot.plan != NULL && give_inputs(p, graph, &slot, first, count, error) &&
+                slot.backend->plan_run(slot.plan, &step, error) &&
+                take_outputs(p, graph, &slot, count, error);
     if (slot.plan != NULL)
         slot.backend->plan_free(slot.plan);
     graph_free(graph);
@@ -131,9 +154,8 @@ static bool predict_rows(struct prediction *p, struct error *error)
     size_t batch = (size_t)graph->batch;
     for (size_t first = 0; first < p->rows; first += batch) {
         size_t count = p->rows - first < batch ? p->rows - first : batch;
-        bool good = count < batch && graph->mixes_samples
-                        ? predict_exact(p, first, count, error)
-                        : predict_batch(p, graph, &session->slots[0], first, count, true, error);
+        bool good = count < batch && graph->mixes_samples ? predict_exact(p, first, count, error)
+                                                          : predict_batch(p, first, count, error);
         if (!good)
             return false;
         if (session_cancelled(session))

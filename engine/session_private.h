@@ -6,7 +6,7 @@
 #include "engine/cpu/layout.h"
 #include "engine/session.h"
 
-#define SESSION_SLOTS_MAX 2  /* the CPU and one GPU, compared */
+#define SESSION_SLOTS_MAX 16 /* devices at once */
 #define DEVICE_ID_BYTES   64 /* "cpu", "gpu:0" or a UUID */
 #define BATCH_MAX         65536
 
@@ -18,10 +18,13 @@ struct settings {
     int64_t batch;
     enum precision precision;
     bool fusion, graph, growth;
-    uint64_t limit_bytes; /* 0: none */
-    double limit_share;   /* 0..1 of total memory, 0: none */
-    int threads;          /* 0: auto */
-    int slice;            /* samples; 0: auto, -1: off */
+    uint64_t limit_bytes;   /* 0: none */
+    double limit_share;     /* 0..1 of total memory, 0: none */
+    int logical_count;      /* devices that each named one becomes; 0: none */
+    uint64_t logical_bytes; /* the fence of each */
+    bool concurrent;        /* compared devices also run at once */
+    int threads;            /* 0: auto */
+    int slice;              /* samples; 0: auto, -1: off */
     uint64_t seed;
     char input[1024];   /* "" is random */
     char preprocess[8]; /* "" is auto */
@@ -42,8 +45,19 @@ struct slot {
     const struct backend *backend;
     struct device *device;
     struct device_options options;
-    int64_t samples; /* of each batch that run here */
+    int64_t first, samples; /* the rows of each batch that run here */
+    struct graph *part;     /* the graph of this share; NULL: the session's */
+    struct memory_tap *tap; /* of a logical device, else NULL */
     struct plan *plan;
+};
+
+/* Between a logical device and the listener. */
+struct memory_tap {
+    struct session *session;
+    char device[DEVICE_ID_BYTES]; /* "cpu", "gpu:0": the one it is part of */
+    struct observer observer;
+    uint64_t bytes[MEMORY_CATEGORY_COUNT];
+    struct memory_tap *next;
 };
 
 struct session {
@@ -78,6 +92,8 @@ struct session {
     uint64_t before_bytes;   /* the same before the model was read */
     char note[512];          /* for the reply under way, "" if none */
     bool force;              /* the request under way overrules the forecast */
+    struct memory_tap *taps; /* of all open logical devices */
+    int64_t group_ns;        /* wall of the last step of a group */
     json_t *oom;             /* the last report of running out of memory, NULL: none */
 };
 
@@ -178,20 +194,49 @@ bool session_forecast(struct session *session, const struct slot *slot,
 void session_forecast_free(struct forecast *forecast);
 
 /* What a plan may fill on a device now (bytes; UINT64_MAX: not known; limit 0: none). */
-struct room {
+struct memory_room {
     uint64_t limit_bytes, free_bytes, largest_bytes;
     uint64_t headroom_bytes; /* of it, to be left alone */
 };
 void session_room(const struct slot *slot, uint64_t limit_bytes, uint64_t headroom_bytes,
-                  struct room *out);
+                  struct memory_room *out);
 enum fit { FIT_YES, FIT_PAST_LIMIT, FIT_PAST_MEMORY };
-enum fit session_fit(const struct forecast *forecast, const struct room *room);
+enum fit session_fit(const struct forecast *forecast, const struct memory_room *room);
 /* `largest` of engine.h. */
 json_t *session_do_largest(struct session *session, const json_t *arguments, struct error *error);
 /* The batch that fits and whose successor does not; 0 if not even one sample fits, BATCH_MAX if
  * everything does. */
 int64_t session_largest_batch(struct session *session, const struct slot *slot,
-                              const struct settings *settings, const struct room *room);
+                              const struct settings *settings, const struct memory_room *room);
+
+/* ---- session_group.c ---- */
+
+/* Is the id the CPU's ("cpu", "cpu.1")? */
+bool session_is_cpu(const char *id);
+/* Rows of a batch that member `index` of `members` gets: as even as can be, the first get more. */
+int64_t session_share(int64_t batch, size_t members, size_t index);
+/* The group of a slot: its first slot and how many there are. */
+void session_group(const struct slot *slots, size_t count, size_t slot, size_t *first,
+                   size_t *members);
+/* Say which rows of a batch run on each slot. */
+void session_shares(struct slot *slots, size_t count, int64_t batch);
+/* The same, and lower the graph of every share. On failure the parts made so far stay in the slots.
+ * Errors: ERROR_UNSUPPORTED for a model that mixes samples, ERROR_VALUE for too small a batch. */
+bool session_split(struct session *session, const struct settings *next, const struct graph *whole,
+                   struct slot *slots, size_t count, struct error *error);
+/* The graph that a slot's plan was made of. */
+const struct graph *session_slot_graph(const struct session *session, const struct slot *slot);
+/* One step of slots first..first+members-1; the listener hears of `observed`, one of them. Fills
+ * wall_ns of these slots: from the step's begin to their own end, or where a backend cannot queue
+ * the time of their own run. */
+bool session_group_step(struct session *session, size_t first, size_t members, size_t observed,
+                        int64_t *wall_ns, struct error *error);
+/* Both groups at once for `steps` steps each: out[0] and out[1] become {wall_ms: {median},
+ * throughput_per_s, slowdown}, against their medians `alone_ms`. */
+bool session_race(struct session *session, size_t steps, const double *alone_ms, json_t **out,
+                  struct error *error);
+struct memory_tap *memory_tap_new(struct session *session, const char *id);
+void memory_tap_free(struct memory_tap *tap);
 
 /* ---- session_oom.c ---- */
 
@@ -209,8 +254,9 @@ json_t *session_processes_json(const struct slot *slot);
 
 /* ---- session_run.c, session_predict.c, session_export.c ---- */
 
-/* One step on a slot; *wall_ns (may be NULL) from input ready to output on the host. */
-bool session_one_step(struct session *session, const struct slot *slot, int64_t *wall_ns,
+/* One step of the whole group that slot `observed` is of; *wall_ns (may be NULL) from input ready to
+ * output on the host. The listener hears of that slot's ops. */
+bool session_one_step(struct session *session, const struct slot *observed, int64_t *wall_ns,
                       struct error *error);
 json_t *session_do_run(struct session *session, const json_t *arguments, struct error *error);
 json_t *session_do_predict(struct session *session, const json_t *arguments, struct error *error);

@@ -24,25 +24,15 @@
 #define STEADY_MIN    8
 #define STEADY_SHARE  0.03
 
-bool session_one_step(struct session *session, const struct slot *slot, int64_t *wall_ns,
+bool session_one_step(struct session *session, const struct slot *observed, int64_t *wall_ns,
                       struct error *error)
 {
-    const struct observer *observer = session->hooks->observer;
-    struct step_context step = {
-        .observer = &session->tap, .step = ++session->step, .cancel = session->ports->cancel};
-    int64_t start_ns = clock_now_ns();
-    if (observer != NULL && observer->step_begin != NULL)
-        observer->step_begin(observer->context, step.step, start_ns);
-    session_listen(session);
-    bool done = slot->backend->plan_run(slot->plan, &step, error);
-    /* a test's own stretch of the step that no interval explains */
-    if (session->test_sleep_ms > 0)
-        poll(NULL, 0, session->test_sleep_ms);
-    int64_t end_ns = clock_now_ns();
-    if (done && observer != NULL && observer->step_end != NULL)
-        observer->step_end(observer->context, step.step, end_ns);
+    int64_t walls[SESSION_SLOTS_MAX];
+    size_t at = (size_t)(observed - session->slots), first, members;
+    session_group(session->slots, session->slot_count, at, &first, &members);
+    bool done = session_group_step(session, first, members, at, walls, error);
     if (wall_ns != NULL)
-        *wall_ns = end_ns - start_ns;
+        *wall_ns = session->group_ns;
     return done;
 }
 
@@ -100,24 +90,23 @@ static json_t *steady_json(const struct measurement *m)
 
 /* The reply's keys for one device. Sorts the walls. */
 static json_t *measurement_json(struct session *session, const struct slot *slot,
-                                const struct measurement *m, size_t warmup)
+                                const struct measurement *m, int64_t samples_a_step, size_t warmup)
 {
     json_t *steady = steady_json(m);
     double sum = 0;
     for (size_t i = 0; i < m->count; i++)
         sum += (double)m->wall_ns[i];
     qsort(m->wall_ns, m->count, sizeof *m->wall_ns, compare_ns);
-    double samples = (double)m->count * (double)session->graph->batch;
+    double samples = (double)m->count * (double)samples_a_step;
     return json_pack(
         "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:f, s:I, s:o}",
-        "segment", (json_int_t)m->segment, "device", slot->id, "batch",
-        (json_int_t)session->graph->batch, "precision", precision_name(session->settings.precision),
-        "steps", (json_int_t)m->count, "warmup", (json_int_t)warmup, "steady", steady, "wall_ms",
-        "median", percentile_ms(m->wall_ns, m->count, 0.5), "p95",
-        percentile_ms(m->wall_ns, m->count, 0.95), "p90", percentile_ms(m->wall_ns, m->count, 0.9),
-        "min", (double)m->wall_ns[0] / 1e6, "mean", sum / (double)m->count / 1e6,
-        "throughput_per_s", samples / ((double)m->total_ns / 1e9), "preempted_steps",
-        (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
+        "segment", (json_int_t)m->segment, "device", slot->id, "batch", (json_int_t)samples_a_step,
+        "precision", precision_name(session->settings.precision), "steps", (json_int_t)m->count,
+        "warmup", (json_int_t)warmup, "steady", steady, "wall_ms", "median",
+        percentile_ms(m->wall_ns, m->count, 0.5), "p95", percentile_ms(m->wall_ns, m->count, 0.95),
+        "p90", percentile_ms(m->wall_ns, m->count, 0.9), "min", (double)m->wall_ns[0] / 1e6, "mean",
+        sum / (double)m->count / 1e6, "throughput_per_s", samples / ((double)m->total_ns / 1e9),
+        "preempted_steps", (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
 }
 
 /* Steps before the measured ones. `wanted` < 0: as many as it sees fit. */
@@ -147,54 +136,84 @@ static long involuntary_switches(void)
     return usage.ru_nivcsw;
 }
 
-/* Measured steps of one device until its number is full or its turn is over. */
-static bool run_slice(struct session *session, const struct slot *slot, struct measurement *m,
-                      size_t steps, bool turns, size_t done_elsewhere, size_t all,
-                      struct error *error)
+/* The group of a run's measured steps: its slots, their measurements, and the group's own walls. */
+struct team {
+    size_t first, members;
+    struct measurement *slots; /* of all slots of the session */
+    struct measurement whole;
+};
+
+/* Whose layers are timed in step `step` of `steps`: each member in its part of the run. */
+static size_t observed_at(const struct team *team, size_t step, size_t steps)
 {
-    int64_t start_ns = clock_now_ns(), now_ns = start_ns;
+    return team->first + step * team->members / steps;
+}
+
+static void add_step(const struct session *session, struct team *team, const int64_t *walls,
+                     bool preempted)
+{
+    for (size_t i = team->first; i < team->first + team->members; i++) {
+        struct measurement *m = &team->slots[i];
+        m->wall_ns[m->count++] = walls[i];
+        m->preempted += preempted;
+    }
+    team->whole.wall_ns[team->whole.count++] = session->group_ns;
+    team->whole.preempted += preempted;
+}
+
+/* Measured steps of one group until its number is full or its turn is over. */
+static bool run_slice(struct session *session, struct team *team, size_t steps, bool turns,
+                      size_t done_elsewhere, size_t all, struct error *error)
+{
+    int64_t start_ns = clock_now_ns(), now_ns = start_ns, walls[SESSION_SLOTS_MAX];
     long switches = involuntary_switches();
-    set_segment(session, m->segment);
-    while (m->count < steps && !(turns && now_ns - start_ns >= SLICE_NS)) {
-        int64_t wall_ns;
-        if (!session_one_step(session, slot, &wall_ns, error))
+    size_t observed = SIZE_MAX;
+    while (team->whole.count < steps && !(turns && now_ns - start_ns >= SLICE_NS)) {
+        size_t next = observed_at(team, team->whole.count, steps);
+        if (next != observed) {
+            observed = next;
+            session_observe(session, &session->slots[observed]);
+            set_segment(session, team->slots[observed].segment);
+        }
+        if (!session_group_step(session, team->first, team->members, observed, walls, error))
             return false;
-        m->wall_ns[m->count++] = wall_ns;
         long switches_now = involuntary_switches();
-        m->preempted += switches_now != switches;
+        add_step(session, team, walls, switches_now != switches);
         switches = switches_now;
         now_ns = clock_now_ns();
-        if (m->count < steps && now_ns - session->tick_ns >= 100000000) {
+        size_t done = team->whole.count;
+        if (done < steps && now_ns - session->tick_ns >= 100000000) {
             char text[64];
-            snprintf(text, sizeof text, "step %zu of %zu", m->count + done_elsewhere, all);
-            session_breathe(session, (double)(m->count + done_elsewhere) / (double)all, text);
+            snprintf(text, sizeof text, "step %zu of %zu", done + done_elsewhere, all);
+            session_breathe(session, (double)(done + done_elsewhere) / (double)all, text);
         }
     }
-    m->total_ns += now_ns - start_ns;
+    team->whole.total_ns += now_ns - start_ns;
+    for (size_t i = team->first; i < team->first + team->members; i++)
+        team->slots[i].total_ns += now_ns - start_ns;
     return true;
 }
 
-static bool measure(struct session *session, struct measurement *measurements, size_t steps,
+static bool measure(struct session *session, struct team *teams, size_t count, size_t steps,
                     int64_t wanted_warmup, size_t *warmup, struct error *error)
 {
-    size_t count = session->slot_count, all = steps * count;
+    size_t all = steps * count;
     for (size_t i = 0; i < count; i++) {
-        session_observe(session, &session->slots[i]);
+        const struct slot *first = &session->slots[teams[i].first];
+        session_observe(session, first);
         set_segment(session, 0);
-        if (!warm_up(session, &session->slots[i], wanted_warmup, &warmup[i], error))
+        if (!warm_up(session, first, wanted_warmup, &warmup[i], error))
             return false;
     }
     for (size_t done = 0; done < all;) {
         done = 0;
         for (size_t i = 0; i < count; i++) {
-            struct measurement *m = &measurements[i];
             size_t elsewhere = 0;
             for (size_t j = 0; j < count; j++)
-                elsewhere += j != i ? measurements[j].count : 0;
-            session_observe(session, &session->slots[i]);
-            if (!run_slice(session, &session->slots[i], m, steps, count > 1, elsewhere, all, error))
+                elsewhere += j != i ? teams[j].whole.count : 0;
+            if (!run_slice(session, &teams[i], steps, count > 1, elsewhere, all, error))
                 return false;
-            done += m->count;
+            done += teams[i].whole.count;
         }
     }
     return true;
@@ -205,6 +224,81 @@ static void explain_stop(const struct measurement *m, size_t steps, struct error
     if (error->code == ERROR_INTERRUPTED)
         error_set(error, ERROR_INTERRUPTED, "run", "stopped after %zu of %zu steps", m->count,
                   steps);
+}
+
+/* What several devices did together: whole batches, by the walls of whole steps. */
+static json_t *split_json(struct session *session, const struct team *team)
+{
+    const struct slot *first = &session->slots[team->first];
+    json_t *json = measurement_json(session, first, &team->whole, session->settings.batch, 0);
+    static const char *const keys[] = {"segment", "device", "warmup", "memory", "preempted_steps"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        json_object_del(json, keys[i]);
+    json_object_set_new(json, "devices", json_integer((json_int_t)team->members));
+    return json;
+}
+
+/* The first device's numbers, and with several those of each. */
+static json_t *run_json(struct session *session, const struct team *teams, size_t count,
+                        const size_t *warmed)
+{
+    json_t *devices = json_array(), *split = NULL;
+    for (size_t t = 0; t < count; t++) {
+        for (size_t i = teams[t].first; i < teams[t].first + teams[t].members; i++)
+            json_array_append_new(devices,
+                                  measurement_json(session, &session->slots[i], &teams[t].slots[i],
+                                                   session->slots[i].samples, warmed[t]));
+        if (teams[t].members > 1 && split == NULL)
+            split = split_json(session, &teams[t]);
+    }
+    json_t *reply = json_deep_copy(json_array_get(devices, 0));
+    if (session->slot_count > 1)
+        json_object_set(reply, "per_device", devices);
+    if (split != NULL)
+        json_object_set_new(reply, "split", split);
+    json_decref(devices);
+    return reply;
+}
+
+/* Room for the times of every slot's steps and every group's. */
+static bool make_room(struct session *session, struct measurement *slots, struct team *teams,
+                      size_t count, size_t steps, struct error *error)
+{
+    bool memory = true;
+    for (size_t i = 0; i < session->slot_count; i++) {
+        /* a device's own segment, so that its layers are not mixed with another's */
+        slots[i].segment = (uint32_t)session->request + ((uint32_t)i << 24);
+        slots[i].wall_ns = malloc(steps * sizeof *slots[i].wall_ns);
+        memory = memory && slots[i].wall_ns != NULL;
+    }
+    for (size_t i = 0; i < count; i++) {
+        teams[i].whole.wall_ns = malloc(steps * sizeof *teams[i].whole.wall_ns);
+        memory = memory && teams[i].whole.wall_ns != NULL;
+    }
+    return memory ||
+           error_set(error, ERROR_MEMORY, "run", "no memory for the times of %zu steps", steps);
+}
+
+/* With `compare concurrent`: the same steps once more, both groups at once. */
+static bool add_race(struct session *session, const struct team *teams, size_t count, size_t steps,
+                     json_t *reply, struct error *error)
+{
+    double alone_ms[2];
+    json_t *raced[2];
+    if (!session->settings.concurrent || count != 2)
+        return true;
+    for (size_t i = 0; i < 2; i++)
+        alone_ms[i] = median_of_ms(teams[i].whole.wall_ns, teams[i].whole.count);
+    if (!session_race(session, steps, alone_ms, raced, error))
+        return false;
+    const json_t *devices = json_object_get(reply, "per_device");
+    for (size_t i = 0; i < 2; i++) {
+        for (size_t j = teams[i].first; j < teams[i].first + teams[i].members; j++)
+            json_object_set(json_array_get(devices, j), "concurrent", raced[i]);
+        json_decref(raced[i]);
+    }
+    json_object_set(reply, "concurrent", json_object_get(json_array_get(devices, 0), "concurrent"));
+    return true;
 }
 
 json_t *session_do_run(struct session *session, const json_t *arguments, struct error *error)
@@ -222,45 +316,37 @@ json_t *session_do_run(struct session *session, const json_t *arguments, struct 
         error_hint(error, "load demo:digits");
         return NULL;
     }
-    struct measurement measurements[SESSION_SLOTS_MAX] = {0};
-    size_t warmed[SESSION_SLOTS_MAX] = {0};
-    bool memory = true;
-    for (size_t i = 0; i < session->slot_count; i++) {
-        /* a device's own segment, so that its layers are not mixed with another's */
-        measurements[i].segment = (uint32_t)session->request + ((uint32_t)i << 24);
-        measurements[i].wall_ns = malloc((size_t)steps * sizeof *measurements[i].wall_ns);
-        memory = memory && measurements[i].wall_ns != NULL;
+    struct measurement slots[SESSION_SLOTS_MAX] = {0};
+    struct team teams[SESSION_SLOTS_MAX] = {0};
+    size_t warmed[SESSION_SLOTS_MAX] = {0}, count = 0;
+    for (size_t i = 0; i < session->slot_count; i += teams[count++].members) {
+        teams[count].slots = slots;
+        session_group(session->slots, session->slot_count, i, &teams[count].first,
+                      &teams[count].members);
     }
-    bool done = false;
     if (session->hooks->weigh != NULL)
         session->hooks->weigh(session->hooks->context,
                               json_is_true(json_object_get(arguments, "cost")));
-    if (!memory)
-        error_set(error, ERROR_MEMORY, "run", "no memory for the times of %lld steps",
-                  (long long)steps);
-    else
-        done = measure(session, measurements, (size_t)steps, warmup, warmed, error);
+    bool done = make_room(session, slots, teams, count, (size_t)steps, error) &&
+                measure(session, teams, count, (size_t)steps, warmup, warmed, error);
     if (session->hooks->weigh != NULL)
         session->hooks->weigh(session->hooks->context, false);
     set_segment(session, 0);
     if (session->hooks->flush != NULL)
         session->hooks->flush(session->hooks->context);
     session->slice_start_ns = clock_now_ns();
-    json_t *reply = NULL;
-    if (done) {
-        json_t *devices = json_array();
-        for (size_t i = 0; i < session->slot_count; i++)
-            json_array_append_new(devices, measurement_json(session, &session->slots[i],
-                                                            &measurements[i], warmed[i]));
-        reply = json_deep_copy(json_array_get(devices, 0));
-        if (session->slot_count > 1)
-            json_object_set(reply, "per_device", devices);
-        json_decref(devices);
-    } else {
-        explain_stop(&measurements[0], (size_t)steps, error);
+    json_t *reply = done ? run_json(session, teams, count, warmed) : NULL;
+    if (done && !add_race(session, teams, count, (size_t)steps, reply, error)) {
+        json_decref(reply);
+        reply = NULL;
+        done = false;
     }
-    for (size_t i = 0; i < session->slot_count; i++)
-        free(measurements[i].wall_ns);
+    if (!done)
+        explain_stop(&teams[0].whole, (size_t)steps, error);
+    for (size_t i = 0; i < session->slot_count; i++) {
+        free(slots[i].wall_ns);
+        free(teams[i].whole.wall_ns);
+    }
     return reply;
 }
 

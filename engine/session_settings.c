@@ -56,7 +56,6 @@ static bool set_devices(struct settings *settings, const json_t *value, struct e
     json_t *list = json_is_array(value) ? json_copy((json_t *)(uintptr_t)value)
                                         : json_pack("[O]", (json_t *)(uintptr_t)value);
     bool good = json_array_size(list) > 0;
-    size_t gpus = 0;
     for (size_t i = 0; good && i < json_array_size(list); i++) {
         const json_t *item = json_array_get(list, i);
         char id[DEVICE_ID_BYTES], number[32];
@@ -77,14 +76,12 @@ static bool set_devices(struct settings *settings, const json_t *value, struct e
             refuse(error, "devices", "a device is named twice");
             break;
         }
-        gpus += strcmp(id, "cpu") != 0;
-        good = gpus <= 1 && next.device_count < SESSION_SLOTS_MAX;
+        good = next.device_count < SESSION_SLOTS_MAX;
         if (good)
             snprintf(next.devices[next.device_count++], DEVICE_ID_BYTES, "%s", id);
         else
-            error_set(error, ERROR_UNSUPPORTED, "set devices",
-                      "steps run on one GPU, the CPU, or both in turn; several GPUs at once are "
-                      "not supported");
+            error_set(error, ERROR_VALUE, "set devices", "more than %d devices at once",
+                      SESSION_SLOTS_MAX);
     }
     if (json_array_size(list) == 0)
         refuse(error, "devices", "the list is empty");
@@ -145,6 +142,29 @@ static bool set_limit(struct settings *settings, const json_t *value, struct err
         return true;
     }
     return refuse(error, "limit", "it is none, a size above 0, or 1%..100% of total memory");
+}
+
+/* null or "none", or {"count", "bytes"}: as many fenced devices of each named one. */
+static bool set_logical(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    int64_t count = json_integer_value(json_object_get(value, "count"));
+    int64_t bytes = json_integer_value(json_object_get(value, "bytes"));
+    bool none = json_is_null(value) || (text != NULL && strcasecmp(text, "none") == 0);
+    if (!none && (count < 1 || count > SESSION_SLOTS_MAX || bytes < 1))
+        return refuse(error, "logical", "it is none, or COUNTxSIZE as 2x4GiB");
+    settings->logical_count = none ? 0 : (int)count;
+    settings->logical_bytes = none ? 0 : (uint64_t)bytes;
+    return true;
+}
+
+static bool set_compare(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    if (text == NULL || (strcasecmp(text, "turns") != 0 && strcasecmp(text, "concurrent") != 0))
+        return refuse(error, "compare", "it is turns or concurrent");
+    settings->concurrent = strcasecmp(text, "concurrent") == 0;
+    return true;
 }
 
 static bool set_precision(struct settings *settings, const json_t *value, struct error *error)
@@ -241,6 +261,10 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
         return set_bool(&settings->growth, key, value, error);
     if (strcmp(key, "limit") == 0)
         return set_limit(settings, value, error);
+    if (strcmp(key, "logical") == 0)
+        return set_logical(settings, value, error);
+    if (strcmp(key, "compare") == 0)
+        return set_compare(settings, value, error);
     if (strcmp(key, "fallback") == 0)
         return set_fallback(value, error);
     if (strcmp(key, "input") == 0)

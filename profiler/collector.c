@@ -397,6 +397,12 @@ static void on_implementations(void *context, const char *const *names)
     trace_table_names(c->table, names);
 }
 
+static void on_samples(void *context, uint64_t samples)
+{
+    struct collector *c = context;
+    c->batch = samples;
+}
+
 static void on_note(void *context, const char *text)
 {
     collector_note(context, text);
@@ -412,6 +418,7 @@ void collector_choose_callbacks(struct collector *c, bool all)
     *o = (struct observer){
         .context = c,
         .plan = collector_on_plan,
+        .samples = on_samples,
         .segment = collector_on_segment,
         .step_begin = on_step_begin,
         .step_end = on_step_end,

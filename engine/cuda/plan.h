@@ -66,6 +66,7 @@ struct plan {
     cudaEvent_t *events; /* op_count + 1, with op_events */
     uint64_t generation; /* of the regions, when packs were made */
     uint64_t runs;
+    uint64_t free_before;   /* of the step under way, while things are loaded lazily */
     cudaGraphExec_t replay; /* NULL until captured */
     bool replay_refused;    /* capture failed once: eager from then on */
 };
@@ -83,6 +84,8 @@ void plan_free(struct plan *plan);
 void *plan_input(struct plan *plan, size_t index);
 const void *plan_output(struct plan *plan, size_t index);
 bool plan_run(struct plan *plan, const struct step_context *context, struct error *error);
+bool plan_launch(struct plan *plan, const struct step_context *context, struct error *error);
+bool plan_wait(struct plan *plan, const struct step_context *context, struct error *error);
 const char *const *plan_impls(const struct plan *plan);
 void plan_memory(const struct plan *plan, struct plan_memory *out);
 /* Does plan_run() replay a captured CUDA graph now? */

@@ -252,7 +252,22 @@ static void report_events(struct plan *plan, const struct observer *observer)
     cudaGetLastError();
 }
 
-bool plan_run(struct plan *plan, const struct step_context *context, struct error *error)
+bool plan_launch(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    const struct observer *observer = context->observer;
+
+    if (!device_use(plan->device, error)) {
+        return false;
+    }
+    plan->free_before = plan->runs < LOADING_RUNS ? device_free_bytes() : 0;
+    if (observer != NULL && observer->step_begin != NULL) {
+        observer->step_begin(observer->context, context->step, clock_now_ns());
+    }
+    return copy_ports(plan, context, true, error) && launch(plan, context, error) &&
+           copy_ports(plan, context, false, error);
+}
+
+bool plan_wait(struct plan *plan, const struct step_context *context, struct error *error)
 {
     struct device *device = plan->device;
     const struct observer *observer = context->observer;
@@ -261,21 +276,10 @@ bool plan_run(struct plan *plan, const struct step_context *context, struct erro
     if (!device_use(device, error)) {
         return false;
     }
-    bool loading = plan->runs < LOADING_RUNS;
-    uint64_t free_before = loading ? device_free_bytes() : 0;
-    if (observer != NULL && observer->step_begin != NULL) {
-        observer->step_begin(observer->context, context->step, clock_now_ns());
-    }
-    bool good = copy_ports(plan, context, true, error) && launch(plan, context, error) &&
-                copy_ports(plan, context, false, error);
-    /* also after a failure: nothing of this step may still run when the caller goes on */
-    cudaError_t status = cudaStreamSynchronize(device->stream);
-    if (good) {
-        good = CUDA_OK(status, "step", error);
-    }
+    bool good = CUDA_OK(cudaStreamSynchronize(device->stream), "step", error);
     cudaGetLastError();
-    if (loading) {
-        device_charge_context(device, free_before);
+    if (plan->runs < LOADING_RUNS) {
+        device_charge_context(device, plan->free_before);
         device_report(device);
     }
     if (good && eager_events) {
@@ -290,4 +294,12 @@ bool plan_run(struct plan *plan, const struct step_context *context, struct erro
     }
     plan->runs++;
     return good;
+}
+
+bool plan_run(struct plan *plan, const struct step_context *context, struct error *error)
+{
+    struct error later;
+    bool good = plan_launch(plan, context, error);
+    /* also after a failure: nothing of this step may still run when the caller goes on */
+    return plan_wait(plan, context, good ? error : &later) && good;
 }

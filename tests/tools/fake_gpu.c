@@ -1,5 +1,5 @@
 /* A GPU that is none: a module for LAYERTOP_CUDA_MODULE, so that what the session does with a
- * second device can be tested without one. It has gpu:0 (64 MiB) and gpu:1 (unusable), takes a
+ * second device can be tested without one. It has gpu:0 and gpu:2 (64 MiB each) and gpu:1 (unusable), takes a
  * millisecond a step, and puts the device's number of steps into every output.
  *
  * Built by the test that uses it: cc -shared -fPIC -I. tests/tools/fake_gpu.c engine/error.c
@@ -12,6 +12,7 @@
 #include <time.h>
 
 #define TOTAL_BYTES (UINT64_C(64) << 20)
+#define STEP_NS     1000000
 
 struct device {
     uint64_t limit_bytes, held_bytes, steps;
@@ -23,6 +24,7 @@ struct plan {
     uint64_t arena_bytes;
     void **values;
     const char **impls;
+    struct timespec until; /* the step under way is done */
 };
 
 static bool devices(json_t *list, struct error *error)
@@ -34,6 +36,9 @@ static bool devices(json_t *list, struct error *error)
     json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:s}", "id", "gpu:1", "name",
                                           "Fake", "usable", 0, "why", "it is in exclusive use",
                                           "uuid", "GPU-fa4e1111"));
+    json_array_append_new(list, json_pack("{s:s, s:s, s:b, s:s, s:I}", "id", "gpu:2", "name",
+                                          "Fake", "usable", 1, "uuid", "GPU-fa4e2222",
+                                          "total_bytes", (json_int_t)TOTAL_BYTES));
     return true;
 }
 
@@ -118,11 +123,21 @@ static const void *plan_output(struct plan *plan, size_t index)
     return plan->values[plan->graph->outputs[index]];
 }
 
-static bool plan_run(struct plan *plan, const struct step_context *step, struct error *error)
+static bool plan_launch(struct plan *plan, const struct step_context *step, struct error *error)
 {
     if (step->cancel != NULL && atomic_load(step->cancel))
         return error_set(error, ERROR_INTERRUPTED, "step", "it was cancelled");
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    clock_gettime(CLOCK_MONOTONIC, &plan->until);
+    plan->until.tv_nsec += STEP_NS;
+    plan->until.tv_sec += plan->until.tv_nsec / 1000000000;
+    plan->until.tv_nsec %= 1000000000;
+    return true;
+}
+
+static bool plan_wait(struct plan *plan, const struct step_context *step, struct error *error)
+{
+    (void)step, (void)error;
+    clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &plan->until, NULL);
     plan->device->steps++;
     for (size_t i = 0; i < plan->graph->output_count; i++) {
         float *out = plan->values[plan->graph->outputs[i]];
@@ -131,6 +146,11 @@ static bool plan_run(struct plan *plan, const struct step_context *step, struct 
             out[j] = (float)plan->device->steps;
     }
     return true;
+}
+
+static bool plan_run(struct plan *plan, const struct step_context *step, struct error *error)
+{
+    return plan_launch(plan, step, error) && plan_wait(plan, step, error);
 }
 
 static const char *const *plan_impls(const struct plan *plan)
@@ -168,6 +188,8 @@ static const struct backend backend = {.abi = BACKEND_ABI,
                                        .plan_input = plan_input,
                                        .plan_output = plan_output,
                                        .plan_run = plan_run,
+                                       .plan_launch = plan_launch,
+                                       .plan_wait = plan_wait,
                                        .plan_impls = plan_impls,
                                        .plan_memory = plan_memory,
                                        .plan_forecast = plan_forecast};

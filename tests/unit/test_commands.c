@@ -148,19 +148,12 @@ static void every_command_is_complete(void **state)
 static void words_resolve(void **state)
 {
     (void)state;
-    static const char *const cases[][2] = {{"run", "run"},
-                                           {"dev", "devices"},
-                                           {"lay", "layers"},
-                                           {"q", "quit"},
-                                           {"exit", "quit"},
-                                           {"?", "help"},
-                                           {"batch", "set"},
-                                           {"bat", "set"},
-                                           {"memory_growth", "set"},
-                                           {"batch_size", "set"},
-                                           {"fus", "set"},
-                                           {"sho", "show"},
-                                           {"list_physical_devices", "devices"}};
+    static const char *const cases[][2] = {
+        {"run", "run"},     {"dev", "devices"},       {"lay", "layers"},
+        {"q", "quit"},      {"exit", "quit"},         {"?", "help"},
+        {"batch", "batch"}, /* and its lines are those of `set`, but for `batch max` */
+        {"bat", "batch"},   {"memory_growth", "set"}, {"batch_size", "set"},
+        {"fus", "set"},     {"sho", "show"},          {"list_physical_devices", "devices"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const struct command *command = command_find(cases[i][0], NULL);
         if (!command)
@@ -567,7 +560,7 @@ static void words_are_completed(void **state)
     (void)state;
     struct bench *bench = bench_new((struct workbench_options){.interactive = true});
     char line[512], expected[512];
-    expect_completion(bench, "lo", 0, "load");
+    expect_completion(bench, "loa", 0, "load");
     expect_completion(bench, "echo x; sta", 8, "start");
     expect_completion(bench, "gr", 0, "graph growth");
     expect_completion(bench, "growth ", 7, "off on");

@@ -294,6 +294,95 @@ static void two_devices_take_turns(void **state)
     finish(session, &listener);
 }
 
+static void gpus_share_the_batches(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"0\", \"2\"], \"batch\": 5, \"threads\": 1}}");
+    json_decref(load(session, &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    assert_int_equal(session->slot_count, 2);
+    assert_int_equal(session->slots[0].samples, 3);
+    assert_int_equal(session->slots[1].first, 3);
+    assert_int_equal(session->slots[1].samples, 2);
+    json_t *reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 40, "warmup", 1), &error);
+    const json_t *each = json_object_get(reply, "per_device");
+    const json_t *split = json_object_get(reply, "split");
+    assert_int_equal(json_array_size(each), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(each, 1), "device")),
+                        "gpu:2");
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(each, 0), "batch")), 3);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(each, 1), "batch")), 2);
+    assert_int_equal(json_integer_value(json_object_get(json_array_get(each, 1), "steps")), 40);
+    assert_int_equal(json_integer_value(json_object_get(split, "batch")), 5);
+    /* both are queued before one is waited for: a millisecond each, and not two together */
+    double wall = json_number_value(json_object_get(json_object_get(split, "wall_ms"), "min"));
+    assert_true(wall >= 1 && wall < 1.9);
+    /* the listener hears of each for its part of the steps */
+    assert_string_equal(listener.device, "gpu:2");
+    assert_int_equal(listener.segment_steps[0], 20); /* "not gpu:0" */
+    assert_int_equal(listener.segment_steps[1], 20);
+    json_decref(reply);
+    /* too few samples to share are refused, and the plan stays */
+    assert_null(set(session, "batch", json_integer(1), &error));
+    assert_int_equal(error.code, ERROR_VALUE);
+    assert_string_equal(error.hint, "batch 2");
+    assert_int_equal(json_integer_value(json_object_get(listener.plan, "batch")), 5);
+    finish(session, &listener);
+}
+
+static void both_at_once_show_their_interference(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"cpu\", \"0\"], \"batch\": 2, \"threads\": 1, "
+                   "\"compare\": \"concurrent\"}}");
+    json_decref(load(session, &error));
+    json_t *reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 30, "warmup", 1), &error);
+    assert_int_equal(error.code, ERROR_NONE);
+    const json_t *both = json_object_get(reply, "per_device");
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *race = json_object_get(json_array_get(both, i), "concurrent");
+        assert_true(json_number_value(json_object_get(race, "slowdown")) > 0.1);
+        assert_true(json_number_value(json_object_get(race, "throughput_per_s")) > 0);
+    }
+    json_decref(reply);
+    json_decref(set(session, "compare", json_string("turns"), &error));
+    reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 2, "warmup", 0), &error);
+    assert_null(json_object_get(reply, "concurrent"));
+    json_decref(reply);
+    finish(session, &listener);
+}
+
+static void a_card_can_be_several_fenced_ones(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"0\"], \"batch\": 6, \"threads\": 1, "
+                   "\"logical\": {\"count\": 3, \"bytes\": 1000000}}}");
+    json_decref(load(session, &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    assert_int_equal(session->slot_count, 3);
+    assert_string_equal(session->slots[2].id, "gpu:0.2");
+    assert_int_equal(session->slots[2].options.index, 0);
+    assert_int_equal(session->slots[2].options.limit_bytes, 1000000);
+    assert_null(set(session, "batch", json_integer(300), &error));
+    assert_int_equal(error.code, ERROR_MEMORY_LIMIT);
+    json_decref(ask(session, "run", json_pack("{s:i}", "steps", 1), &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    /* as with the other devices, a GPU's context is left by a new process only */
+    json_t *reply = set(session, "logical", json_null(), &error);
+    assert_true(json_is_true(json_object_get(reply, "restart")));
+    json_decref(reply);
+    finish(session, &listener);
+}
+
 static char module[] = "/tmp/layertop-fake-gpu-XXXXXX";
 
 static int build_module(void **state)
@@ -327,6 +416,9 @@ int main(void)
         cmocka_unit_test(a_context_is_only_left_by_a_new_process),
         cmocka_unit_test(settings_of_gpus_are_stored_on_the_cpu),
         cmocka_unit_test(two_devices_take_turns),
+        cmocka_unit_test(gpus_share_the_batches),
+        cmocka_unit_test(both_at_once_show_their_interference),
+        cmocka_unit_test(a_card_can_be_several_fenced_ones),
     };
     return cmocka_run_group_tests(tests, build_module, remove_module);
 }
