@@ -50,7 +50,19 @@ def categories():
         L.Discretization([-1., 1.], output_mode='count')(n)])
 
 
+def preprocessing():
+    """Layers that do nothing when they do not train, and those that do."""
+    x = y = L.Input((9, 8, 3))
+    for layer in (L.RandomHue(0.1), L.RandomShear(0.1, 0.1), L.RandomInvert(), L.RandomGrayscale(), L.RandomErasing(),
+                  L.RandomSaturation(0.1), L.RandomColorJitter(), L.Solarization(),
+                  L.RandomPerspective(), L.RandomElasticTransform(), L.RandomGaussianBlur()):
+        y = layer(y)
+    return keras.Model(x, [y, L.AutoContrast()(x), L.AutoContrast(value_range=(-1, 1))(x[:, :5]),
+                           L.RandomCrop(5, 7)(x), L.RandomCrop(12, 12)(x)])
+
+
 CASES = [
+    Case('preprocessing', preprocessing, [('image', (2, 9, 8, 3))]),
     Case('categories', categories, [('index', (2, 5), 9), ('index', (2, 1), 9), ('normal', (2, 4))]),
     Case('resizes', resizes, [('normal', (2, 9, 8, 3))]),
     Case('adaptive_pools', adaptive_pools,

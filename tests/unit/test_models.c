@@ -29,6 +29,7 @@ static const char *const MODELS[][2] = {
     {"models/norm_adapt.keras", "models/norm_adapt.io.h5"},
     {"models/ops_einsum.keras", "models/ops_einsum.io.h5"},
     {"models/ops_products.keras", "models/ops_products.io.h5"},
+    {"models/preprocessing.keras", "models/preprocessing.io.h5"},
     {"models/relu_full.h5", "models/relu_full.io.h5"},
     {"models/se_block.h5", "models/se_block.io.h5"},
     {"models/resizes.keras", "models/resizes.io.h5"},

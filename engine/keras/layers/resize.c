@@ -286,3 +286,42 @@ bool lower_center_crop(struct call *call)
                           width);
     return call_return(call, first ? emit_channels_first(call->low, y) : y);
 }
+
+/* When it does not train, RandomCrop of Keras 2 crops to the target's aspect ratio and resizes;
+ * that of Keras 3 does nothing. */
+bool lower_random_crop(struct call *call)
+{
+    if (config_keras_major(call) >= 3)
+        return lower_identity(call);
+    int x = image_input(call, 2);
+    int64_t height = config_int(call, "height", 1, 1), width = config_int(call, "width", 1, 1);
+    bool first = config_channels_first(call);
+    if (x >= 0 && first)
+        x = emit_channels_last(call->low, x);
+    if (x < 0 || call->low->failed)
+        return false;
+    int y = resize_pixels(call, crop_to_aspect(call, x, height, width), "bilinear", false, height,
+                          width);
+    return call_return(call, first ? emit_channels_first(call->low, y) : y);
+}
+
+/* Stretch every channel of every picture to the whole range; a flat one stays as it is. */
+bool lower_auto_contrast(struct call *call)
+{
+    struct lowering *low = call->low;
+    int x = image_input(call, 2);
+    const json_t *range = json_object_get(call->config, "value_range");
+    double from = json_number_value(json_array_get(range, 0));
+    double to = json_array_size(range) == 2 ? json_number_value(json_array_get(range, 1)) : 255;
+    bool axes[TENSOR_RANK_MAX] = {false, true, true};
+    if (x < 0)
+        return false;
+    int least = emit_reduce(low, x, REDUCE_MIN, axes, true);
+    int most = emit_reduce(low, x, REDUCE_MAX, axes, true);
+    int y = emit_binary(low, BINARY_DIVIDE, emit_binary(low, BINARY_SUBTRACT, x, least),
+                        emit_binary(low, BINARY_SUBTRACT, most, least));
+    y = emit_unary(low, y, UNARY_CLIP, 0, 1);
+    y = emit_linear(low, y, to - from, from);
+    int stretched = emit_binary(low, BINARY_GREATER, most, least);
+    return call_return(call, emit_select(low, stretched, y, NULL, x, NULL));
+}

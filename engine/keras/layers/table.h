@@ -93,6 +93,8 @@ bool lower_upsampling(struct call *call); /* resize.c; parameter: spatial rank *
 bool lower_resizing(struct call *call);
 bool lower_center_crop(struct call *call);
 bool lower_op_resize(struct call *call);
+bool lower_random_crop(struct call *call);
+bool lower_auto_contrast(struct call *call);
 bool lower_locally_connected(struct call *call); /* local.c; parameter: spatial rank */
 bool lower_category_encoding(struct call *call); /* category.c */
 bool lower_discretization(struct call *call);
