@@ -47,7 +47,7 @@ static const char *timing_source(const struct store *store, const struct store_s
 static void fill_data(json_t *data, const json_t *reply, const struct store_segment *segment,
                       const char *source, const struct layer_row *rows, size_t count)
 {
-    static const char *const wall[] = {"median", "p90", "p95", "min", "mean", NULL};
+    static const char *const wall[] = {"median", "p90", "p95", "p99", "min", "mean", NULL};
     static const char *const memory[] = {"planned_bytes", "measured_bytes", "context_bytes", NULL};
     static const char *const plain[] = {"device", "batch",  "precision", "steps",
                                         "warmup", "steady", NULL};

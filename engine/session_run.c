@@ -99,12 +99,13 @@ static json_t *measurement_json(struct session *session, const struct slot *slot
     qsort(m->wall_ns, m->count, sizeof *m->wall_ns, compare_ns);
     double samples = (double)m->count * (double)samples_a_step;
     return json_pack(
-        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f}, s:f, s:I, s:o}",
+        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:f, s:I, s:o}",
         "segment", (json_int_t)m->segment, "device", slot->id, "batch", (json_int_t)samples_a_step,
         "precision", precision_name(session->settings.precision), "steps", (json_int_t)m->count,
         "warmup", (json_int_t)warmup, "steady", steady, "wall_ms", "median",
         percentile_ms(m->wall_ns, m->count, 0.5), "p95", percentile_ms(m->wall_ns, m->count, 0.95),
-        "p90", percentile_ms(m->wall_ns, m->count, 0.9), "min", (double)m->wall_ns[0] / 1e6, "mean",
+        "p90", percentile_ms(m->wall_ns, m->count, 0.9), "p99",
+        percentile_ms(m->wall_ns, m->count, 0.99), "min", (double)m->wall_ns[0] / 1e6, "mean",
         sum / (double)m->count / 1e6, "throughput_per_s", samples / ((double)m->total_ns / 1e9),
         "preempted_steps", (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
 }

@@ -20,3 +20,15 @@ bench: all $(BENCH)/fma_peak
 	    $(if $(MODELS)$(BATCHES)$(PRECISIONS),$(BENCH)/bench-cpu-part.json,$(BENCH_TABLE)) \
 	    $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
 	    $(if $(BATCHES),--batches $(BATCHES)) $(if $(PRECISIONS),--precisions $(PRECISIONS))
+
+## bench-gpu       side by side with PyTorch, JAX and Keras on this machine's GPU; BUDGET_S=540 MODELS= BATCHES= PRECISIONS= ENGINES= REQUIRE_PEERS=1
+# From a bundle, where nothing is built: libexec/bench-gpu.sh. Points are taken in a printed order and
+# appended one by one; the next run goes on where this one ended.
+BUDGET_S ?= 540
+.PHONY: bench-gpu
+bench-gpu:
+	$(Q)[ -x build/bundle/bin/layertop ] || $(MAKE) --no-print-directory bundle
+	$(Q)tests/bench/gpu.sh build/bundle $(or $(OUT),tests/results) --budget-s $(BUDGET_S) \
+	    $(if $(MODELS),--models $(MODELS)) $(if $(BATCHES),--batches $(BATCHES)) \
+	    $(if $(PRECISIONS),--precisions $(PRECISIONS)) $(if $(ENGINES),--engines $(ENGINES)) \
+	    $(if $(REQUIRE_PEERS),--require-peers)

@@ -23,6 +23,8 @@ bundle: all gpu-programs
 	$(Q)$(if $(CUDA_TARGETS),cp $(CUDA_SO) $(BUNDLE)/lib/)
 	$(Q)for f in $(B)/tests/gpu/*; do case $$f in *.d|*.o) ;; *) cp $$f $(BUNDLE)/libexec/ ;; esac; done
 	$(Q)cp tests/gpu/run.sh $(BUNDLE)/libexec/
+	$(Q)mkdir $(BUNDLE)/libexec/bench && cp tests/bench/gpu.py tests/bench/gpu_peer.py tests/bench/models.py $(BUNDLE)/libexec/bench/
+	$(Q)cp tests/bench/gpu.sh $(BUNDLE)/libexec/bench-gpu.sh
 	$(Q)cp -R share/layertop/. $(BUNDLE)/share/layertop/
 	$(Q)mkdir $(BUNDLE)/libexec/data && cp -R $(BUNDLE_DATA:%=tests/data/%) $(BUNDLE)/libexec/data/
 	$(Q)for t in $(BUNDLE_TERMINFO); do for d in /etc/terminfo /lib/terminfo /usr/share/terminfo; do \
@@ -31,7 +33,7 @@ bundle: all gpu-programs
 # every library that any of the programs needs, but for those the machine must have
 	$(Q)mk/collect.sh $(BUNDLE)/lib '$(BUNDLE_SYSTEM)' '$(BUNDLE_HOLLOW)' $(BUNDLE)/bin/layertop $(wildcard $(CUDA_SO)) \
 	    $$(find $(BUNDLE)/libexec -maxdepth 1 -type f -perm -u+x ! -name '*.sh')
-	$(Q)find $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/libexec -type f ! -path '*/data/*' ! -name '*.sh' \
+	$(Q)find $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/libexec -type f ! -path '*/data/*' ! -name '*.sh' ! -name '*.py' \
 	    | while read -r f; do chmod u+w $$f; $(BUNDLE_STRIP) $$f; done
 # DT_RPATH, not RUNPATH: it also holds for what the libraries themselves need, before LD_LIBRARY_PATH
 	$(Q)for f in $(BUNDLE)/bin/* $$(find $(BUNDLE)/libexec -maxdepth 1 -type f ! -name '*.sh'); do \
@@ -41,7 +43,8 @@ bundle: all gpu-programs
 	$(Q)printf '%s\n' 'bin/layertop runs from here, wherever this folder is.' \
 	    'It needs a glibc and libstdc++ as new as on the machine that built it; for the GPU also the driver and cuDNN 9.' \
 	    'No terminfo on this machine? export TERMINFO=/this/folder/share/terminfo' \
-	    'GPU tests: libexec/run.sh /this/folder OUT' >$(BUNDLE)/README
+	    'GPU tests: libexec/run.sh /this/folder OUT' \
+	    'GPU bench: libexec/bench-gpu.sh /this/folder OUT --budget-s 540' >$(BUNDLE)/README
 	@missing=$$(LD_LIBRARY_PATH= ldd $(BUNDLE)/bin/layertop $(BUNDLE)/lib/* | grep 'not found'); \
 	    [ -z "$$missing" ] || { echo "bundle: $$missing" >&2; exit 1; }
 	@size=$$(du -sk --apparent-size $(BUNDLE) | cut -f1); echo "  bundle: $$size KiB of $(BUNDLE_KIB)"; \
