@@ -76,6 +76,33 @@ static const char *start_failure(int code)
     }
 }
 
+/* Who has memory there. In a container the driver may know us by another pid, or not say how much
+ * anybody holds; then one of them is us. */
+static void sample_processes(const struct nvml_api *api, void *device, struct record_device *out)
+{
+    struct nvml_process infos[PROCESSES_MAX];
+    unsigned count = PROCESSES_MAX;
+    if (!api->processes || api->processes(device, &count, infos) != 0)
+        return;
+    bool found = false, sized = true;
+    uint64_t others = 0, tenants = 0;
+    for (unsigned i = 0; i < count && i < PROCESSES_MAX; i++) {
+        bool known = infos[i].used_bytes != ~0ull;
+        if (infos[i].pid == (unsigned)getpid()) {
+            found = true;
+            if (known)
+                out->ours = infos[i].used_bytes;
+            continue;
+        }
+        tenants++;
+        sized = sized && known;
+        others += known ? infos[i].used_bytes : 0;
+    }
+    out->tenants = tenants > 0 && !found ? tenants - 1 : tenants;
+    if (found && sized)
+        out->others = others;
+}
+
 /* False if the device is lost. */
 static bool sample_device(const struct nvml_api *api, void *device, struct record_device *out)
 {
@@ -90,7 +117,9 @@ static bool sample_device(const struct nvml_api *api, void *device, struct recor
                                   .used = RECORD_UNKNOWN,
                                   .total = RECORD_UNKNOWN,
                                   .ours = RECORD_UNKNOWN,
-                                  .throttle = RECORD_UNKNOWN};
+                                  .throttle = RECORD_UNKNOWN,
+                                  .others = RECORD_UNKNOWN,
+                                  .tenants = RECORD_UNKNOWN};
     int clock = api->clock ? api->clock(device, CLOCK_SM, &value) : -1;
     if (clock == DEVICE_LOST)
         return false;
@@ -106,15 +135,7 @@ static bool sample_device(const struct nvml_api *api, void *device, struct recor
         out->used = memory.used;
         out->total = memory.total;
     }
-    struct nvml_process infos[PROCESSES_MAX];
-    unsigned count = PROCESSES_MAX;
-    if (api->processes && api->processes(device, &count, infos) == 0) {
-        for (unsigned i = 0; i < count && i < PROCESSES_MAX; i++) {
-            /* in a container the driver may know us by another pid, or not say how much */
-            if (infos[i].pid == (unsigned)getpid() && infos[i].used_bytes != ~0ull)
-                out->ours = infos[i].used_bytes;
-        }
-    }
+    sample_processes(api, device, out);
     if (api->throttle && api->throttle(device, &throttle) == 0)
         out->throttle = throttle;
     return true;

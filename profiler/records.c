@@ -93,6 +93,8 @@ void record_put_device(struct record_writer *writer, const struct record_device 
     put(writer, device->total, 8);
     put(writer, device->ours, 8);
     put(writer, device->throttle, 8);
+    put(writer, device->others, 8);
+    put(writer, device->tenants, 8);
 }
 
 void record_put_note(struct record_writer *writer, const char *text)
@@ -266,7 +268,13 @@ bool record_get_device(struct record_reader *reader, struct record_device *devic
         .total = load(at + 24, 8),
         .ours = load(at + 32, 8),
         .throttle = load(at + 40, 8),
+        .others = RECORD_UNKNOWN,
+        .tenants = RECORD_UNKNOWN,
     };
+    if (reader->bytes - reader->at >= 16 && (at = take(reader, 16)) != NULL) {
+        device->others = load(at, 8);
+        device->tenants = load(at + 8, 8);
+    }
     return true;
 }
 

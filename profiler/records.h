@@ -27,6 +27,8 @@
  *   RECORD_DEVICE: one NVML sample
  *     f32 clock_mhz · f32 temperature_c · f32 power_w · f32 util (0..1) · u64 used · u64 total
  *     u64 ours · u64 throttle (nvmlClocksEventReasons bits)
+ *     u64 others (bytes of other processes) · u64 tenants (how many they are): frames of an older
+ *     writer end before these
  *   RECORD_TRACE: kernels, copies and losses since the plan or segment began (record_trace.h)
  *   RECORD_NOTE: u16 bytes · text, UTF-8: why a source of timing is not the one that was asked for
  *   RECORD_COST: what observing costs, as known by now in this segment
@@ -98,6 +100,7 @@ struct record_memory {
 struct record_device {
     float clock_mhz, temperature_c, power_w, util;
     uint64_t used, total, ours, throttle;
+    uint64_t others, tenants; /* bytes of other processes, and how many they are */
 };
 
 /* A growing buffer. All zero is a valid empty one; free `data` at the end. */

@@ -44,7 +44,9 @@ struct store {
 
     double gpu_rate[GPU_MAX];
     int64_t gpu_rate_ns[GPU_MAX];
-    uint64_t used_bytes; /* newest figure of the device, RECORD_UNKNOWN if none */
+    struct marks marks;     /* of the last sample */
+    uint64_t foreign_bytes; /* of other processes; as used_bytes */
+    uint64_t used_bytes;    /* newest figure of the device, RECORD_UNKNOWN if none */
     int64_t used_ns;
 
     uint32_t session, lost;
@@ -68,6 +70,9 @@ const char *store_series_name(enum store_series series)
         [SERIES_MEMORY_WORKSPACE] = "workspace",
         [SERIES_MEMORY_IDLE] = "idle",
         [SERIES_MEMORY_OTHER] = "other",
+        [SERIES_MEMORY_CONTEXT] = "context",
+        [SERIES_MEMORY_FOREIGN] = "other processes",
+        [SERIES_MEMORY_FREE] = "free",
         [SERIES_MEMORY_USED] = "used",
         [SERIES_MEMORY_TOTAL] = "total",
         [SERIES_LIBRARY_ALLOC] = "libraries",
@@ -95,7 +100,8 @@ struct store *store_new(void)
         store->series[i] = series_new(&store_series_shape);
     store->clock = &clock_system;
     store->device = DEVICE_ANY;
-    store->used_bytes = RECORD_UNKNOWN;
+    store->used_bytes = store->foreign_bytes = RECORD_UNKNOWN;
+    marks_clear(&store->marks);
     statistics_clear(store);
     return store;
 }
@@ -175,7 +181,8 @@ void store_plan(struct store *store, const json_t *plan)
     layer_table_plan(&store->layers, plan);
     int device = device_parse(json_string_value(json_object_get(plan, "device")));
     if (device != store->device)
-        store->used_bytes = RECORD_UNKNOWN;
+        store->used_bytes = store->foreign_bytes = RECORD_UNKNOWN;
+    marks_clear(&store->marks);
     store->device = device;
     const char *source = json_string_value(json_object_get(plan, "timing_source"));
     snprintf(store->timing_source, sizeof store->timing_source, "%s", source ? source : "");
@@ -185,7 +192,8 @@ void store_ended(struct store *store)
 {
     /* what no sample covers is a gap: nothing to add to the series */
     store->generation++;
-    store->used_bytes = RECORD_UNKNOWN;
+    store->used_bytes = store->foreign_bytes = RECORD_UNKNOWN;
+    marks_clear(&store->marks);
     memset(store->gpu_rate_ns, 0, sizeof store->gpu_rate_ns);
 }
 
@@ -358,8 +366,9 @@ static bool feed_window(struct store *store, struct record_reader *reader,
 }
 
 /* Memory samples come at each window and on change: one holds until the next */
-#define MEMORY_SPAN_NS INT64_C(150000000)
-#define DEVICE_SPAN_NS INT64_C(300000000)
+#define MEMORY_SPAN_NS    INT64_C(150000000)
+#define DEVICE_SPAN_NS    INT64_C(300000000)
+#define MEMORY_CONTEXT_AT 4 /* MEMORY_CONTEXT's place among a record's categories */
 
 /* When steps are long a window is one of them, and samples are as far apart. */
 static int64_t memory_span_ns(const struct store *store, int64_t time_ns)
@@ -392,7 +401,7 @@ static bool feed_memory(struct store *store, struct record_reader *reader,
     static const enum store_series shown[] = {SERIES_MEMORY_WEIGHTS, SERIES_MEMORY_ACTIVATIONS,
                                               SERIES_MEMORY_WORKSPACE, SERIES_MEMORY_IDLE};
     store->memory_ns = time_ns;
-    double ours = 0;
+    double ours = 0, foreign = bytes_known(store->foreign_bytes);
     for (size_t i = 0; i < sizeof shown / sizeof shown[0]; i++) {
         double bytes = bytes_known(memory.category[i]);
         push(store, shown[i], time_ns, span_ns, bytes);
@@ -405,9 +414,24 @@ static bool feed_memory(struct store *store, struct record_reader *reader,
     }
     push(store, SERIES_MEMORY_TOTAL, time_ns, span_ns, bytes_known(memory.total));
     push(store, SERIES_LIBRARY_ALLOC, time_ns, span_ns, bytes_known(memory.library));
+    /* what else is known of what is used; the rest is "other" */
+    double context = bytes_known(memory.category[MEMORY_CONTEXT_AT]);
+    push(store, SERIES_MEMORY_CONTEXT, time_ns, span_ns, context);
+    double known[] = {context, bytes_known(memory.library), foreign};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        ours += isnan(known[i]) ? 0 : known[i];
     if (store->used_bytes != RECORD_UNKNOWN && time_ns - store->used_ns <= RECENT_SPAN_NS)
         push_other(store, time_ns, span_ns, (double)store->used_bytes, ours);
     return true;
+}
+
+/* What other processes hold: as NVML says of each, or all that is used but ours. */
+static uint64_t foreign_bytes(const struct record_device *device)
+{
+    if (device->others != RECORD_UNKNOWN)
+        return device->others;
+    bool known = device->used != RECORD_UNKNOWN && device->ours != RECORD_UNKNOWN;
+    return known && device->used >= device->ours ? device->used - device->ours : RECORD_UNKNOWN;
 }
 
 static bool feed_device(struct store *store, struct record_reader *reader,
@@ -430,6 +454,18 @@ static bool feed_device(struct store *store, struct record_reader *reader,
     }
     push(store, SERIES_MEMORY_USED, time_ns, DEVICE_SPAN_NS, bytes_known(device.used));
     push(store, SERIES_MEMORY_TOTAL, time_ns, DEVICE_SPAN_NS, bytes_known(device.total));
+    if (device.used != RECORD_UNKNOWN && device.total != RECORD_UNKNOWN &&
+        device.total >= device.used)
+        push(store, SERIES_MEMORY_FREE, time_ns, DEVICE_SPAN_NS,
+             (double)(device.total - device.used));
+    store->foreign_bytes = foreign_bytes(&device);
+    push(store, SERIES_MEMORY_FOREIGN, time_ns, DEVICE_SPAN_NS, bytes_known(store->foreign_bytes));
+    marks_clear(&store->marks);
+    marks_add(&store->marks, &device);
+    if (header->segment)
+        segment_add_sample(segment_table_open(&store->segments, header->segment, header->device,
+                                              store->layers.count),
+                           &device);
     return true;
 }
 
@@ -555,6 +591,11 @@ const struct store_segment *store_segment_on(const struct store *store, uint32_t
 {
     int wanted = device_parse(device);
     return segment_table_get(&store->segments, segment, &wanted);
+}
+
+void store_marks(const struct store *store, struct marks *out)
+{
+    *out = store->marks;
 }
 
 const char *store_timing_source(const struct store *store)

@@ -11,6 +11,7 @@
 
 #include "engine/clock.h"
 #include "engine/error.h"
+#include "profiler/marks.h"
 #include <jansson.h>
 #include <stdint.h>
 
@@ -92,6 +93,7 @@ struct store_segment {
     const double *kernels;        /* mean kernels per step */
     uint64_t dropped_records;
     struct store_cost cost;
+    struct marks marks; /* throttling and other tenants meanwhile */
 };
 
 enum store_series {
@@ -102,8 +104,11 @@ enum store_series {
     SERIES_MEMORY_ACTIVATIONS,
     SERIES_MEMORY_WORKSPACE,
     SERIES_MEMORY_IDLE,
-    SERIES_MEMORY_OTHER, /* context, libraries, other processes: used minus ours */
-    SERIES_MEMORY_USED,  /* device: used in all; CPU: RssAnon of the worker */
+    SERIES_MEMORY_OTHER,   /* used minus the four above: where what it is made of is not known */
+    SERIES_MEMORY_CONTEXT, /* CUDA context, modules, library handles (CUPTI's own among them) */
+    SERIES_MEMORY_FOREIGN, /* other processes */
+    SERIES_MEMORY_FREE,    /* total minus used */
+    SERIES_MEMORY_USED,    /* device: used in all; CPU: RssAnon of the worker */
     SERIES_MEMORY_TOTAL,
     SERIES_LIBRARY_ALLOC, /* allocations that are not ours (CUPTI memory records) */
     SERIES_GPU_CLOCK_MHZ,
@@ -152,6 +157,8 @@ const char *store_note(const struct store *store);
  * if nothing was told. */
 struct store_trace;
 const struct store_trace *store_trace_get(const struct store *store, const char *device);
+/* What the last samples of the GPU in use said; nothing known on the CPU. */
+void store_marks(const struct store *store, struct marks *out);
 /* Records lost anywhere on the way, since the start. */
 uint64_t store_dropped(const struct store *store);
 /* Changes whenever something that can be drawn changed. */

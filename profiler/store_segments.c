@@ -70,6 +70,7 @@ struct segment *segment_table_open(struct segment_table *table, uint32_t segment
         .kernels = made->kernels,
         .cost = {0, NAN, NAN, NAN},
     };
+    marks_clear(&made->public.marks);
     made->stale = true;
     table->segments[table->count++] = made;
     return made;
@@ -120,6 +121,11 @@ void segment_add_layer(struct segment *segment, const struct record_layer *layer
 void segment_set_cost(struct segment *segment, const struct store_cost *cost)
 {
     segment->public.cost = *cost;
+}
+
+void segment_add_sample(struct segment *segment, const struct record_device *sample)
+{
+    marks_add(&segment->public.marks, sample);
 }
 
 void segment_add_lost(struct segment *segment, uint64_t records)

@@ -24,6 +24,8 @@ void segment_add_layer(struct segment *segment, const struct record_layer *layer
                        const uint8_t *buckets);
 /* What observing costs as known by now. */
 void segment_set_cost(struct segment *segment, const struct store_cost *cost);
+/* A sample of the device that came while the segment ran. */
+void segment_add_sample(struct segment *segment, const struct record_device *sample);
 void segment_add_lost(struct segment *segment, uint64_t records);
 /* The first device seen in `segment`, or that of `device` if it is not NULL; NULL if there is
  * none. */

@@ -87,7 +87,10 @@ void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view
         {SERIES_MEMORY_ACTIVATIONS, "activations", "act", STYLE_SERIES_B},
         {SERIES_MEMORY_WORKSPACE, "workspace", "wsp", STYLE_SERIES_C},
         {SERIES_MEMORY_IDLE, "idle", "idle", STYLE_SERIES_D},
-        {SERIES_MEMORY_OTHER, "other", "oth", STYLE_SERIES_F},
+        {SERIES_MEMORY_CONTEXT, "context", "ctx", STYLE_SERIES_E},
+        {SERIES_LIBRARY_ALLOC, "libraries", "lib", STYLE_SERIES_B},
+        {SERIES_MEMORY_FOREIGN, "other processes", "prc", STYLE_SERIES_F},
+        {SERIES_MEMORY_OTHER, "other", "oth", STYLE_SERIES_D},
     };
     canvas_clip(canvas, rect);
     struct plot plot;

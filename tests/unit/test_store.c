@@ -281,6 +281,70 @@ static void memory_knows_what_is_not_known(void **state)
     assert_true(isnan(series_last(store_series_get(sender->store, SERIES_LIBRARY_ALLOC))));
 }
 
+static void samples_tell_who_else_is_there(void **state)
+{
+    struct sender *sender = *state;
+    json_t *plan =
+        json_pack("{s:s, s:s, s:i}", "device", "gpu:0", "timing_source", "cupti", "batch", 8);
+    store_plan(sender->store, plan);
+    json_decref(plan);
+    struct record_device device = {.clock_mhz = 1000,
+                                   .temperature_c = 50,
+                                   .power_w = 100,
+                                   .util = 0.5f,
+                                   .used = 1000,
+                                   .total = 5000,
+                                   .ours = 600,
+                                   .throttle = 0x4,
+                                   .others = RECORD_UNKNOWN,
+                                   .tenants = 1};
+    sender->header = (struct record_header){.kind = RECORD_DEVICE,
+                                            .device = 0,
+                                            .session = sender->header.session,
+                                            .segment = 7,
+                                            .time_ns = S};
+    record_begin(&sender->writer, &sender->header);
+    record_put_device(&sender->writer, &device);
+    assert_true(store_feed(sender->store, sender->writer.data, sender->writer.bytes, NULL));
+    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_FREE)) == 4000);
+    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_FOREIGN)) == 400);
+    struct marks marks;
+    store_marks(sender->store, &marks);
+    assert_int_equal(marks.tenants, 1);
+    const struct store_segment *segment = store_segment_get(sender->store, 7);
+    assert_non_null(segment);
+    assert_int_equal(marks_throttled(&segment->marks), 0x4);
+    /* weights, context and the others are told apart; what is left has no name */
+    struct record_memory memory = {.category = {100, 50, 20, 10, 300},
+                                   .used = RECORD_UNKNOWN,
+                                   .total = RECORD_UNKNOWN,
+                                   .library = 30};
+    sender->header.kind = RECORD_MEMORY;
+    record_begin(&sender->writer, &sender->header);
+    record_put_memory(&sender->writer, &memory);
+    assert_true(store_feed(sender->store, sender->writer.data, sender->writer.bytes, NULL));
+    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_CONTEXT)) == 300);
+    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_OTHER)) == 90);
+}
+
+/* A frame of a writer that did not know the last fields ends before them. */
+static void an_older_sample_is_read(void **state)
+{
+    struct sender *sender = *state;
+    struct record_device device = {.used = 10, .total = 20, .tenants = 3, .others = 4}, back;
+    struct record_reader reader;
+    struct record_header header;
+    sender->header.kind = RECORD_DEVICE;
+    record_begin(&sender->writer, &sender->header);
+    record_put_device(&sender->writer, &device);
+    assert_true(
+        record_open(&reader, sender->writer.data, sender->writer.bytes - 16, &header, NULL));
+    assert_true(record_get_device(&reader, &back, NULL));
+    assert_int_equal(back.total, 20);
+    assert_int_equal(back.tenants, RECORD_UNKNOWN);
+    assert_int_equal(back.others, RECORD_UNKNOWN);
+}
+
 static void another_worker_starts_now(void **state)
 {
     struct sender *sender = *state;
@@ -362,6 +426,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(segments_are_exact_and_the_oldest_go, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_of_long_steps_has_no_gaps, setup, teardown),
         cmocka_unit_test_setup_teardown(memory_knows_what_is_not_known, setup, teardown),
+        cmocka_unit_test_setup_teardown(samples_tell_who_else_is_there, setup, teardown),
+        cmocka_unit_test_setup_teardown(an_older_sample_is_read, setup, teardown),
         cmocka_unit_test_setup_teardown(another_worker_starts_now, setup, teardown),
         cmocka_unit_test_setup_teardown(losses_add_up, setup, teardown),
         cmocka_unit_test(every_series_and_class_has_a_name),
