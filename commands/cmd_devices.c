@@ -40,6 +40,24 @@ static void details(const json_t *device, char *out, size_t size)
     }
 }
 
+/* What was last seen to run there: a list of devices proves nothing by itself. */
+static void print_proof(struct execution *execution, const json_t *device)
+{
+    const json_t *proof = json_object_get(device, "proof");
+    double error = json_get_double(proof, "error");
+    if (json_is_object(proof) && error == error) /* not NaN */
+        execution_print(execution,
+                        "                 proof: %lld kernels of %s at %s, error %.1e against %s",
+                        (long long)json_integer_value(json_object_get(proof, "kernels")),
+                        text(proof, "model", "?"), text(proof, "precision", "?"), error,
+                        text(proof, "reference", "?"));
+    else if (json_is_object(proof))
+        execution_print(execution, "                 proof: failed: %s",
+                        text(proof, "why", "the outputs differ"));
+    else
+        execution_print(execution, "                 proof: never (`proof`, with a model loaded)");
+}
+
 static void listed(struct execution *execution, const json_t *data, const struct error *error)
 {
     if (!data) {
@@ -58,6 +76,8 @@ static void listed(struct execution *execution, const json_t *data, const struct
                         usable ? "usable" : "unusable", text(device, "name", ""));
         if (*line)
             execution_print(execution, "                 %s", line);
+        if (usable)
+            print_proof(execution, device);
         if (!usable && json_is_string(json_object_get(device, "why")))
             execution_print(execution, "                 %s", text(device, "why", ""));
     }
@@ -91,7 +111,8 @@ const struct command command_devices = {
     .usage = "devices [DEVICE,...]",
     .summary = "list the devices, or set where the model runs",
     .help =
-        "Without a word: every device, whether it is usable, and why not. With one, the same as\n"
+        "Without a word: every device, whether it is usable, and why not; proof is what `proof`\n"
+        "last saw there: kernels that ran and their error. With a word, the same as\n"
         "`set devices`; `help set devices` says which words are understood.",
     .examples = WORDS("devices", "devices 0", "devices cpu"),
     .arguments_max = -1,

@@ -37,6 +37,8 @@ static void shown(struct execution *execution, const json_t *data, const struct 
         print_row(execution, "idle", device, "idle_bytes");
         print_row(execution, "context", device, "context_bytes");
         print_row(execution, "planned", device, "planned_bytes");
+        print_row(execution, "limit", device, "limit_bytes");
+        print_row(execution, "others", device, "others_bytes");
     }
     const json_t *plan = json_object_get(data, "plan");
     const char *peak = json_string_value(json_object_get(plan, "peak_layer"));
@@ -53,6 +55,52 @@ static void shown(struct execution *execution, const json_t *data, const struct 
                             layer ? layer : "?", shape ? shape : "");
         }
     }
+    execution_done(execution);
+}
+
+/* Who holds memory there, ourselves marked. */
+static void print_who(struct execution *execution, const json_t *device)
+{
+    char bytes[FORMAT_SIZE];
+    size_t index;
+    json_t *process;
+    const json_t *processes = json_object_get(device, "processes");
+    const char *name = json_string_value(json_object_get(device, "device"));
+    execution_print(execution, "%s", name ? name : "?");
+    if (!json_is_array(processes))
+        execution_print(execution, "  the backend cannot tell");
+    else if (json_array_size(processes) == 0)
+        execution_print(execution, "  nobody, as far as this container can see");
+    json_array_foreach(processes, index, process)
+    {
+        const char *program = json_string_value(json_object_get(process, "name"));
+        const char *user = json_string_value(json_object_get(process, "user"));
+        bool ours = json_is_true(json_object_get(process, "ours"));
+        execution_print(execution, "  %10s  pid %-8lld %s%s%s%s",
+                        format_bytes(bytes, sizeof bytes, json_get_double(process, "bytes")),
+                        (long long)json_integer_value(json_object_get(process, "pid")),
+                        program && *program ? program : "not in sight", user && *user ? ", " : "",
+                        user ? user : "", ours ? ", ours" : "");
+    }
+}
+
+static void who(struct execution *execution, const json_t *data, const struct error *error)
+{
+    size_t index;
+    json_t *device;
+    if (!data) {
+        execution_fail(execution, error);
+        return;
+    }
+    json_t *list = json_array();
+    json_array_foreach(json_object_get(data, "devices"), index, device)
+    {
+        print_who(execution, device);
+        json_array_append_new(list,
+                              json_pack("{s:O?, s:O?}", "device", json_object_get(device, "device"),
+                                        "processes", json_object_get(device, "processes")));
+    }
+    json_object_set_new(execution->data, "devices", list);
     execution_done(execution);
 }
 
@@ -76,6 +124,8 @@ static void run_mem(struct execution *execution, int argc, char *const *argv)
         execution_request(execution, "memory", NULL, shown);
     } else if (strcmp(argv[1], "trim") == 0) {
         execution_request(execution, "trim", NULL, trimmed);
+    } else if (strcmp(argv[1], "who") == 0) {
+        execution_request(execution, "memory", NULL, who);
     } else {
         error_set(&error, ERROR_SYNTAX, "mem", "'%s' is not understood: %s", argv[1],
                   command_mem.usage);
@@ -87,19 +137,25 @@ static void run_mem(struct execution *execution, int argc, char *const *argv)
 static void complete_mem(struct command_completion *completion, int argc, char *const *argv)
 {
     (void)argv;
-    if (argc == 1)
+    if (argc == 1) {
         completion_add(completion, "trim");
+        completion_add(completion, "who");
+    }
 }
 
 const struct command command_mem = {
     .name = "mem",
     .aliases = WORDS("memory"),
-    .usage = "mem [trim]",
-    .summary = "who holds how much memory; `mem trim` gives idle memory back",
-    .help = "weights, activations (the arena of the plan), workspace and idle are our own "
-            "allocator's;\n"
-            "context and used are measured from outside it. Below, what is live at the peak.",
-    .examples = WORDS("mem", "mem trim"),
+    .usage = "mem [who|trim]",
+    .summary = "what memory is used for; `mem who`: by which processes; `mem trim` gives idle back",
+    .help =
+        "weights, activations (the arena of the plan), workspace and idle are our own "
+        "allocator's;\n"
+        "context and used are measured from outside it. Below, what is live at the peak. `mem "
+        "who`\n"
+        "lists the processes that hold memory: on a GPU as NVML tells, on the CPU ours and the\n"
+        "largest. `mem trim` gives back what no plan needs.",
+    .examples = WORDS("mem", "mem who", "mem trim"),
     .arguments_max = 1,
     .run = run_mem,
     .complete = complete_mem,

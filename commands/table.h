@@ -18,6 +18,7 @@
     X(kernels)                                                                                     \
     X(predict)                                                                                     \
     X(devices)                                                                                     \
+    X(proof)                                                                                       \
     X(batch)                                                                                       \
     X(set)                                                                                         \
     X(show)                                                                                        \

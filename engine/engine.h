@@ -36,7 +36,11 @@
  *             layer, live: the five largest, memory: {weights_bytes, arena_bytes,
  *             workspace_bytes}, processes: as of `memory`, fits: {PRECISION: batch}}
  *             The report of the last request that ran out of memory.
- *   devices   {}                               -> {devices: [backend.devices() objects], note?}
+ *   devices   {}                               -> {devices: [backend.devices() objects + {proof: the
+ *             last of `proof` or null}], note?}
+ *   proof     {}                               -> {devices: [{device, model, precision, reference,
+ *             kernels, layers, impls: {NAME: ops}, error: largest difference of an output over its
+ *             largest value, null if it is none or why? says what failed}]}
  *   run       {steps, warmup, cost?}           -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p90, p95, min, mean}, throughput_per_s, memory:
  *             {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
@@ -63,7 +67,7 @@
  *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
  *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
- *             context_bytes, planned_bytes, limit_bytes, processes: [{pid, name, user, bytes, ours}]
+ *             context_bytes, planned_bytes, limit_bytes, others_bytes: neither free nor ours, processes: [{pid, name, user, bytes, ours}]
  *             or null}], plan?: {peak_layer, peak_live_bytes, live: [{layer, shape, dtype, bytes}]}}
  *             Bytes are null where they are not known.
  *   trim      {}                               -> {freed_bytes}

@@ -68,6 +68,7 @@ void session_free(struct session *session)
     session_drop_model(session);
     session_close_devices(session);
     json_decref(session->oom);
+    json_decref(session->proofs);
     free(session);
 }
 
@@ -358,7 +359,14 @@ static json_t *do_devices(struct session *session, const json_t *arguments, stru
 {
     (void)arguments;
     (void)error;
-    return json_pack("{s:o}", "devices", session_list_devices(session));
+    json_t *list = session_list_devices(session), *device;
+    size_t index;
+    json_array_foreach(list, index, device)
+    {
+        const char *id = json_string_value(json_object_get(device, "id"));
+        json_object_set_new(device, "proof", session_proof_of(session, id != NULL ? id : ""));
+    }
+    return json_pack("{s:o}", "devices", list);
 }
 
 static json_t *do_start(struct session *session, const json_t *arguments, struct error *error)
@@ -404,6 +412,7 @@ static const struct verb {
     {"unload", do_unload},
     {"plan", session_do_plan},
     {"devices", do_devices},
+    {"proof", session_do_proof},
     {"run", session_do_run},
     {"start", do_start},
     {"stop", do_stop},

@@ -164,16 +164,26 @@ json_t *session_do_memory(struct session *session, const json_t *arguments, stru
         json_t *planned = slot->plan != NULL
                               ? session_bytes_json(session_planned_bytes(session, slot))
                               : json_null();
+        uint64_t limit = slot->options.limit_bytes, others = UINT64_MAX;
+        bool known = memory.total_bytes != UINT64_MAX && memory.free_bytes != UINT64_MAX &&
+                     memory.used_by_us_bytes != UINT64_MAX &&
+                     memory.total_bytes - memory.free_bytes >= memory.used_by_us_bytes;
+        if (known) /* what is neither free nor ours */
+            others = memory.total_bytes - memory.free_bytes - memory.used_by_us_bytes;
         json_array_append_new(
-            devices, json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "device",
-                               slot->id, "total_bytes", session_bytes_json(memory.total_bytes),
-                               "free_bytes", session_bytes_json(memory.free_bytes),
-                               "used_by_us_bytes", session_bytes_json(memory.used_by_us_bytes),
-                               "weights_bytes", session_bytes_json(memory.weights_bytes),
-                               "arena_bytes", session_bytes_json(memory.arena_bytes),
-                               "workspace_bytes", session_bytes_json(memory.workspace_bytes),
-                               "idle_bytes", session_bytes_json(memory.idle_bytes), "context_bytes",
-                               session_bytes_json(memory.context_bytes), "planned_bytes", planned));
+            devices,
+            json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "device",
+                      slot->id, "total_bytes", session_bytes_json(memory.total_bytes), "free_bytes",
+                      session_bytes_json(memory.free_bytes), "used_by_us_bytes",
+                      session_bytes_json(memory.used_by_us_bytes), "weights_bytes",
+                      session_bytes_json(memory.weights_bytes), "arena_bytes",
+                      session_bytes_json(memory.arena_bytes), "workspace_bytes",
+                      session_bytes_json(memory.workspace_bytes), "idle_bytes",
+                      session_bytes_json(memory.idle_bytes), "context_bytes",
+                      session_bytes_json(memory.context_bytes), "planned_bytes", planned,
+                      "others_bytes", session_bytes_json(others), "limit_bytes",
+                      limit != 0 ? session_bytes_json(limit) : json_null(), "processes",
+                      session_processes_json(slot)));
     }
     json_t *reply = json_pack("{s:o}", "devices", devices);
     if (session->plan_json != NULL) {

@@ -79,6 +79,12 @@ json_t *session_processes_json(const struct slot *slot)
         return json_null();
     size_t count = slot->backend->device_processes(slot->device, list, PROCESSES);
     json_t *processes = json_array();
+    bool found = false;
+    for (size_t i = 0; i < count; i++)
+        found = found || list[i].pid == (int)getpid();
+    /* a list of the largest may leave us out */
+    if (!found && slot->backend == &backend_cpu && count > 0 && count < PROCESSES)
+        list[count++] = (struct device_process){(int)getpid(), session_resident_bytes()};
     for (size_t i = 0; i < count; i++) {
         char name[64], user[64];
         process_describe(list[i].pid, name, sizeof name, user, sizeof user);

@@ -94,6 +94,7 @@ struct session {
     bool force;              /* the request under way overrules the forecast */
     struct memory_tap *taps; /* of all open logical devices */
     int64_t group_ns;        /* wall of the last step of a group */
+    json_t *proofs;          /* the last of session_do_proof(), NULL: never */
     json_t *oom;             /* the last report of running out of memory, NULL: none */
 };
 
@@ -237,6 +238,13 @@ bool session_race(struct session *session, size_t steps, const double *alone_ms,
                   struct error *error);
 struct memory_tap *memory_tap_new(struct session *session, const char *id);
 void memory_tap_free(struct memory_tap *tap);
+
+/* ---- session_proof.c ---- */
+
+/* `proof` of engine.h. */
+json_t *session_do_proof(struct session *session, const json_t *arguments, struct error *error);
+/* The last proof of a device ("cpu", "gpu:0"), null if there is none. New reference. */
+json_t *session_proof_of(const struct session *session, const char *id);
 
 /* ---- session_oom.c ---- */
 

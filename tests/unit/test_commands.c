@@ -571,7 +571,7 @@ static void words_are_completed(void **state)
     expect_completion(bench, "growth on ", 10, "");
     expect_completion(bench, "help E04", 5, "E040 E041");
     expect_completion(bench, "layers --sort n", 14, "name");
-    expect_completion(bench, "mem ", 4, "trim");
+    expect_completion(bench, "mem ", 4, "trim who");
     expect_completion(bench, "frobnicate ", 11, "");
     expect_completion(bench, "echo # gr", 9, "");
     write_file("my model.h5", "");

@@ -383,6 +383,69 @@ static void a_card_can_be_several_fenced_ones(void **state)
     finish(session, &listener);
 }
 
+/* The fake computes nothing: the proof must say so, and `devices` keep it. */
+static void a_proof_is_of_outputs(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"cpu\", \"0\"], \"batch\": 2, \"threads\": 1}}");
+    assert_null(ask(session, "proof", NULL, &error));
+    assert_int_equal(error.code, ERROR_NO_MODEL);
+    json_decref(load(session, &error));
+    json_t *list = ask(session, "devices", NULL, &error);
+    assert_true(json_is_null(
+        json_object_get(json_array_get(json_object_get(list, "devices"), 0), "proof")));
+    json_decref(list);
+    json_t *reply = ask(session, "proof", NULL, &error);
+    const json_t *devices = json_object_get(reply, "devices");
+    const json_t *cpu = json_array_get(devices, 0), *fake = json_array_get(devices, 1);
+    double right = json_number_value(json_object_get(cpu, "error"));
+    assert_true(json_is_real(json_object_get(cpu, "error")) && right < 1e-4);
+    assert_true(json_integer_value(json_object_get(cpu, "kernels")) >= 9);
+    assert_true(json_number_value(json_object_get(fake, "error")) > 0.5);
+    json_decref(reply);
+    list = ask(session, "devices", NULL, &error);
+    const json_t *kept =
+        json_object_get(json_array_get(json_object_get(list, "devices"), 0), "proof");
+    assert_true(json_number_value(json_object_get(kept, "error")) == right);
+    json_decref(list);
+    /* the plans that were there run on */
+    json_decref(ask(session, "run", json_pack("{s:i}", "steps", 2), &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    finish(session, &listener);
+}
+
+static void memory_tells_who_holds_it(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session =
+        session_with(&listener, "{\"settings\": {\"devices\": [\"cpu\", \"0\"], \"batch\": 2}}");
+    json_decref(load(session, &error));
+    json_t *reply = ask(session, "memory", NULL, &error);
+    const json_t *cpu = json_array_get(json_object_get(reply, "devices"), 0);
+    const json_t *fake = json_array_get(json_object_get(reply, "devices"), 1);
+    bool ours = false;
+    size_t index;
+    json_t *process;
+    json_array_foreach(json_object_get(cpu, "processes"), index, process)
+    {
+        bool mine = json_integer_value(json_object_get(process, "pid")) == (json_int_t)getpid();
+        assert_true(mine == json_is_true(json_object_get(process, "ours")));
+        ours = ours || mine;
+        assert_true(json_integer_value(json_object_get(process, "bytes")) > 0);
+    }
+    assert_true(ours);
+    assert_true(json_integer_value(json_object_get(cpu, "others_bytes")) > 0);
+    assert_true(json_is_null(json_object_get(fake, "processes"))); /* it cannot tell */
+    assert_true(json_is_null(json_object_get(fake, "limit_bytes")));
+    json_decref(reply);
+    finish(session, &listener);
+}
+
 static char module[] = "/tmp/layertop-fake-gpu-XXXXXX";
 
 static int build_module(void **state)
@@ -419,6 +482,8 @@ int main(void)
         cmocka_unit_test(gpus_share_the_batches),
         cmocka_unit_test(both_at_once_show_their_interference),
         cmocka_unit_test(a_card_can_be_several_fenced_ones),
+        cmocka_unit_test(a_proof_is_of_outputs),
+        cmocka_unit_test(memory_tells_who_holds_it),
     };
     return cmocka_run_group_tests(tests, build_module, remove_module);
 }
