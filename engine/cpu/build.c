@@ -227,7 +227,10 @@ void builder_use_own(struct builder *b, own_kernel *kernel)
                                    .op = op,
                                    .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
                                    .output = plan_value(b->plan, b->part, op->outputs[0]),
-                                   .element_bytes = dnnl_data_type_size(b->plan->type)};
+                                   .element_bytes = dnnl_data_type_size(b->plan->type),
+                                   .private = step->call.private};
+    for (size_t i = 1; i < op->output_count; i++)
+        step->call.more_outputs[i - 1] = plan_value(b->plan, b->part, op->outputs[i]);
     for (size_t i = 0; i < op->input_count; i++)
         step->call.inputs[i] = plan_value(b->plan, b->part, op->inputs[i]);
     step->posts = op->posts;
@@ -237,12 +240,14 @@ void builder_use_own(struct builder *b, own_kernel *kernel)
 
 /* Room for float32 copies of what a widened step reads and writes: the result, then the inputs or
  * the operand of a post. */
-static void reserve_copies(struct builder *b)
+void builder_reserve_copies(struct builder *b)
 {
     struct step *step = b->step;
     if (!step->widened)
         return;
-    size_t elements = (size_t)shape_elements(out_shape(b)), inputs = 0, most = 0;
+    size_t elements = 0, inputs = 0, most = 0;
+    for (size_t i = 0; i < b->op->output_count; i++)
+        elements += (size_t)shape_elements(shape_of_value(b, b->op->outputs[i]));
     for (size_t i = 0; i < b->op->input_count; i++)
         inputs += (size_t)shape_elements(shape_of_value(b, b->op->inputs[i]));
     for (size_t i = 0; i < step->post_count; i++) {
@@ -252,6 +257,7 @@ static void reserve_copies(struct builder *b)
         most = operand > most ? operand : most;
     }
     size_t bytes = (elements + (inputs > most ? inputs : most)) * sizeof(float);
+    bytes += step->own_scratch_bytes;
     if (bytes > step->scratch_bytes)
         step->scratch_bytes = bytes;
 }
@@ -282,7 +288,7 @@ bool step_build(struct plan *plan, struct part *part, int index, struct error *e
     own_kernel *kernel = own_kernel_of(op);
     if (kernel) {
         builder_use_own(&b, kernel);
-        reserve_copies(&b);
+        builder_reserve_copies(&b);
         return true;
     }
     return error_set(error, ERROR_BACKEND_OP, layer->path,
@@ -299,5 +305,6 @@ void step_free(struct step *step)
     if (step->primitive)
         dnnl_primitive_destroy(step->primitive);
     free(step->call.inputs);
+    free(step->call.private);
     free(step->name);
 }

@@ -73,6 +73,11 @@ void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct po
 
 /* One of our own loops runs the op, and its posts one after another. */
 void builder_use_own(struct builder *b, own_kernel *kernel);
+/* Scratchpad for the float32 copies that such a step may need in a bfloat16 plan, behind its own. */
+void builder_reserve_copies(struct builder *b);
+
+/* recurrent.c */
+bool build_recurrent(struct builder *b);
 
 /* build_own.c: false if the op is no convolution that one of our kernels does better. */
 bool build_own_conv(struct builder *b);

@@ -417,5 +417,5 @@ bool (*const BUILDERS_OF_KIND[OP_KIND_COUNT])(struct builder *b) = {
     [OP_CONV] = build_conv,           [OP_MATMUL] = build_matmul,       [OP_POOL] = build_pool,
     [OP_AFFINE] = build_affine,       [OP_UNARY] = build_unary,         [OP_BINARY] = build_binary,
     [OP_SOFTMAX] = build_softmax,     [OP_NORMALISE] = build_normalise, [OP_REDUCE] = build_reduce,
-    [OP_TRANSPOSE] = build_transpose,
+    [OP_TRANSPOSE] = build_transpose, [OP_RECURRENT] = build_recurrent,
 };

@@ -342,13 +342,23 @@ static int64_t elements_of(const struct part *part, int value)
     return shape_elements(&part->graph->values[value].shape);
 }
 
+/* Where the float32 copies of a widened step lie. */
+static float *copies_of(const struct plan *plan, const struct step *step)
+{
+    return (float *)(void *)((char *)plan->device->scratch + step->own_scratch_bytes);
+}
+
 /* Our loop over float32 copies of bfloat16 values; the result is left in the scratchpad. */
 static void run_widened(const struct plan *plan, const struct part *part, const struct step *step,
                         const struct op *op, struct own_outside *outside)
 {
-    float *result = plan->device->scratch;
+    float *result = copies_of(plan, step);
     float *next = result + elements_of(part, op->outputs[0]);
     struct own_call call = step->call;
+    for (size_t i = 1; i < op->output_count; i++) {
+        call.more_outputs[i - 1] = next;
+        next += elements_of(part, op->outputs[i]);
+    }
     const void *inputs[16];
     const void **list = op->input_count > 16 ? xmalloc(op->input_count * sizeof *list) : inputs;
     for (size_t i = 0; i < op->input_count; i++) {
@@ -358,10 +368,14 @@ static void run_widened(const struct plan *plan, const struct part *part, const 
         next += count;
     }
     call.inputs = list;
+    call.scratch = plan->device->scratch;
     call.outside = outside;
     call.output = result;
     call.element_bytes = sizeof(float);
     step->own(&call);
+    for (size_t i = 1; i < op->output_count; i++)
+        own_narrow(call.more_outputs[i - 1], step->call.more_outputs[i - 1],
+                   elements_of(part, op->outputs[i]));
     if (list != inputs)
         free(list);
 }
@@ -374,7 +388,7 @@ static void run_posts(const struct plan *plan, const struct part *part, const st
     const struct graph *graph = part->graph;
     int out = op->outputs[0];
     int64_t count = elements_of(part, out);
-    float *wide = plan->device->scratch;
+    float *wide = copies_of(plan, step);
     void *result = step->widened ? wide : plan_value(plan, part, out);
     size_t element_bytes = step->widened ? sizeof(float) : dnnl_data_type_size(plan->type);
     for (size_t i = 0; i < step->post_count; i++) {
@@ -414,8 +428,8 @@ static bool run_step(const struct plan *plan, const struct part *part, int index
         run_widened(plan, part, step, op, &outside);
     } else if (step->own) {
         struct own_call call = step->call;
-        call.outside = &outside;
         call.scratch = plan->device->scratch;
+        call.outside = &outside;
         step->own(&call);
     }
     if (outside.happened)

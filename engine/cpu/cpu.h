@@ -29,6 +29,7 @@ struct device {
 };
 
 #define STEP_ARGUMENTS 16
+#define STEP_PANELS    8
 
 /* What runs one op: a primitive or one of our loops, then posts that neither could take. */
 struct step {
@@ -41,6 +42,9 @@ struct step {
 
     own_kernel *own;
     struct own_call call;
+    const void *panels[STEP_PANELS]; /* what weights_panels() gave for it */
+    int panel_count;
+    size_t own_scratch_bytes; /* of the scratchpad, before the copies of a widened step */
     bool widened;             /* bfloat16 plan: our loops get float32 copies in the scratchpad */
     const struct post *posts; /* done by own_post(), in place, after the rest */
     size_t post_count;
@@ -103,6 +107,12 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
 /* Weights and bias of a convolution as one of our kernels wants them, shared in the same way. */
 const void *weights_packed(struct device *device, const struct op_conv *conv,
                            const struct own_conv *packer, size_t bytes, struct error *error);
+/* Any other layout of ours: `bytes` that pack() fills from the constant's data; `tag`, from 1, tells
+ * apart what is made of one constant. */
+const void *weights_panels(struct device *device, const struct constant *constant, uint64_t tag,
+                           size_t bytes,
+                           void (*pack)(void *to, const float *data, const void *context),
+                           const void *context, struct error *error);
 void weights_forget(struct device *device);
 /* Free the copies that no plan of the device reads; returns the bytes. */
 uint64_t weights_collect(struct device *device);
@@ -111,6 +121,8 @@ void weights_want(struct plan *plan, const struct constant *constant, const stru
                   const struct dnn_md *wanted);
 void weights_want_packed(struct plan *plan, const struct op_conv *conv,
                          const struct own_conv *packer, size_t bytes);
+void weights_want_panels(struct plan *plan, const struct constant *constant, uint64_t tag,
+                         size_t bytes);
 void weights_wants_free(struct plan *plan);
 
 /* Tell the observer what a category holds now. */

@@ -19,6 +19,7 @@ struct weight_want {
     const struct constant *constant, *bias;
     struct dnn_md *md; /* NULL: packed */
     const struct own_conv *packer;
+    uint64_t tag;
     struct weight_want *next;
 };
 
@@ -54,6 +55,16 @@ void weights_want_packed(struct plan *plan, const struct op_conv *conv,
     add_want(plan,
              (struct weight_want){.constant = conv->weights, .bias = conv->bias, .packer = packer},
              bytes);
+}
+
+void weights_want_panels(struct plan *plan, const struct constant *constant, uint64_t tag,
+                         size_t bytes)
+{
+    for (const struct weight_want *want = plan->wants; want; want = want->next) {
+        if (want->constant == constant && want->tag == tag && tag > 0)
+            return;
+    }
+    add_want(plan, (struct weight_want){.constant = constant, .tag = tag}, bytes);
 }
 
 void weights_wants_free(struct plan *plan)

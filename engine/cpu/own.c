@@ -121,7 +121,7 @@ static inline __attribute__((always_inline)) float apply(enum unary_function fun
             y[i] = apply(name, alpha, beta, x[i]);                                                 \
         break
 
-OWN_VECTOR static void unary_row(const struct op_unary *unary, const float *x, float *y, int64_t n)
+OWN_VECTOR void own_unary_row(const struct op_unary *unary, const float *x, float *y, int64_t n)
 {
     float alpha = unary->alpha, beta = unary->beta;
     switch (unary->function) {
@@ -156,12 +156,12 @@ static void unary_loop(const struct op_unary *unary, const void *x, void *y, int
             continue;
         }
         if (element_bytes == sizeof(float)) {
-            unary_row(unary, (const float *)x + at, (float *)y + at, n);
+            own_unary_row(unary, (const float *)x + at, (float *)y + at, n);
             continue;
         }
         float wide[BLOCK];
         own_widen_row((const uint16_t *)x + at, wide, n);
-        unary_row(unary, wide, wide, n);
+        own_unary_row(unary, wide, wide, n);
         own_narrow_row(wide, (uint16_t *)y + at, n);
     }
 }

@@ -24,9 +24,11 @@ struct own_call {
     void *output;
     size_t element_bytes; /* 4: float32; 2: bfloat16, own_narrows() only */
     struct own_outside *outside;
+    void *more_outputs[OP_OUTPUTS_MAX - 1]; /* NULL where there is none */
+    void *scratch;                          /* what the builder asked for, 64-byte aligned */
+    void *private;                          /* the kernel's own, freed with the step */
     const void *packed; /* convolutions: weights and bias as own_conv.pack laid them */
     struct own_tail tail;
-    void *scratch; /* convolutions: what own_conv.scratch_bytes asked for */
 };
 
 /* What an index pointed at, if it lay outside. */
@@ -64,6 +66,11 @@ own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize, own_consta
 own_kernel own_reduce, own_normalise;
 /* own_gather.c */
 own_kernel own_select, own_gather;
+/* recurrent.c */
+own_kernel own_recurrent;
+
+/* y = f(x) over a row, in one thread. */
+void own_unary_row(const struct op_unary *unary, const float *x, float *y, int64_t count);
 
 /* A convolution of ours in bfloat16. Weights and bias (NULL: 0) are packed once into `bytes`. */
 struct own_conv {

@@ -13,6 +13,7 @@ struct weight_copy {
     dnnl_memory_t memory;
     const struct own_conv *packer;
     const struct constant *bias; /* packed with the weights */
+    uint64_t tag;                /* of weights_panels(), else 0 */
     void *data;                  /* NULL if the constant itself is used */
     size_t bytes;
     struct weight_copy *next;
@@ -128,12 +129,39 @@ const void *weights_packed(struct device *device, const struct op_conv *conv,
     return copy->data;
 }
 
+const void *weights_panels(struct device *device, const struct constant *constant, uint64_t tag,
+                           size_t bytes,
+                           void (*pack)(void *to, const float *data, const void *context),
+                           const void *context, struct error *error)
+{
+    for (struct weight_copy *copy = device->copies; copy; copy = copy->next) {
+        if (copy->constant == constant && copy->tag == tag)
+            return copy->data;
+    }
+    const float *data = constant_data(constant, error);
+    if (!data)
+        return NULL;
+    struct weight_copy *copy = xcalloc(1, sizeof *copy);
+    *copy = (struct weight_copy){.constant = constant, .tag = tag};
+    if (!copy_room(device, copy, bytes, error)) {
+        copy_free(copy);
+        return NULL;
+    }
+    pack(copy->data, data, context);
+    copy_keep(device, copy);
+    return copy->data;
+}
+
 /* ---- who needs a copy ---- */
 
 static bool step_reads(const struct step *step, const struct weight_copy *copy)
 {
     if (copy->packer)
         return step->call.packed == copy->data;
+    for (int i = 0; i < step->panel_count && copy->tag > 0; i++) {
+        if (step->panels[i] == copy->data)
+            return true;
+    }
     for (int i = 0; i < step->argument_count; i++) {
         if (step->arguments[i].memory == copy->memory)
             return true;

@@ -223,6 +223,35 @@ const struct constant *lowering_number(struct lowering *low, double number, int 
     return constant;
 }
 
+size_t emit_recurrent(struct lowering *low, const int *inputs, size_t count,
+                      const struct op_recurrent *recurrent, int outputs[3])
+{
+    struct graph *graph = low->graph;
+    struct op op = {.kind = OP_RECURRENT, .recurrent = *recurrent};
+    outputs[0] = append(low, op, inputs, count, NULL);
+    if (outputs[0] < 0)
+        return 0;
+    size_t total = 1;
+    if (recurrent->states)
+        total = recurrent->cell == CELL_LSTM ? 3 : 2;
+    for (size_t i = 1; i < total; i++) {
+        struct op *made = &graph->ops[graph->op_count - 1];
+        struct graph_value value = {.dtype = DTYPE_F32,
+                                    .producer = (int)graph->op_count - 1,
+                                    .alias_of = -1,
+                                    .layer = low->layer};
+        op_extra_shape(graph, made, i, &value.shape);
+        if (graph->value_count == low->value_room) {
+            low->value_room *= 2;
+            graph->values = xrealloc(graph->values, low->value_room * sizeof *graph->values);
+        }
+        outputs[i] = made->outputs[i] = (int)graph->value_count++;
+        graph->values[outputs[i]] = value;
+        made->output_count = i + 1;
+    }
+    return total;
+}
+
 int emit_softmax(struct lowering *low, int x, int axis, bool log)
 {
     if (axis == 0)

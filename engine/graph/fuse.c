@@ -99,7 +99,8 @@ static void move_op(struct fuser *f, int from, int to)
     graph->ops[from] = op;
     f->dead[from] = true;
     f->dead[to] = false;
-    graph->values[graph->ops[to].outputs[0]].producer = to;
+    for (size_t i = 0; i < graph->ops[to].output_count; i++)
+        graph->values[graph->ops[to].outputs[i]].producer = to;
 }
 
 /* ---- dropping ---- */
@@ -331,7 +332,11 @@ static bool sweep(struct fuser *f, rule apply)
 static void drop_unused(struct fuser *f)
 {
     for (size_t i = f->graph->op_count; i-- > 0;) {
-        if (!f->dead[i] && f->uses[f->graph->ops[i].outputs[0]] == 0) {
+        const struct op *op = &f->graph->ops[i];
+        bool read = false;
+        for (size_t j = 0; j < op->output_count; j++)
+            read |= f->uses[op->outputs[j]] > 0;
+        if (!f->dead[i] && !read) {
             f->dead[i] = true;
             count_uses(f);
         }
@@ -353,8 +358,10 @@ static void compact(struct fuser *f)
             free(op->fused);
             continue;
         }
-        kept[op->outputs[0]] = true;
-        graph->values[op->outputs[0]].producer = (int)ops;
+        for (size_t j = 0; j < op->output_count; j++) {
+            kept[op->outputs[j]] = true;
+            graph->values[op->outputs[j]].producer = (int)ops;
+        }
         graph->ops[ops++] = *op;
     }
     for (size_t i = 0; i < graph->input_count; i++)
@@ -375,7 +382,8 @@ static void compact(struct fuser *f)
         for (size_t j = 0; j < op->post_count; j++)
             op->posts[j].value =
                 op->posts[j].kind == POST_BINARY ? renamed[op->posts[j].value] : -1;
-        op->outputs[0] = renamed[op->outputs[0]];
+        for (size_t j = 0; j < op->output_count; j++)
+            op->outputs[j] = renamed[op->outputs[j]];
     }
     for (size_t i = 0; i < graph->input_count; i++)
         graph->inputs[i] = renamed[graph->inputs[i]];

@@ -151,6 +151,9 @@ int emit_select(struct lowering *low, int condition, int a, const struct constan
                 const struct constant *on_false);
 /* `data` or `indices` of -1: the op's constant. */
 int emit_gather(struct lowering *low, int data, int indices, const struct op_gather *gather);
+/* Fills outputs[0..] and returns how many there are, 0 on failure. Inputs: see op_recurrent. */
+size_t emit_recurrent(struct lowering *low, const int *inputs, size_t count,
+                      const struct op_recurrent *recurrent, int outputs[3]);
 int emit_softmax(struct lowering *low, int x, int axis, bool log);
 int emit_normalise(struct lowering *low, int x, const struct op_normalise *normalise);
 int emit_reduce(struct lowering *low, int x, enum reduce_function function, const bool *axes,

@@ -126,11 +126,14 @@ static void make_buffers(struct planner *p)
             p->buffers[buffer].last = p->last[out];
             continue;
         }
-        p->buffer_of[out] = (int)p->count;
-        p->buffers[p->count++] = (struct buffer){.value = out,
-                                                 .first = p->first[out],
-                                                 .last = p->last[out],
-                                                 .bytes = bytes_of(graph, p->options, out)};
+        for (size_t j = 0; j < graph->ops[i].output_count; j++) {
+            out = graph->ops[i].outputs[j];
+            p->buffer_of[out] = (int)p->count;
+            p->buffers[p->count++] = (struct buffer){.value = out,
+                                                     .first = p->first[out],
+                                                     .last = p->last[out],
+                                                     .bytes = bytes_of(graph, p->options, out)};
+        }
     }
 }
 

@@ -440,6 +440,51 @@ static bool gather_shape(const struct graph *graph, const struct op *op, struct 
     return true;
 }
 
+static bool recurrent_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                            const char *what, struct error *error)
+{
+    const struct op_recurrent *cell = &op->recurrent;
+    const struct shape *x = input_shape(graph, op, 0);
+    size_t next = 1;
+    if (x->rank != 3 || x->dims[2] != cell->kernel->shape.dims[0])
+        return refuse(error, what, "(samples, steps, features) that fit its kernel were expected",
+                      x);
+    if (cell->has_mask) {
+        const struct shape *mask = input_shape(graph, op, next++);
+        if (mask->rank != 2 || mask->dims[0] != x->dims[0] || mask->dims[1] != x->dims[1])
+            return refuse(error, what, "its mask does not fit", x);
+    }
+    for (int i = 0; cell->has_state && i < (cell->cell == CELL_LSTM ? 2 : 1); i++) {
+        const struct shape *state = input_shape(graph, op, next++);
+        if (state->rank != 2 || state->dims[0] != x->dims[0] || state->dims[1] != cell->units)
+            return refuse(error, what, "its initial state does not fit", state);
+    }
+    *out = (struct shape){.rank = cell->sequences ? 3 : 2, .dims = {x->dims[0]}};
+    if (cell->sequences)
+        out->dims[1] = x->dims[1];
+    out->dims[out->rank - 1] = cell->units;
+    return true;
+}
+
+void op_extra_shape(const struct graph *graph, const struct op *op, size_t output,
+                    struct shape *shape)
+{
+    (void)output; /* only recurrent ops have several, and all of them are states */
+    *shape = (struct shape){.rank = 2,
+                            .dims = {input_shape(graph, op, 0)->dims[0], op->recurrent.units}};
+}
+
+/* Two products a step; then sums, functions and gating for each unit. */
+static uint64_t recurrent_flops(const struct graph *graph, const struct op *op)
+{
+    const struct op_recurrent *cell = &op->recurrent;
+    const struct shape *x = input_shape(graph, op, 0);
+    uint64_t steps = (uint64_t)(x->dims[0] * x->dims[1]), units = (uint64_t)cell->units;
+    uint64_t gates = (uint64_t)recurrent_gates(cell->cell);
+    uint64_t each = cell->cell == CELL_LSTM ? 13 : cell->cell == CELL_GRU ? 13 : 2;
+    return 2 * steps * ((uint64_t)x->dims[2] + units) * units * gates + each * steps * units;
+}
+
 static uint64_t no_flops(const struct graph *graph, const struct op *op)
 {
     (void)graph;
@@ -474,6 +519,7 @@ static const struct op_row ROWS[OP_KIND_COUNT] = {
     [OP_CONSTANT] = {"constant", constant_shape, no_flops, false},
     [OP_SELECT] = {"select", select_shape, elementwise_flops, true},
     [OP_GATHER] = {"gather", gather_shape, no_flops, false},
+    [OP_RECURRENT] = {"recurrent", recurrent_shape, recurrent_flops, false},
 };
 
 const char *op_kind_name(enum op_kind kind)
@@ -500,7 +546,7 @@ bool op_output_shape(const struct graph *graph, const struct op *op, struct shap
 
 size_t op_constants(const struct op *op, const struct constant **list)
 {
-    const struct constant *all[2] = {NULL, NULL};
+    const struct constant *all[3] = {NULL, NULL, NULL};
     size_t count = 0;
     switch (op->kind) {
     case OP_CONV:
@@ -527,10 +573,14 @@ size_t op_constants(const struct op *op, const struct constant **list)
     case OP_GATHER:
         all[0] = op->gather.data, all[1] = op->gather.indices;
         break;
+    case OP_RECURRENT:
+        all[0] = op->recurrent.kernel, all[1] = op->recurrent.recurrent;
+        all[2] = op->recurrent.bias;
+        break;
     default:
         break;
     }
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < 3; i++) {
         if (all[i])
             list[count++] = all[i];
     }

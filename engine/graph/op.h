@@ -37,7 +37,8 @@
     X(OP_RESIZE, "resize")                                                                         \
     X(OP_CONSTANT, "constant")                                                                     \
     X(OP_SELECT, "select")                                                                         \
-    X(OP_GATHER, "gather")
+    X(OP_GATHER, "gather")                                                                         \
+    X(OP_RECURRENT, "recurrent")
 
 enum op_kind {
 #define OP_ENUM(kind, name) kind,
@@ -235,6 +236,44 @@ struct op_gather {
     const struct constant *data, *indices;
 };
 
+/* What a masked step of a recurrent layer puts out. Its state is kept in any case. */
+enum masked_output {
+    MASKED_STATE,    /* the state it kept */
+    MASKED_PREVIOUS, /* the same, but zeros before the first real step */
+    MASKED_ZERO,
+};
+
+/* One layer in one direction. x (N, T, C) -> y (N, T, H), or (N, H) without `sequences`; then, with
+ * `states`, the last h (N, H) and for LSTM the last c (N, H). In columns of H units each, with
+ * z = x kernel + bias and u = h recurrent of the step before:
+ *   simple  h = f(z + u)
+ *   LSTM    i, f, g, o = z + u; c = gate(f) c + gate(i) f(g); h = gate(o) f(c)
+ *   GRU     z, r = gate(z + u); g = f(z + r u), or with `reset_after` unset f(z + (r h) recurrent);
+ *           h = z h + (1 - z) g. With `reset_after` the second row of the bias is added to u.
+ * Inputs: x, then if they are there the mask (N, T), h (N, H) and for LSTM c (N, H); states begin
+ * at zero without. */
+enum recurrent_cell { CELL_SIMPLE, CELL_LSTM, CELL_GRU };
+
+struct op_recurrent {
+    enum recurrent_cell cell;
+    bool reset_after;
+    int64_t units;
+    struct op_unary activation, gate;
+    const struct constant *kernel;    /* (C, H gates) */
+    const struct constant *recurrent; /* (H, H gates) */
+    const struct constant *bias;      /* (H gates), GRU with reset_after (2, H gates); or NULL */
+    bool backwards;                   /* from the last step to the first */
+    bool flipped;                     /* y in the reverse order of the steps */
+    bool sequences, states, has_mask, has_state;
+    enum masked_output masked;
+};
+
+/* Gates of a cell: 1, 4 or 3. */
+static inline int recurrent_gates(enum recurrent_cell cell)
+{
+    return cell == CELL_SIMPLE ? 1 : cell == CELL_LSTM ? 4 : 3;
+}
+
 /* A function applied to the op's result in place before it is stored. */
 struct post {
     enum { POST_UNARY, POST_BINARY } kind;
@@ -267,6 +306,7 @@ struct op {
         struct op_constant constant;
         struct op_select select;
         struct op_gather gather;
+        struct op_recurrent recurrent;
     };
     struct post *posts;
     size_t post_count;

@@ -12,6 +12,10 @@
 bool op_output_shape(const struct graph *graph, const struct op *op, struct shape *shape,
                      const char *what, struct error *error);
 
+/* The same for any output of an op that has several. */
+void op_extra_shape(const struct graph *graph, const struct op *op, size_t output,
+                    struct shape *shape);
+
 /* FLOPs of an op with its posts. A multiply-add counts as two, every elementary function as one. */
 uint64_t op_flops(const struct graph *graph, const struct op *op);
 

@@ -138,6 +138,19 @@ static void put_parameters(FILE *out, const struct graph *graph, const struct op
         put_constant(out, "data", op->gather.data);
         put_constant(out, "indices", op->gather.indices);
         break;
+    case OP_RECURRENT: {
+        static const char *const NAMES[] = {"simple", "lstm", "gru"};
+        const struct op_recurrent *cell = &op->recurrent;
+        fprintf(out, " %s units=%" PRId64, NAMES[cell->cell], cell->units);
+        put_unary(out, &cell->activation);
+        if (cell->cell != CELL_SIMPLE)
+            put_unary(out, &cell->gate);
+        fprintf(out, "%s%s%s%s%s%s%s", cell->bias ? " bias" : "",
+                cell->reset_after ? " reset_after" : "", cell->backwards ? " backwards" : "",
+                cell->sequences ? " sequences" : "", cell->states ? " states" : "",
+                cell->has_mask ? " mask" : "", cell->has_state ? " state" : "");
+        break;
+    }
     default:
         break;
     }
@@ -147,7 +160,10 @@ static void put_op(FILE *out, const struct graph *graph, const struct op *op)
 {
     const struct model_layer *layers = graph->model->layers;
     char name[200];
-    put_value(out, graph, op->outputs[0]);
+    for (size_t i = 0; i < op->output_count; i++) {
+        fprintf(out, "%s", i ? ", " : "");
+        put_value(out, graph, op->outputs[i]);
+    }
     fprintf(out, " = %s(", op_kind_name(op->kind));
     for (size_t i = 0; i < op->input_count; i++)
         fprintf(out, "%s%%%d", i ? ", " : "", op->inputs[i]);

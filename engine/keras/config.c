@@ -245,6 +245,8 @@ static void normalise_keras2(struct reader *reader, const char *class_name, json
         if (strncmp(class_name, "Depthwise", 9) == 0)
             json_object_del(config, "filters");
     }
+    if (strcmp(class_name, "Bidirectional") == 0 && !reader->tf) /* keras.io 2.0 to 2.3 */
+        json_object_set_new(config, "_keep_masked_output", json_true());
     if (strcmp(class_name, "UpSampling2D") == 0 && resize_is_asymmetric(reader) &&
         strcmp(json_text(config, "interpolation", "nearest"), "nearest") != 0)
         json_object_set_new(config, "_asymmetric", json_true());

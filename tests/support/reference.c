@@ -456,6 +456,86 @@ static void gather(const struct ref *r)
     }
 }
 
+/* h of the step before in, h of this one out; c likewise. (H) each. */
+static void recurrent_step(const struct op_recurrent *p, const double *x, double *h, double *c)
+{
+    int64_t C = p->kernel->shape.dims[0], H = p->units, columns = H * recurrent_gates(p->cell);
+    double *z = xcalloc((size_t)columns, sizeof *z), *u = xcalloc((size_t)columns, sizeof *u);
+    double *next = xcalloc((size_t)H, sizeof *next);
+    for (int64_t k = 0; k < columns; k++) {
+        z[k] = p->bias ? (double)p->bias->data[k] : 0;
+        u[k] = p->bias && p->reset_after ? (double)p->bias->data[columns + k] : 0;
+        for (int64_t i = 0; i < C; i++)
+            z[k] += x[i] * (double)p->kernel->data[i * columns + k];
+        for (int64_t i = 0; i < H; i++)
+            u[k] += h[i] * (double)p->recurrent->data[i * columns + k];
+    }
+#define GATE(v) reference_unary(&p->gate, v)
+#define ACT(v)  reference_unary(&p->activation, v)
+    for (int64_t j = 0; j < H; j++) {
+        if (p->cell == CELL_SIMPLE) {
+            next[j] = ACT(z[j] + u[j]);
+        } else if (p->cell == CELL_LSTM) {
+            double i = GATE(z[j] + u[j]), f = GATE(z[H + j] + u[H + j]);
+            double o = GATE(z[3 * H + j] + u[3 * H + j]);
+            c[j] = f * c[j] + i * ACT(z[2 * H + j] + u[2 * H + j]);
+            next[j] = o * ACT(c[j]);
+        } else {
+            double update = GATE(z[j] + u[j]), candidate = 0;
+            if (p->reset_after) {
+                candidate = GATE(z[H + j] + u[H + j]) * u[2 * H + j];
+            } else {
+                for (int64_t i = 0; i < H; i++)
+                    candidate += GATE(z[H + i] + u[H + i]) * h[i] *
+                                 (double)p->recurrent->data[i * columns + 2 * H + j];
+            }
+            next[j] = update * h[j] + (1 - update) * ACT(z[2 * H + j] + candidate);
+        }
+    }
+    memcpy(h, next, (size_t)H * sizeof *h);
+    free(z);
+    free(u);
+    free(next);
+}
+
+/* one sample and one step after another */
+static void recurrent(const struct ref *r)
+{
+    const struct op_recurrent *p = &r->op->recurrent;
+    int64_t T = r->x->dims[1], C = r->x->dims[2], H = p->units;
+    const double *mask = p->has_mask ? r->values[r->op->inputs[1]] : NULL;
+    size_t state = p->has_mask ? 2 : 1;
+    double *h = xcalloc((size_t)H, sizeof *h), *c = xcalloc((size_t)H, sizeof *c);
+    for (int64_t n = 0; n < r->x->dims[0]; n++) {
+        bool started = false;
+        for (int64_t j = 0; j < H; j++) {
+            h[j] = p->has_state ? r->values[r->op->inputs[state]][n * H + j] : 0;
+            c[j] = p->has_state && p->cell == CELL_LSTM
+                       ? r->values[r->op->inputs[state + 1]][n * H + j]
+                       : 0;
+        }
+        for (int64_t s = 0; s < T; s++) {
+            int64_t t = p->backwards ? T - 1 - s : s, to = p->flipped ? T - 1 - s : s;
+            bool real = !mask || mask[n * T + t] != 0;
+            if (real)
+                recurrent_step(p, r->in + (n * T + t) * C, h, c);
+            started |= real;
+            bool zero =
+                !real && (p->masked == MASKED_ZERO || (p->masked == MASKED_PREVIOUS && !started));
+            double *y = r->out + (p->sequences ? (n * T + to) * H : n * H);
+            for (int64_t j = 0; j < H; j++)
+                y[j] = zero ? 0 : h[j];
+        }
+        for (int64_t j = 0; p->states && j < H; j++) {
+            r->values[r->op->outputs[1]][n * H + j] = h[j];
+            if (p->cell == CELL_LSTM)
+                r->values[r->op->outputs[2]][n * H + j] = c[j];
+        }
+    }
+    free(h);
+    free(c);
+}
+
 static void copy(const struct ref *r)
 {
     memcpy(r->out, r->in, (size_t)shape_elements(r->y) * sizeof *r->out);
@@ -476,8 +556,8 @@ static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_SLICE] = slice,         [OP_CONCAT] = concat,
     [OP_TRANSPOSE] = transpose, [OP_RESHAPE] = copy,
     [OP_RESIZE] = resize,       [OP_CONSTANT] = constant,
-    [OP_RESIZE] = resize,       [OP_SELECT] = select_op,
-    [OP_GATHER] = gather,
+    [OP_SELECT] = select_op,    [OP_GATHER] = gather,
+    [OP_RECURRENT] = recurrent,
 };
 
 double **reference_run(const struct graph *graph, const float *const *inputs)

@@ -14,6 +14,12 @@
 
 /* model file, file with its inputs and outputs */
 static const char *const MODELS[][2] = {
+    {"models/GRU_before.h5", "models/GRU_before.io.h5"},
+    {"models/LSTM_bi_masked.h5", "models/LSTM_bi_masked.io.h5"},
+    {"models/LSTM_hs_relu.keras", "models/LSTM_hs_relu.io.h5"},
+    {"models/lstm_encdec.h5", "models/lstm_encdec.io.h5"},
+    {"models/masking_lstm.keras", "models/masking_lstm.io.h5"},
+    {"models/rnn_stack.keras", "models/rnn_stack.io.h5"},
     {"models/act_layer_in_conv.keras", "models/act_layer_in_conv.io.h5"},
     {"models/adaptive_pools.keras", "models/adaptive_pools.io.h5"},
     {"models/categories.keras", "models/categories.io.h5"},

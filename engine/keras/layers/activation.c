@@ -213,6 +213,25 @@ int lower_activation(struct call *call, int x, const json_t *activation)
     return emit_unary(call->low, x, entry->function, entry->alpha, entry->beta);
 }
 
+bool activation_unary(struct call *call, const json_t *activation, struct op_unary *function)
+{
+    *function = (struct op_unary){.function = UNARY_IDENTITY};
+    if (!activation || json_is_null(activation))
+        return true;
+    const char *name = function_name(activation);
+    const struct activation *entry = name ? find(name) : NULL;
+    if (!entry || (entry->compose && entry->compose != hard_sigmoid && entry->compose != celu))
+        return false;
+    *function = (struct op_unary){entry->function, entry->alpha, entry->beta};
+    if (entry->compose == hard_sigmoid) {
+        double slope = config_keras_major(call) < 3 ? 0.2 : 1.0 / 6;
+        *function = (struct op_unary){UNARY_HARD_SIGMOID, (float)slope, 0.5F};
+    } else if (entry->compose == celu) {
+        *function = (struct op_unary){UNARY_ELU, 1, 0};
+    }
+    return true;
+}
+
 int lower_own_activation(struct call *call, int x)
 {
     return lower_activation(call, x, json_object_get(call->config, "activation"));

@@ -29,6 +29,8 @@ const struct layer_row *layer_rows(size_t *count);
 /* Apply an activation in any of Keras's spellings: NULL or null, "relu", {"class_name":
  * "function", "config": "relu6"}, or a layer object ({"class_name": "LeakyReLU", "config": {}}). */
 int lower_activation(struct call *call, int x, const json_t *activation);
+/* The same as one function, if it is one: false for those that are composed of several ops. */
+bool activation_unary(struct call *call, const json_t *activation, struct op_unary *function);
 /* The "activation" of the call's configuration. */
 int lower_own_activation(struct call *call, int x);
 /* Does this activation look along an axis (softmax), so that it must see the layer's own layout? */
@@ -102,7 +104,9 @@ bool lower_integer_lookup(struct call *call);
 bool lower_merge(struct call *call); /* merge.c; parameter: enum merge_kind */
 bool lower_concatenate(struct call *call);
 bool lower_dot(struct call *call);
-bool lower_embedding(struct call *call); /* embedding.c */
+bool lower_recurrent(struct call *call);     /* recurrent.c */
+bool lower_bidirectional(struct call *call); /* wrapper.c */
+bool lower_embedding(struct call *call);     /* embedding.c */
 bool lower_reversible_embedding(struct call *call);
 bool lower_masking(struct call *call);
 bool lower_op_binary(struct call *call);     /* ops.c; parameter: enum binary_function */

@@ -1,0 +1,425 @@
+/* Recurrent layers: one op is one parallel region over the whole sequence. The product of the inputs
+ * with the kernel is done for many steps at once, into a buffer that stays in the cache; then comes
+ * step after step, with a barrier behind each. Every thread owns some panels (recurrent.h) and
+ * perhaps a share of the samples. */
+#include "engine/cpu/recurrent.h"
+#include "engine/cpu/build.h"
+#include <omp.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The buffer of inputs times kernel: a few steps, and no more than the cores' second-level caches
+ * hold together. */
+#define CHUNK_BYTES ((int64_t)2 << 20)
+/* Multiplications a step below which a second thread costs more than it brings. */
+#define STEP_ALONE  65536
+
+/* One product a step and the cells behind it. All cells have one; GRU that resets before its product
+ * has two: update and reset, then the candidate. */
+struct stage {
+    int first_gate, gates, vectors;
+    int64_t panels, units; /* of one panel */
+    const float *kernel, *recurrent, *bias, *recurrent_bias;
+    int64_t z_offset; /* in floats, within the chunk buffer */
+    void (*cells)(const struct recurrent_functions *f, const struct recurrent_cells *cells);
+};
+
+struct recurrent_plan {
+    const struct op_recurrent *op;
+    const struct recurrent_kernels *kernels;
+    int64_t samples, steps, features, units;
+    int64_t row; /* floats of a sample's state: the units, filled up to whole panels */
+    int64_t chunk;
+    struct stage stages[2];
+    int stage_count;
+    /* in floats, within the scratchpad */
+    int64_t h_at[2], c_at, update_at, reset_at, z_at, first_at;
+    size_t scratch_bytes;
+    int threads, sample_groups;
+};
+
+static const struct recurrent_kernels *kernels_of_machine(void)
+{
+#ifdef RECURRENT_X86
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq"))
+        return &recurrent_kernels_avx512;
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        return &recurrent_kernels_avx2;
+#endif
+    return &recurrent_kernels_plain;
+}
+
+/* ---- weights in panels ---- */
+
+struct packing {
+    const struct stage *stage;
+    int64_t first_row, depth, units, columns; /* rows of (.., columns) */
+};
+
+static void pack(void *to, const float *data, const void *context)
+{
+    const struct packing *p = context;
+    const struct stage *stage = p->stage;
+    float *out = to;
+    for (int64_t panel = 0; panel < stage->panels; panel++) {
+        for (int64_t k = 0; k < p->depth; k++) {
+            for (int gate = 0; gate < stage->gates; gate++) {
+                const float *row =
+                    data + (p->first_row + k) * p->columns + (stage->first_gate + gate) * p->units;
+                for (int64_t i = 0; i < stage->units; i++, out++) {
+                    int64_t unit = panel * stage->units + i;
+                    *out = unit < p->units ? row[unit] : 0;
+                }
+            }
+        }
+    }
+}
+
+/* Rows from..from+depth of a constant as panels; `tag` tells apart what is made of one constant. */
+static const float *panels_of(struct builder *b, const struct recurrent_plan *plan,
+                              const struct stage *stage, const struct constant *constant,
+                              int64_t first_row, int64_t depth)
+{
+    struct packing packing = {.stage = stage,
+                              .first_row = first_row,
+                              .depth = depth,
+                              .units = plan->units,
+                              .columns = plan->units * recurrent_gates(plan->op->cell)};
+    uint64_t tag =
+        1 + ((uint64_t)first_row << 8 | (uint64_t)stage->first_gate << 4 | (uint64_t)stage->gates);
+    size_t bytes =
+        (size_t)(stage->panels * depth * stage->vectors * RECURRENT_LANES) * sizeof(float);
+    if (b->plan->dry) {
+        weights_want_panels(b->plan, constant, tag, bytes);
+        return NULL;
+    }
+    const float *panels = weights_panels(b->device, constant, tag, bytes, pack, &packing, b->error);
+    b->failed |= panels == NULL;
+    b->step->panels[b->step->panel_count++] = panels;
+    return panels;
+}
+
+static void add_stage(struct builder *b, struct recurrent_plan *plan, int first_gate, int gates,
+                      void (*cells)(const struct recurrent_functions *,
+                                    const struct recurrent_cells *))
+{
+    const struct op_recurrent *op = plan->op;
+    struct stage *stage = &plan->stages[plan->stage_count++];
+    *stage = (struct stage){.first_gate = first_gate, .gates = gates, .cells = cells};
+    stage->vectors = gates == 1 ? RECURRENT_VECTORS_MAX : gates;
+    stage->units = (int64_t)stage->vectors * RECURRENT_LANES / gates;
+    stage->panels = (plan->units + stage->units - 1) / stage->units;
+    stage->kernel = panels_of(b, plan, stage, op->kernel, 0, plan->features);
+    stage->recurrent = panels_of(b, plan, stage, op->recurrent, 0, plan->units);
+    if (op->bias)
+        stage->bias = panels_of(b, plan, stage, op->bias, 0, 1);
+    if (op->bias && op->reset_after)
+        stage->recurrent_bias = panels_of(b, plan, stage, op->bias, 1, 1);
+    if (stage->panels * stage->units > plan->row)
+        plan->row = stage->panels * stage->units;
+}
+
+/* ---- the scratchpad ---- */
+
+static int64_t take(struct recurrent_plan *plan, int64_t floats)
+{
+    int64_t at = (int64_t)(plan->scratch_bytes / sizeof(float));
+    plan->scratch_bytes += (size_t)((floats + 15) & ~(int64_t)15) * sizeof(float);
+    return at;
+}
+
+static void lay_out(struct recurrent_plan *plan)
+{
+    int64_t state = plan->samples * plan->row, step = 0;
+    plan->h_at[0] = take(plan, state);
+    plan->h_at[1] = take(plan, state);
+    plan->c_at = take(plan, state);
+    plan->update_at = take(plan, state);
+    plan->reset_at = take(plan, state);
+    plan->first_at = take(plan, plan->samples * 2); /* int64_t */
+    for (int i = 0; i < plan->stage_count; i++) {
+        const struct stage *stage = &plan->stages[i];
+        step += plan->samples * stage->panels * stage->vectors * RECURRENT_LANES;
+    }
+    plan->chunk = CHUNK_BYTES / (int64_t)sizeof(float) / step;
+    plan->chunk = plan->chunk < 1 ? 1 : plan->chunk > plan->steps ? plan->steps : plan->chunk;
+    plan->z_at = take(plan, step * plan->chunk);
+    for (int i = 0, at = 0; i < plan->stage_count; i++) {
+        struct stage *stage = &plan->stages[i];
+        stage->z_offset = at;
+        at += (int)(plan->samples * plan->chunk * stage->panels * stage->vectors * RECURRENT_LANES);
+    }
+}
+
+/* ---- a step ---- */
+
+/* What one thread works on. */
+struct share {
+    const struct recurrent_plan *plan;
+    const struct own_call *call;
+    float *scratch;
+    int64_t first_sample, end_sample; /* of every panel it owns */
+    int64_t first_panel[2], end_panel[2];
+    const float *x, *mask;
+};
+
+static int64_t time_of(const struct recurrent_plan *plan, int64_t step)
+{
+    return plan->op->backwards ? plan->steps - 1 - step : step;
+}
+
+/* A share's z of one panel: row (step in chunk, sample) of vectors * RECURRENT_LANES. */
+static float *z_of(const struct share *share, const struct stage *stage, int64_t panel,
+                   int64_t step_in_chunk, int64_t sample)
+{
+    const struct recurrent_plan *plan = share->plan;
+    int64_t width = stage->vectors * RECURRENT_LANES;
+    int64_t row = (panel * plan->samples + 0) * plan->chunk; /* rows of earlier panels */
+    int64_t mine = share->end_sample - share->first_sample;
+    row += share->first_sample * plan->chunk + step_in_chunk * mine + sample - share->first_sample;
+    return share->scratch + plan->z_at + stage->z_offset + row * width;
+}
+
+/* z = x kernel + bias for the steps of a chunk. */
+static void project(const struct share *share, const struct stage *stage, int64_t panel,
+                    int64_t first_step, int64_t steps)
+{
+    const struct recurrent_plan *plan = share->plan;
+    int64_t width = stage->vectors * RECURRENT_LANES,
+            mine = share->end_sample - share->first_sample;
+    int64_t rows = steps * mine;
+    float *z = z_of(share, stage, panel, 0, share->first_sample);
+    const float *weights = stage->kernel + panel * plan->features * width;
+    const float *bias = stage->bias ? stage->bias + panel * width : NULL;
+    for (int64_t row = 0; row < rows; row += RECURRENT_ROWS, z += RECURRENT_ROWS * width) {
+        const float *list[RECURRENT_ROWS];
+        int count = (int)(rows - row < RECURRENT_ROWS ? rows - row : RECURRENT_ROWS);
+        for (int i = 0; i < count; i++) {
+            int64_t step = first_step + (row + i) / mine;
+            int64_t sample = share->first_sample + (row + i) % mine;
+            list[i] = share->x + (sample * plan->steps + time_of(plan, step)) * plan->features;
+            if (bias)
+                memcpy(z + i * width, bias, (size_t)width * sizeof *z);
+            else
+                memset(z + i * width, 0, (size_t)width * sizeof *z);
+        }
+        plan->kernels->tile(list, count, weights, plan->features, stage->vectors, z);
+    }
+}
+
+static const int64_t *first_steps(const struct share *share)
+{
+    return (const int64_t *)(const void *)(share->scratch + share->plan->first_at);
+}
+
+/* Some units of one sample: put out what the step gave. */
+static void put_out(const struct share *share, int64_t sample, int64_t step, int64_t unit,
+                    int64_t units, bool real, const float *h)
+{
+    const struct recurrent_plan *plan = share->plan;
+    const struct op_recurrent *op = plan->op;
+    int64_t steps = op->sequences ? plan->steps : 1;
+    int64_t place = !op->sequences ? 0 : op->flipped ? plan->steps - 1 - step : step;
+    if (!op->sequences && step != plan->steps - 1)
+        return;
+    bool zero = !real && (op->masked == MASKED_ZERO ||
+                          (op->masked == MASKED_PREVIOUS && step < first_steps(share)[sample]));
+    int64_t count = plan->units - unit < units ? plan->units - unit : units;
+    float *y = (float *)share->call->output + (sample * steps + place) * plan->units + unit;
+    if (zero)
+        memset(y, 0, (size_t)count * sizeof *y);
+    else
+        memcpy(y, h, (size_t)count * sizeof *y);
+}
+
+/* One panel's units of one sample. */
+static void run_cells(const struct share *share, const struct stage *stage, int64_t step,
+                      int64_t sample, int64_t panel, const float *z, const float *u)
+{
+    const struct recurrent_plan *plan = share->plan;
+    int64_t unit = panel * stage->units, at = sample * plan->row + unit;
+    float *scratch = share->scratch;
+    struct recurrent_cells cells = {.z = z,
+                                    .u = u,
+                                    .before = scratch + plan->h_at[step % 2] + at,
+                                    .h = scratch + plan->h_at[(step + 1) % 2] + at,
+                                    .c = scratch + plan->c_at + at,
+                                    .update = scratch + plan->update_at + at,
+                                    .reset = scratch + plan->reset_at + at};
+    bool last = stage == &plan->stages[plan->stage_count - 1];
+    bool real = !share->mask || share->mask[sample * plan->steps + time_of(plan, step)] != 0;
+    const struct recurrent_functions functions = {plan->op->activation, plan->op->gate};
+    if (real)
+        stage->cells(&functions, &cells);
+    else if (last)
+        memcpy(cells.h, cells.before, (size_t)stage->units * sizeof *cells.h);
+    if (last)
+        put_out(share, sample, step, unit, stage->units, real, cells.h);
+}
+
+/* One step of one panel over the share's samples. */
+static void run_panel(const struct share *share, const struct stage *stage, int64_t panel,
+                      int64_t step, int64_t step_in_chunk)
+{
+    const struct recurrent_plan *plan = share->plan;
+    int64_t width = stage->vectors * RECURRENT_LANES;
+    const float *weights = stage->recurrent + panel * plan->units * width;
+    /* the candidate of a GRU that resets first multiplies the reset state */
+    int64_t from = stage == &plan->stages[1] ? plan->reset_at : plan->h_at[step % 2];
+    for (int64_t sample = share->first_sample; sample < share->end_sample;
+         sample += RECURRENT_ROWS) {
+        const float *rows[RECURRENT_ROWS];
+        float u[RECURRENT_ROWS * RECURRENT_VECTORS_MAX * RECURRENT_LANES];
+        int64_t left = share->end_sample - sample;
+        int count = (int)(left < RECURRENT_ROWS ? left : RECURRENT_ROWS);
+        float *z = z_of(share, stage, panel, step_in_chunk, sample);
+        for (int i = 0; i < count; i++) {
+            rows[i] = share->scratch + from + (sample + i) * plan->row;
+            if (!plan->op->reset_after)
+                continue;
+            if (stage->recurrent_bias)
+                memcpy(u + i * width, stage->recurrent_bias + panel * width,
+                       (size_t)width * sizeof *u);
+            else
+                memset(u + i * width, 0, (size_t)width * sizeof *u);
+        }
+        plan->kernels->tile(rows, count, weights, plan->units, stage->vectors,
+                            plan->op->reset_after ? u : z);
+        for (int i = 0; i < count; i++)
+            run_cells(share, stage, step, sample + i, panel, z + i * width, u + i * width);
+    }
+}
+
+static void run_share(const struct share *share)
+{
+    const struct recurrent_plan *plan = share->plan;
+    for (int64_t first = 0; first < plan->steps; first += plan->chunk) {
+        int64_t steps = plan->steps - first < plan->chunk ? plan->steps - first : plan->chunk;
+        for (int s = 0; s < plan->stage_count; s++) {
+            for (int64_t p = share->first_panel[s]; p < share->end_panel[s]; p++)
+                project(share, &plan->stages[s], p, first, steps);
+        }
+        for (int64_t step = 0; step < steps; step++) {
+            for (int s = 0; s < plan->stage_count; s++) {
+                for (int64_t p = share->first_panel[s]; p < share->end_panel[s]; p++)
+                    run_panel(share, &plan->stages[s], p, first + step, step);
+#pragma omp barrier
+            }
+        }
+    }
+}
+
+/* ---- the op ---- */
+
+/* Initial states, padded; and of each sample the first step that is real. */
+static void begin(const struct share *share)
+{
+    const struct recurrent_plan *plan = share->plan;
+    const struct op_recurrent *op = plan->op;
+    size_t next = op->has_mask ? 2 : 1;
+    const float *h = op->has_state ? share->call->inputs[next] : NULL;
+    const float *c = op->has_state && op->cell == CELL_LSTM ? share->call->inputs[next + 1] : NULL;
+    int64_t *first = (int64_t *)(void *)(share->scratch + plan->first_at);
+    memset(share->scratch + plan->h_at[0], 0, (size_t)(plan->reset_at - plan->h_at[0]) * sizeof *h);
+    for (int64_t n = 0; n < plan->samples; n++) {
+        size_t bytes = (size_t)plan->units * sizeof *h;
+        if (h)
+            memcpy(share->scratch + plan->h_at[0] + n * plan->row, h + n * plan->units, bytes);
+        if (c)
+            memcpy(share->scratch + plan->c_at + n * plan->row, c + n * plan->units, bytes);
+        first[n] = 0;
+        while (share->mask && first[n] < plan->steps &&
+               share->mask[n * plan->steps + time_of(plan, first[n])] == 0)
+            first[n]++;
+    }
+}
+
+static void finish(const struct share *share)
+{
+    const struct recurrent_plan *plan = share->plan;
+    const float *states[2] = {share->scratch + plan->h_at[plan->steps % 2],
+                              share->scratch + plan->c_at};
+    for (int i = 0; i < 2 && plan->op->states; i++) {
+        float *to = share->call->more_outputs[i];
+        for (int64_t n = 0; to && n < plan->samples; n++)
+            memcpy(to + n * plan->units, states[i] + n * plan->row,
+                   (size_t)plan->units * sizeof *to);
+    }
+}
+
+static int64_t part_of(int64_t count, int64_t index, int64_t parts)
+{
+    return count * index / parts;
+}
+
+void own_recurrent(const struct own_call *call)
+{
+    const struct recurrent_plan *plan = call->private;
+    struct share all = {.plan = plan,
+                        .call = call,
+                        .scratch = call->scratch,
+                        .x = call->inputs[0],
+                        .mask = plan->op->has_mask ? call->inputs[1] : NULL};
+    begin(&all);
+#pragma omp parallel num_threads(plan->threads)
+    {
+        struct share share = all;
+        /* should OpenMP give fewer threads than were asked for, one does it all */
+        bool full = omp_get_num_threads() == plan->threads;
+        int64_t groups = full ? plan->sample_groups : 1, thread = omp_get_thread_num();
+        int64_t columns = full ? plan->threads / groups : 1, column = full ? thread / groups : 0;
+        share.first_sample = part_of(plan->samples, thread % groups, groups);
+        share.end_sample = part_of(plan->samples, thread % groups + 1, groups);
+        for (int s = 0; s < plan->stage_count && (full || thread == 0); s++) {
+            share.first_panel[s] = part_of(plan->stages[s].panels, column, columns);
+            share.end_panel[s] = part_of(plan->stages[s].panels, column + 1, columns);
+        }
+        run_share(&share);
+    }
+    finish(&all);
+}
+
+/* Panels first: then a thread reads only its own weights. What is left of the threads shares out
+ * the samples. */
+static void share_out(struct recurrent_plan *plan, int threads)
+{
+    int64_t work = plan->samples * plan->units * plan->units * recurrent_gates(plan->op->cell);
+    int64_t panels = plan->stages[0].panels;
+    if (work < STEP_ALONE)
+        threads = 1;
+    int64_t columns = panels < threads ? panels : threads, groups = threads / columns;
+    int64_t most = (plan->samples + RECURRENT_ROWS - 1) / RECURRENT_ROWS;
+    groups = groups > most ? most : groups;
+    plan->sample_groups = (int)groups;
+    plan->threads = (int)(columns * groups);
+}
+
+bool build_recurrent(struct builder *b)
+{
+    const struct op_recurrent *op = &b->op->recurrent;
+    const struct shape *x = shape_of_value(b, b->op->inputs[0]);
+    struct recurrent_plan *plan = xcalloc(1, sizeof *plan);
+    *plan = (struct recurrent_plan){.op = op,
+                                    .kernels = kernels_of_machine(),
+                                    .samples = x->dims[0],
+                                    .steps = x->dims[1],
+                                    .features = x->dims[2],
+                                    .units = op->units};
+    b->step->call.private = plan; /* step_free() frees it */
+    if (op->cell == CELL_GRU && !op->reset_after) {
+        add_stage(b, plan, 0, 2, plan->kernels->gru_gates);
+        add_stage(b, plan, 2, 1, plan->kernels->gru_candidate);
+    } else {
+        add_stage(b, plan, 0, recurrent_gates(op->cell),
+                  op->cell == CELL_LSTM  ? plan->kernels->lstm
+                  : op->cell == CELL_GRU ? plan->kernels->gru
+                                         : plan->kernels->simple);
+    }
+    share_out(plan, b->device->threads);
+    lay_out(plan);
+    builder_use_own(b, own_recurrent);
+    b->step->scratch_bytes = b->step->own_scratch_bytes = plan->scratch_bytes;
+    builder_reserve_copies(b);
+    return true;
+}
