@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <dirent.h>
 #include <inttypes.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,6 +34,8 @@
 #define ECHO_MS          (20.0 * RELAX)
 #define IDLE_SWITCHES    2
 
+#define LAYERS 1038
+
 #define ROWS  50
 #define COLS  200
 #define SLOW  20000 /* ms: longest wait for anything to come at all */
@@ -49,12 +52,17 @@ static double now_ms(void)
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-static struct vt *start(void)
+static struct vt *start_with(const char *model, const char *const *variables)
 {
-    const char *argv[] = {program, "demo:digits", NULL};
-    struct vt *vt = vt_start(ROWS, COLS, argv, environment);
+    const char *argv[] = {program, model, NULL};
+    struct vt *vt = vt_start(ROWS, COLS, argv, variables);
     assert_non_null(vt);
     return vt;
+}
+
+static struct vt *start(void)
+{
+    return start_with("demo:digits", environment);
 }
 
 static void expect(struct vt *vt, const char *expression)
@@ -185,12 +193,14 @@ static void a_frame_is_small(void **state)
     assert_true(most_writes <= FRAME_WRITES);
 }
 
-static void the_front_costs_little(void **state)
+/* A share of one core, and resident bytes, of the front that shows a model live for 5 s. */
+static void front_within_budget(const char *model, const char *const *variables)
 {
-    (void)state;
     double share = INFINITY, resident = INFINITY;
     for (int i = 0; i < TRIES && (share > CPU_SHARE || resident > RESIDENT_BYTES); i++) {
-        struct vt *vt = start_live();
+        struct vt *vt = start_with(model, variables);
+        expect(vt, "throughput [0-9.]+k?/s");
+        vt_pump(vt, 1500); /* the start is over */
         double begin = now_ms(), before = cpu_seconds(vt_pid(vt));
         uint64_t bytes = vt_bytes(vt);
         vt_pump(vt, 5000);
@@ -199,9 +209,91 @@ static void the_front_costs_little(void **state)
         assert_true(vt_bytes(vt) - bytes > 5000); /* it was live */
         vt_free(vt);
     }
-    print_message("# front: %.2f %% of one core, %.1f MB resident\n", share * 100, resident / 1e6);
+    print_message("# front: %.2f %% of one core, %.1f MB resident (%s)\n", share * 100,
+                  resident / 1e6, model);
     assert_true(share <= CPU_SHARE);
     assert_true(resident <= RESIDENT_BYTES);
+}
+
+static void the_front_costs_little(void **state)
+{
+    (void)state;
+    front_within_budget("demo:digits", environment);
+}
+
+/* As many layers as NASNetLarge has, the largest of Keras's applications, each with a row, a bar and
+ * a sparkline; the batch makes a step last about as long. */
+static void a_thousand_layers_cost_little(void **state)
+{
+    (void)state;
+    static const char *const with_long[] = {"XDG_STATE_HOME=/tmp/layertop-test-budget/state",
+                                            "XDG_CONFIG_HOME=/tmp/layertop-test-budget/long",
+                                            "LAYERTOP_DATA=/tmp/layertop-test-budget/data", NULL};
+    assert_int_equal(system("cd /tmp && mkdir -p layertop-test-budget/data/demo/applications "
+                            "layertop-test-budget/long/layertop && "
+                            "echo batch 512 >layertop-test-budget/long/layertop/init.lt"),
+                     0);
+    FILE *file =
+        popen("gzip -nc >/tmp/layertop-test-budget/data/demo/applications/long.json.gz", "w");
+    assert_non_null(file);
+    fprintf(file,
+            "{\"keras_version\": \"3.0.0\", \"weights\": {}, \"config\": {\"module\": \"keras\", "
+            "\"class_name\": "
+            "\"Sequential\", \"config\": {\"name\": \"long\", \"layers\": [{\"module\": "
+            "\"keras.layers\", \"class_name\": "
+            "\"InputLayer\", \"config\": {\"name\": \"in\", \"batch_shape\": [null, 8, 8, 4]}}");
+    for (int i = 0; i < LAYERS; i++)
+        fprintf(file,
+                ", {\"module\": \"keras.layers\", \"class_name\": \"AveragePooling2D\", "
+                "\"config\": {\"name\": \"pool_%d\", "
+                "\"pool_size\": [2, 2], \"strides\": [1, 1], \"padding\": \"same\"}}",
+                i);
+    fprintf(file, "]}}}");
+    assert_int_equal(pclose(file), 0);
+    front_within_budget("demo:long", with_long);
+}
+
+/* What the profiler says that it costs, and the lower end of its interval. */
+static double profiler_cost(int batch, int steps, double *low)
+{
+    char line[512], text[65536];
+    snprintf(line, sizeof line,
+             "timeout 100 %s demo:digits --json -c 'devices cpu; batch %d; run %d --cost' "
+             "2>/dev/null </dev/null | grep '\"cmd\":\"run\"'",
+             program, batch, steps);
+    FILE *pipe = popen(line, "r");
+    assert_non_null(pipe);
+    size_t length = fread(text, 1, sizeof text - 1, pipe);
+    text[length] = '\0';
+    pclose(pipe);
+    json_t *object = json_loads(text, 0, NULL);
+    const json_t *data = json_object_get(object, "data");
+    const json_t *interval = json_object_get(data, "profiler_cost_interval");
+    assert_true(json_is_array(interval));
+    double share = json_number_value(json_object_get(data, "profiler_cost_share"));
+    *low = json_number_value(json_array_get(interval, 0));
+    json_decref(object);
+    return share;
+}
+
+/* Where other programs scatter the pairs, the interval is wide: it has to lie above the budget as a
+ * whole, each time, to be a fault. */
+static void the_profiler_costs_little(void **state)
+{
+    (void)state;
+    static const struct {
+        int batch, steps;
+        double budget;
+    } rows[] = {{1, 15000, 0.05 * RELAX}, {8, 5000, 0.02 * RELAX}};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        double low = INFINITY;
+        for (int try = 0; try < TRIES && low > rows[i].budget; try++) {
+            double share = profiler_cost(rows[i].batch, rows[i].steps, &low);
+            print_message("# profiler at batch %d: %.1f %% of a step (from %.1f %%)\n",
+                          rows[i].batch, share * 100, low * 100);
+        }
+        assert_true(low <= rows[i].budget);
+    }
 }
 
 static int compare(const void *left, const void *right)
@@ -267,8 +359,12 @@ int main(void)
     if (program == NULL)
         program = "build/layertop";
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_frame_comes_at_once),       cmocka_unit_test(a_frame_is_small),
-        cmocka_unit_test(the_front_costs_little),      cmocka_unit_test(a_key_is_seen_at_once),
+        cmocka_unit_test(a_frame_comes_at_once),
+        cmocka_unit_test(a_frame_is_small),
+        cmocka_unit_test(the_front_costs_little),
+        cmocka_unit_test(a_thousand_layers_cost_little),
+        cmocka_unit_test(the_profiler_costs_little),
+        cmocka_unit_test(a_key_is_seen_at_once),
         cmocka_unit_test(an_idle_screen_wakes_nobody),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
