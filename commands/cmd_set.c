@@ -32,8 +32,8 @@ static void changed(struct workbench *workbench, void *context, const json_t *da
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
     const struct setting *setting =
         setting_find(json_string_value(json_object_get(data, "key")), NULL);
-    bool for_gpus = strcmp(setting->name, "growth") == 0 || strcmp(setting->name, "graph") == 0;
-    if (for_gpus && !json_object_get(execution->data, "note") && !workbench_has_gpu(workbench))
+    if (setting->for_gpus && !json_object_get(execution->data, "note") &&
+        !workbench_has_gpu(workbench))
         json_object_set_new(execution->data, "note",
                             json_string("stored: it takes effect on a GPU"));
     const char *note = json_string_value(json_object_get(execution->data, "note"));

@@ -44,14 +44,17 @@ static const struct setting settings[] = {
      .value = "fp32",
      .engine = true,
      .summary = "number format of the arithmetic",
-     .help = "fp32 is strict: no TF32 inside. Keras's names work: float32, mixed_float16,\n"
-             "mixed_bfloat16.",
+     .help =
+         "fp32 is strict: no TF32 inside. On a GPU fp16 and bf16 store weights and activations\n"
+         "in two bytes and sum in float32; tf32 is for GPUs only. Keras's names work: float32,\n"
+         "mixed_float16, mixed_bfloat16.",
      .example = "set precision bf16"},
     {.name = "growth",
      .aliases = WORDS("memory_growth", "set_memory_growth", "allow_growth"),
      .type = SETTING_BOOL,
      .value = "on",
      .engine = true,
+     .for_gpus = true,
      .summary = "take GPU memory as needed (on) or all at once (off)",
      .help =
          "off reserves at the start what TensorFlow would. Growth changes when memory is taken,\n"
@@ -96,9 +99,38 @@ static const struct setting settings[] = {
      .type = SETTING_BOOL,
      .value = "on",
      .engine = true,
+     .for_gpus = true,
      .summary = "replay a step as one CUDA graph",
      .help = "Saves the launch of every kernel. Has no effect on the CPU.",
      .example = "set graph off"},
+    {.name = "autotune",
+     .aliases = WORDS("cudnn_benchmark", "xla_gpu_autotune_level"),
+     .type = SETTING_BOOL,
+     .value = "on",
+     .engine = true,
+     .for_gpus = true,
+     .summary = "measure other GPU kernels between steps and keep the faster ones",
+     .help =
+         "The first steps run on what cuDNN's and cuBLASLt's heuristics choose; then other "
+         "kernels\n"
+         "are timed on the same buffers, a few in a pause, within the memory that is there, and a\n"
+         "note says what was replaced. What was measured is kept in "
+         "$XDG_CACHE_HOME/layertop/plans\n"
+         "for the next start. off: the heuristics' choice, always. Has no effect on the CPU.",
+     .example = "set autotune off"},
+    {.name = "layout",
+     .aliases = WORDS("data_format", "image_data_format"),
+     .type = SETTING_CHOICE,
+     .choices = WORDS("nhwc", "nchw"),
+     .value = "nhwc",
+     .engine = true,
+     .for_gpus = true,
+     .summary = "memory layout of GPU convolutions",
+     .help =
+         "nchw turns each convolution's input to channels first and its output back, so that the\n"
+         "difference can be measured: the turning counts as the layer's own kernels. Keras's\n"
+         "names work: channels_last, channels_first. Has no effect on the CPU.",
+     .example = "set layout nchw"},
     {.name = "profile",
      .type = SETTING_CHOICE,
      .choices = WORDS("auto", "cupti", "events", "clock", "off"),
@@ -261,6 +293,8 @@ static const struct {
     {"precision", "f16", "fp16"},
     {"precision", "bfloat16", "bf16"},
     {"precision", "mixed_bfloat16", "bf16"},
+    {"layout", "channels_last", "nhwc"},
+    {"layout", "channels_first", "nchw"},
     {"profile", "event", "events"},
     {"symbols", "utf-8", "utf8"},
     {"symbols", "unicode", "utf8"},

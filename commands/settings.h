@@ -25,6 +25,7 @@ struct setting {
     int64_t minimum, maximum;
     const char *value; /* default, as typed */
     bool engine;       /* forwarded to the worker; else the front's own */
+    bool for_gpus; /* means nothing to the CPU: stored, with a note, on a machine without a GPU */
     const char *unit;
     const char *summary; /* one line */
     const char *help;

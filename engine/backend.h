@@ -41,10 +41,13 @@ struct plan_options {
     bool op_events; /* time every op with device events (fallback without CUPTI) */
     bool op_sync;   /* GPU: wait after each op, so that the host's clock times it (fallback without
                        events); op_end then tells of KERNEL intervals */
-    int slice;      /* CPU: samples that run through the whole network together; 0 as many as are
+    bool autotune;  /* GPU: plan_tune() may replace what the heuristics chose, and what was measured
+                       earlier is read from disk */
+    bool channels_first; /* GPU: convolutions run on (N, C, ...) tensors, turned there and back */
+    int slice;  /* CPU: samples that run through the whole network together; 0 as many as are
                        fastest, -1 always the whole batch. Graphs that mix samples are never
                        sliced. A GPU does not look at it */
-    bool force;     /* ask for memory whatever is free: the answer is the system's or the driver's
+    bool force; /* ask for memory whatever is free: the answer is the system's or the driver's
                        own, never a forecast's. The limit stays */
 };
 
@@ -119,6 +122,9 @@ struct backend {
      * also when queueing failed. Both NULL: only as a whole. */
     bool (*plan_launch)(struct plan *plan, const struct step_context *step, struct error *error);
     bool (*plan_wait)(struct plan *plan, const struct step_context *step, struct error *error);
+    /* Measure other ways to run the plan's ops, for about so long, and use what is faster from then
+     * on; between two steps. True while there is more to try. NULL: the backend has one way. */
+    bool (*plan_tune)(struct plan *plan, int64_t budget_ns);
     /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
     const char *const *(*plan_impls)(const struct plan *plan);
     void (*plan_memory)(const struct plan *plan, struct plan_memory *out);

@@ -77,9 +77,10 @@
  *
  * Values of settings in `configure` and `set`: devices "auto" or an array of "cpu", "gpu:N" and
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
- * and fallback one of their words; growth, fusion and graph booleans; limit null (none), bytes, or
- * "40%" (of total memory); logical null (none) or {count, bytes}: each device becomes so many
- * fenced ones ("gpu:0.0", "gpu:0.1"); compare "turns" or "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode; labels
+ * and fallback one of their words; growth, fusion, graph and autotune booleans; layout "nhwc" or
+ * "nchw"; limit null (none), bytes, or "40%" (of total memory); logical null (none) or {count,
+ * bytes}: each device becomes so many fenced ones ("gpu:0.0", "gpu:0.1"); compare "turns" or
+ * "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode; labels
  * "none" or a path of the worker's, a class name a line; slice "auto", "off" or samples. `warmup`
  * of `run` absent: the engine warms up until it sees fit.
  *

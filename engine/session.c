@@ -178,7 +178,12 @@ static bool check_limit(const struct session *session, const struct settings *ne
 
 static bool only_for_gpus(const char *key)
 {
-    return strcmp(key, "growth") == 0 || strcmp(key, "graph") == 0;
+    static const char *const keys[] = {"growth", "graph", "autotune", "layout"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    }
+    return false;
 }
 
 /* A setting of the CPU's where only a GPU runs. */

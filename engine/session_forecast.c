@@ -50,8 +50,11 @@ bool session_forecast(struct session *session, const struct slot *slot,
                       struct forecast *out, struct error *error)
 {
     struct graph_options lowering = {.batch = batch, .fusion = settings->fusion};
-    struct plan_options options = {
-        .precision = settings->precision, .graph = settings->graph, .slice = settings->slice};
+    struct plan_options options = {.precision = settings->precision,
+                                   .graph = settings->graph,
+                                   .slice = settings->slice,
+                                   .autotune = settings->autotune,
+                                   .channels_first = settings->channels_first};
     *out = (struct forecast){.precision = settings->precision};
     out->graph = graph_lower(session->model, &lowering, session->pool, error);
     if (out->graph == NULL || !forecast_arena(out, slot, settings, error)) {

@@ -300,6 +300,8 @@ static bool make_plans(struct session *session, const struct settings *settings,
         struct plan_options options = {.precision = settings->precision,
                                        .graph = settings->graph,
                                        .slice = settings->slice,
+                                       .autotune = settings->autotune,
+                                       .channels_first = settings->channels_first,
                                        .force = session->force,
                                        .op_events = strcmp(source, "events") == 0,
                                        .op_sync = strcmp(source, "clock") == 0};

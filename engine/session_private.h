@@ -18,13 +18,14 @@ struct settings {
     int64_t batch;
     enum precision precision;
     bool fusion, graph, growth;
-    uint64_t limit_bytes;   /* 0: none */
-    double limit_share;     /* 0..1 of total memory, 0: none */
-    int logical_count;      /* devices that each named one becomes; 0: none */
-    uint64_t logical_bytes; /* the fence of each */
-    bool concurrent;        /* compared devices also run at once */
-    int threads;            /* 0: auto */
-    int slice;              /* samples; 0: auto, -1: off */
+    bool autotune, channels_first; /* GPUs: measure other engines; `layout nchw` */
+    uint64_t limit_bytes;          /* 0: none */
+    double limit_share;            /* 0..1 of total memory, 0: none */
+    int logical_count;             /* devices that each named one becomes; 0: none */
+    uint64_t logical_bytes;        /* the fence of each */
+    bool concurrent;               /* compared devices also run at once */
+    int threads;                   /* 0: auto */
+    int slice;                     /* samples; 0: auto, -1: off */
     uint64_t seed;
     char input[1024];   /* "" is random */
     char preprocess[8]; /* "" is auto */
@@ -88,6 +89,7 @@ struct session {
 
     uint64_t request; /* id of the request under way */
     int64_t progress_ns, tick_ns;
+    int64_t tuned_ns;        /* the last pause in which kernels were measured */
     uint64_t baseline_bytes; /* anonymous resident memory without the model */
     uint64_t before_bytes;   /* the same before the model was read */
     char note[512];          /* for the reply under way, "" if none */

@@ -23,6 +23,11 @@
 #define STEADY_WINDOW 20
 #define STEADY_MIN    8
 #define STEADY_SHARE  0.03
+/* Kernels are measured in pauses of this length, at most so often while steps are shown live; the
+ * warm-up of a run spends no more than the last on it. */
+#define TUNE_PAUSE_NS 10000000
+#define TUNE_EVERY_NS 100000000
+#define TUNE_WARM_NS  INT64_C(2000000000)
 
 bool session_one_step(struct session *session, const struct slot *observed, int64_t *wall_ns,
                       struct error *error)
@@ -110,21 +115,43 @@ static json_t *measurement_json(struct session *session, const struct slot *slot
         "preempted_steps", (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
 }
 
+/* Give the devices that step together a pause to measure kernels in; true while that goes on. */
+static bool tune(struct session *session, const struct slot *slot)
+{
+    size_t first, members;
+    bool more = false;
+    session_group(session->slots, session->slot_count, (size_t)(slot - session->slots), &first,
+                  &members);
+    for (size_t i = first; i < first + members; i++) {
+        const struct slot *one = &session->slots[i];
+        if (one->backend->plan_tune != NULL)
+            more |= one->backend->plan_tune(one->plan, TUNE_PAUSE_NS);
+    }
+    return more;
+}
+
 /* Steps before the measured ones. `wanted` < 0: as many as it sees fit. */
 static bool warm_up(struct session *session, const struct slot *slot, int64_t wanted, size_t *count,
                     struct error *error)
 {
     int64_t start_ns = clock_now_ns();
+    bool tuning = session->settings.autotune;
+    size_t enough = WARM_STEPS;
     for (*count = 0;; ++*count) {
         int64_t spent_ns = clock_now_ns() - start_ns;
         if (wanted >= 0 && (int64_t)*count >= wanted)
             return true;
         if (wanted < 0 && *count > 0 &&
-            ((*count >= WARM_STEPS && spent_ns >= WARM_NS) || spent_ns >= WARM_LIMIT_NS))
+            ((*count >= enough && spent_ns >= WARM_NS && !tuning) || spent_ns >= WARM_LIMIT_NS))
             return true;
         if (!session_one_step(session, slot, NULL, error))
             return false;
-        session_breathe(session, NAN, "warming up");
+        if (wanted < 0 && tuning) {
+            tuning = tune(session, slot) && spent_ns < TUNE_WARM_NS;
+            /* what was replaced is captured anew */
+            enough = tuning ? *count + 1 + WARM_STEPS : enough;
+        }
+        session_breathe(session, NAN, tuning ? "measuring kernels" : "warming up");
     }
 }
 
@@ -367,8 +394,13 @@ bool session_step(struct session *session, struct error *error)
     }
     const struct slot *slot = &session->slots[session->live_slot];
     session_observe(session, slot);
-    if (session_one_step(session, slot, NULL, error))
+    if (session_one_step(session, slot, NULL, error)) {
+        if (session->settings.autotune && now_ns - session->tuned_ns >= TUNE_EVERY_NS) {
+            tune(session, slot);
+            session->tuned_ns = clock_now_ns();
+        }
         return true;
+    }
     session->live = false;
     set_segment(session, 0); /* closes what the step left open */
     return false;

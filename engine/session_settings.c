@@ -8,8 +8,12 @@
 
 void settings_init(struct settings *settings)
 {
-    *settings = (struct settings){
-        .batch = 32, .precision = PRECISION_FP32, .fusion = true, .graph = true, .growth = true};
+    *settings = (struct settings){.batch = 32,
+                                  .precision = PRECISION_FP32,
+                                  .fusion = true,
+                                  .graph = true,
+                                  .growth = true,
+                                  .autotune = true};
 }
 
 bool settings_device(const char *text, char out[DEVICE_ID_BYTES])
@@ -175,6 +179,16 @@ static bool set_precision(struct settings *settings, const json_t *value, struct
     return refuse(error, "precision", "it is fp32, tf32, fp16, bf16 or int8");
 }
 
+static bool set_layout(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    bool first = text != NULL && strcasecmp(text, "nchw") == 0;
+    if (!first && (text == NULL || strcasecmp(text, "nhwc") != 0))
+        return refuse(error, "layout", "it is nhwc or nchw");
+    settings->channels_first = first;
+    return true;
+}
+
 static bool set_fallback(const json_t *value, struct error *error)
 {
     const char *text = json_string_value(value);
@@ -257,6 +271,10 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
         return set_bool(&settings->fusion, key, value, error);
     if (strcmp(key, "graph") == 0)
         return set_bool(&settings->graph, key, value, error);
+    if (strcmp(key, "autotune") == 0)
+        return set_bool(&settings->autotune, key, value, error);
+    if (strcmp(key, "layout") == 0)
+        return set_layout(settings, value, error);
     if (strcmp(key, "growth") == 0)
         return set_bool(&settings->growth, key, value, error);
     if (strcmp(key, "limit") == 0)

@@ -47,9 +47,10 @@ $(CUDA_SO): $(CUDA_OBJECTS) $(CUDA_SHARED)
 	@$(if $(filter 1,$(V)),,echo "  LD      $@")
 	$(Q)$(CC) -shared $(SANFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS)
 
-# the test of the module links its parts beside the library
-$(B)/tests/test_cuda: $(CUDA_OBJECTS) $(CUDA_SO)
-$(B)/tests/test_cuda: LIBS += $(CUDA_OBJECTS) $(CUDA_LIBS)
+# the tests of the module link its parts beside the library
+CUDA_TESTS   := $(B)/tests/test_cuda $(B)/tests/test_cuda_engines
+$(CUDA_TESTS): $(CUDA_OBJECTS) $(CUDA_SO)
+$(CUDA_TESTS): LIBS += $(CUDA_OBJECTS) $(CUDA_LIBS)
 
 -include $(CUDA_OBJECTS:.o=.d)
 endif

@@ -4,7 +4,7 @@
 
 void chain_begin(struct chain *chain, const struct shape *shape)
 {
-    memset(chain, 0, sizeof *chain);
+    memset(chain, 0, sizeof *chain); /* DTYPE_F32 is 0 */
     chain->rank = shape->rank;
     chain->elements = 1;
     for (int i = shape->rank - 1; i >= 0; i--) {
@@ -83,16 +83,30 @@ static void classify(struct chain *chain, struct operand *operand, int unused)
                     : linear ? OPERAND_LINEAR
                     : last   ? OPERAND_LAST
                              : OPERAND_STRIDED;
-    /* four neighbours are one aligned load if they lie side by side, or one value */
-    bool vector = operand->mode == OPERAND_SCALAR;
-    if (!vector && chain->rank > 0) {
+    /* neighbours are one aligned load if they lie side by side, or one value */
+    if (operand->mode != OPERAND_SCALAR && chain->rank > 0) {
         int64_t innermost = operand->strides[chain->rank - 1];
-        vector = innermost == 0 || innermost == 1;
+        if (innermost != 0 && innermost != 1) {
+            chain->vector = 1;
+        }
         for (int i = 0; i + 1 < chain->rank && innermost == 1; i++) {
-            vector = vector && operand->strides[i] % 4 == 0;
+            while (operand->strides[i] % chain->vector != 0) {
+                chain->vector = chain->vector == 8 ? 4 : 1;
+            }
         }
     }
-    chain->vector = chain->vector && vector;
+}
+
+/* Does anything of the chain store two bytes an element? Then 16 bytes are eight of them. */
+static bool has_halves(const struct chain *chain)
+{
+    bool found =
+        dtype_bytes((enum dtype)chain->dtype) == 2 || dtype_bytes((enum dtype)chain->x.dtype) == 2;
+    for (int i = 0; i < chain->count; i++) {
+        found |= chain->stages[i].kind == STAGE_BINARY &&
+                 dtype_bytes((enum dtype)chain->stages[i].operand.dtype) == 2;
+    }
+    return found;
 }
 
 void chain_finish(struct chain *chain)
@@ -109,6 +123,18 @@ void chain_finish(struct chain *chain)
         }
         chain->rank--;
     }
-    chain->vector = chain->rank > 0 && chain->dims[chain->rank - 1] % 4 == 0;
+    int64_t innermost = chain->rank > 0 ? chain->dims[chain->rank - 1] : 1;
+    chain->vector = innermost % 8 == 0 && has_halves(chain) ? 8 : innermost % 4 == 0 ? 4 : 1;
     each_operand(chain, classify, 0);
+}
+
+struct chain chain_convert(int64_t elements, enum dtype from, enum dtype to)
+{
+    struct shape shape = {.rank = 1, .dims = {elements}};
+    struct chain chain;
+    chain_begin(&chain, &shape);
+    chain.x.dtype = from;
+    chain.dtype = to;
+    chain_finish(&chain);
+    return chain;
 }

@@ -2,6 +2,7 @@
 #ifndef LAYERTOP_ENGINE_CUDA_CHAIN_CUH
 #define LAYERTOP_ENGINE_CUDA_CHAIN_CUH
 
+#include "engine/cuda/element.cuh"
 #include "engine/cuda/kernels.h"
 #include "engine/graph/op.h"
 
@@ -138,17 +139,15 @@ __device__ inline void read_operand(const struct chain &chain, const struct oper
         offset += rest * (Index)operand.strides[0];
         broadcast = operand.strides[chain.rank - 1] == 0;
     }
-    if (VEC == 4 && !broadcast) {
-        float4 four = *reinterpret_cast<const float4 *>(operand.data + offset);
-        out[0] = four.x;
-        out[1 % VEC] = four.y;
-        out[2 % VEC] = four.z;
-        out[3 % VEC] = four.w;
+    if (broadcast) {
+        float one[1];
+        load_any<1>(operand.dtype, operand.data, (int64_t)offset, one);
+        for (int v = 0; v < VEC; v++) {
+            out[v] = one[0];
+        }
         return;
     }
-    for (int v = 0; v < VEC; v++) {
-        out[v] = operand.data[offset];
-    }
+    load_any<VEC>(operand.dtype, operand.data, (int64_t)offset, out);
 }
 
 /* Run the stages on VEC values that belong to elements i.. of the output. The branches are the same
@@ -170,29 +169,6 @@ __device__ inline void apply_chain(const struct chain &chain, Index i, float val
             value[v] = stage.swapped ? apply_binary(stage.function, other[v], value[v])
                                      : apply_binary(stage.function, value[v], other[v]);
         }
-    }
-}
-
-template <int VEC> __device__ inline void load(const float *from, float value[VEC])
-{
-    if (VEC == 4) {
-        float4 four = *reinterpret_cast<const float4 *>(from);
-        value[0] = four.x;
-        value[1 % VEC] = four.y;
-        value[2 % VEC] = four.z;
-        value[3 % VEC] = four.w;
-    } else {
-        value[0] = *from;
-    }
-}
-
-template <int VEC> __device__ inline void store(float *to, const float value[VEC])
-{
-    if (VEC == 4) {
-        *reinterpret_cast<float4 *>(to) =
-            make_float4(value[0], value[1 % VEC], value[2 % VEC], value[3 % VEC]);
-    } else {
-        *to = value[0];
     }
 }
 

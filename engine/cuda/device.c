@@ -2,6 +2,7 @@
 #include "engine/cuda/check.h"
 #include "engine/cuda/conv.h"
 #include "engine/cuda/kernels.h"
+#include "engine/cuda/matmul.h"
 #include "engine/cuda/nvml.h"
 #include "engine/cuda/plan.h"
 #include "engine/cuda/visible.h"
@@ -311,7 +312,8 @@ void device_close(struct device *device)
         cudaStreamSynchronize(device->stream);
     }
     device_forget(device);
-    conv_cache_free(device);
+    conv_entries_free(device);
+    matmul_entries_free(device);
     if (device->cudnn != NULL) {
         device->libraries->cudnn.cudnnDestroy(device->cudnn);
     }

@@ -14,21 +14,32 @@
 #define DEVICE_ALIGNMENT 256 /* of every tensor; what vector loads and TMA descriptors ask for */
 
 enum constant_form {
-    FORM_PLAIN,      /* as in the graph */
-    FORM_TRANSPOSED, /* (rows, last) -> (last, rows): HWIO filters as KRSC for cuDNN */
+    FORM_PLAIN,          /* as in the graph */
+    FORM_TRANSPOSED,     /* (rows, last) -> (last, rows): HWIO filters as KRSC for cuDNN */
+    FORM_CHANNELS_FIRST, /* (taps, depth, last) -> (last, depth, taps): as KCRS */
+};
+
+/* A constant as one user of it wants it on the device. */
+struct upload_kind {
+    enum constant_form form;
+    enum dtype dtype; /* DTYPE_F32, DTYPE_F16 or DTYPE_BF16 */
+    int64_t channels; /* of filters: `depth` filled up to so many with zeros; 0: as it is */
 };
 
 /* A constant's copy on the device. */
 struct upload {
     const struct constant *constant;
-    enum constant_form form;
-    uint64_t offset; /* in the weights region */
-    float *address;  /* NULL until uploads_commit() */
-    unsigned mark;   /* of the last compilation that wanted it */
+    struct upload_kind kind;
+    enum dtype dtype; /* kind.dtype */
+    uint64_t offset;  /* in the weights region */
+    uint64_t bytes;   /* there */
+    void *address;    /* NULL until uploads_commit() */
+    unsigned mark;    /* of the last compilation that wanted it */
     struct upload *next;
 };
 
-struct conv_cache;
+struct conv_entry;
+struct matmul_entry;
 
 struct device {
     int index;                       /* nvidia-smi's */
@@ -47,7 +58,8 @@ struct device {
     uint64_t context_bytes;     /* UINT64_MAX if not known */
     uint64_t used_before_bytes; /* of the whole GPU before the context; UINT64_MAX if not known */
     struct plan *plans;         /* all of this device, linked by plan->next */
-    struct conv_cache *conv_cache;
+    struct conv_entry *conv_entries;
+    struct matmul_entry *matmul_entries;
 };
 
 bool devices_list(json_t *list, struct error *error);
@@ -71,12 +83,15 @@ void device_report(struct device *device);
 /* What the live plans need together. */
 void device_needs(const struct device *device, uint64_t bytes[REGION_COUNT]);
 
-/* The copy of a constant in a form, made or found. Not on the device before uploads_commit(). */
+/* The copy of a constant, made or found. Not on the device before uploads_commit(). upload_plain()
+ * is the constant as it is, in float32. */
 struct upload *upload_want(struct device *device, const struct constant *constant,
-                           enum constant_form form);
+                           struct upload_kind kind);
+struct upload *upload_plain(struct device *device, const struct constant *constant);
 /* Bytes of the weights region with all wanted copies in it. */
 uint64_t uploads_wanted_bytes(const struct device *device);
-/* Copy what was wanted and is not there yet; the region has grown to uploads_wanted_bytes(). */
+/* Copy what was wanted and is not there yet; the region has grown to uploads_wanted_bytes().
+ * ERROR_UNSUPPORTED if a value is too large for the half type. */
 bool uploads_commit(struct device *device, struct error *error);
 /* Forget what was wanted and not committed. */
 void uploads_cancel(struct device *device);

@@ -1,13 +1,11 @@
 #include "engine/cuda/chain.cuh"
-#include <cuda_bf16.h>
-#include <cuda_fp16.h>
 
 /* y[i...] = x[...] or a value: pad, slice, flip, transpose. One thread per output element, writes
  * side by side. Grid: elements / 256. Bound by memory; a transpose's reads are spread and lean on
  * L2. */
-template <typename Index>
+template <typename T, typename Index>
 __global__ void gather_kernel(const __grid_constant__ struct kernel_gather g, int64_t elements,
-                              const float *__restrict__ x, float *__restrict__ y)
+                              const T *__restrict__ x, T *__restrict__ y)
 {
     int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (thread >= elements) {
@@ -23,11 +21,11 @@ __global__ void gather_kernel(const __grid_constant__ struct kernel_gather g, in
         inside = inside && at >= 0 && at < g.limit[axis];
         offset += at * g.stride[axis];
     }
-    y[thread] = inside ? x[offset] : g.value;
+    y[thread] = inside ? x[offset] : from_float<T>(g.value);
 }
 
-extern "C" int kernel_gather(const struct kernel_gather *gather, const float *x, float *y,
-                             cudaStream_t stream)
+extern "C" int kernel_gather(enum dtype dtype, const struct kernel_gather *gather, const void *x,
+                             void *y, cudaStream_t stream)
 {
     int64_t elements = 1;
     for (int i = 0; i < gather->rank; i++) {
@@ -37,121 +35,103 @@ extern "C" int kernel_gather(const struct kernel_gather *gather, const float *x,
     if (elements == 0) {
         return cudaSuccess;
     }
-    if (is_small(elements)) {
-        gather_kernel<uint32_t><<<blocks, KERNEL_THREADS, 0, stream>>>(*gather, elements, x, y);
-    } else {
-        gather_kernel<int64_t><<<blocks, KERNEL_THREADS, 0, stream>>>(*gather, elements, x, y);
-    }
-    return cudaGetLastError();
+    return with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        if (is_small(elements)) {
+            gather_kernel<T, uint32_t>
+                <<<blocks, KERNEL_THREADS, 0, stream>>>(*gather, elements, (const T *)x, (T *)y);
+        } else {
+            gather_kernel<T, int64_t>
+                <<<blocks, KERNEL_THREADS, 0, stream>>>(*gather, elements, (const T *)x, (T *)y);
+        }
+    });
 }
 
-/* One input of a concat: rows of `width` into rows of `pitch`. One thread per VEC elements.
- * Grid: rows * width / VEC / 256. Bound by memory. */
-template <int VEC>
-__global__ void copy_rows_kernel(int64_t elements, int64_t width, int64_t pitch,
-                                 const float *__restrict__ x, float *__restrict__ y)
+/* One input of a concat: rows of `width` into rows of `pitch`. One thread moves one Unit (up to 16
+ * bytes); sizes are in Units. Grid: rows * width / 256. Bound by memory. */
+template <typename Unit>
+__global__ void copy_rows_kernel(int64_t units, int64_t width, int64_t pitch,
+                                 const Unit *__restrict__ x, Unit *__restrict__ y)
 {
-    int64_t at = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC;
-    if (at >= elements) {
-        return;
+    int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at < units) {
+        y[at / width * pitch + at % width] = x[at];
     }
-    float value[VEC];
-    load<VEC>(x + at, value);
-    store<VEC>(y + at / width * pitch + at % width, value);
 }
 
-extern "C" int kernel_copy_rows(int64_t rows, int64_t width, int64_t pitch, const float *x,
-                                float *y, cudaStream_t stream)
+template <typename Unit>
+static void copy_rows(int64_t rows, int64_t width_bytes, int64_t pitch_bytes, const void *x,
+                      void *y, cudaStream_t stream)
 {
-    int64_t elements = rows * width;
-    if (elements == 0) {
+    int64_t width = width_bytes / (int64_t)sizeof(Unit), units = rows * width;
+    copy_rows_kernel<<<blocks_for(units, KERNEL_THREADS), KERNEL_THREADS, 0, stream>>>(
+        units, width, pitch_bytes / (int64_t)sizeof(Unit), (const Unit *)x, (Unit *)y);
+}
+
+extern "C" int kernel_copy_rows(enum dtype dtype, int64_t rows, int64_t width, int64_t pitch,
+                                const void *x, void *y, cudaStream_t stream)
+{
+    int64_t bytes = dtype == DTYPE_F32 ? 4 : 2, width_bytes = width * bytes;
+    int64_t pitch_bytes = pitch * bytes;
+    if (rows * width == 0) {
         return cudaSuccess;
     }
     /* y is an address within a row: it is aligned only if what lies before it is */
-    bool vector = width % 4 == 0 && pitch % 4 == 0 && (uintptr_t)y % 16 == 0;
-    if (vector) {
-        copy_rows_kernel<4>
-            <<<blocks_for(elements / 4, KERNEL_THREADS), KERNEL_THREADS, 0, stream>>>(
-                elements, width, pitch, x, y);
+    uint64_t all = (uint64_t)width_bytes | (uint64_t)pitch_bytes | (uintptr_t)y | (uintptr_t)x;
+    if (all % 16 == 0) {
+        copy_rows<uint4>(rows, width_bytes, pitch_bytes, x, y, stream);
+    } else if (all % 4 == 0) {
+        copy_rows<uint32_t>(rows, width_bytes, pitch_bytes, x, y, stream);
     } else {
-        copy_rows_kernel<1><<<blocks_for(elements, KERNEL_THREADS), KERNEL_THREADS, 0, stream>>>(
-            elements, width, pitch, x, y);
+        copy_rows<uint16_t>(rows, width_bytes, pitch_bytes, x, y, stream);
     }
     return cudaGetLastError();
 }
 
-/* A model input of another type, as float32, and an output back. One thread per element. */
-template <typename From, typename To>
-__global__ void cast_kernel(int64_t elements, const From *__restrict__ x, To *__restrict__ y)
+#define TURN_TILE 32
+
+/* y (n, b, a) = x (n, a, b) through a tile in shared memory, so that reads and writes both lie side
+ * by side. Block: 32 x 8 threads, a tile of 32 x 32. Grid: tiles of a and b flattened, then n (in
+ * y and z, as one axis holds 65535). Bound by memory. */
+template <typename T>
+__global__ void turn_kernel(int64_t n, int64_t a, int64_t b, const T *__restrict__ x,
+                            T *__restrict__ y)
 {
-    int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (at < elements) {
-        y[at] = (To)x[at];
+    __shared__ T tile[TURN_TILE][TURN_TILE + 1]; /* + 1: no bank conflicts */
+    int64_t image = (int64_t)blockIdx.z * gridDim.y + blockIdx.y;
+    int64_t columns = (b + TURN_TILE - 1) / TURN_TILE;
+    int64_t a0 = blockIdx.x / columns * TURN_TILE, b0 = blockIdx.x % columns * TURN_TILE;
+    if (image >= n) {
+        return; /* the whole block */
+    }
+    x += image * a * b;
+    y += image * a * b;
+    for (int i = threadIdx.y; i < TURN_TILE; i += 8) {
+        if (a0 + i < a && b0 + threadIdx.x < b) {
+            tile[i][threadIdx.x] = x[(a0 + i) * b + b0 + threadIdx.x];
+        }
+    }
+    __syncthreads();
+    for (int i = threadIdx.y; i < TURN_TILE; i += 8) {
+        if (b0 + i < b && a0 + threadIdx.x < a) {
+            y[(b0 + i) * a + a0 + threadIdx.x] = tile[threadIdx.x][i];
+        }
     }
 }
 
-template <typename Other>
-static void cast(bool to_float, int64_t elements, const void *x, void *y, cudaStream_t stream)
+extern "C" int kernel_turn(enum dtype dtype, int64_t n, int64_t a, int64_t b, const void *x,
+                           void *y, cudaStream_t stream)
 {
-    unsigned blocks = blocks_for(elements, KERNEL_THREADS);
-    if (elements == 0) {
-        return;
+    if (n * a * b == 0) {
+        return cudaSuccess;
     }
-    if (to_float) {
-        cast_kernel<<<blocks, KERNEL_THREADS, 0, stream>>>(elements, (const Other *)x, (float *)y);
+    unsigned tiles = blocks_for(a, TURN_TILE) * blocks_for(b, TURN_TILE);
+    unsigned rows = n < 32768 ? (unsigned)n : 32768;
+    dim3 grid(tiles, rows, blocks_for(n, (int)rows)), block(TURN_TILE, 8);
+    if (dtype == DTYPE_F32) {
+        turn_kernel<<<grid, block, 0, stream>>>(n, a, b, (const uint32_t *)x, (uint32_t *)y);
     } else {
-        cast_kernel<<<blocks, KERNEL_THREADS, 0, stream>>>(elements, (const float *)x, (Other *)y);
-    }
-}
-
-static int cast_any(enum dtype dtype, bool to_float, int64_t elements, const void *x, void *y,
-                    cudaStream_t stream)
-{
-    switch (dtype) {
-    case DTYPE_F64:
-        cast<double>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_F16:
-        cast<__half>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_BF16:
-        cast<__nv_bfloat16>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_I8:
-        cast<int8_t>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_U8:
-        cast<uint8_t>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_I16:
-        cast<int16_t>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_U16:
-        cast<uint16_t>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_I32:
-        cast<int32_t>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_I64:
-        cast<int64_t>(to_float, elements, x, y, stream);
-        break;
-    case DTYPE_BOOL:
-        cast<bool>(to_float, elements, x, y, stream);
-        break;
-    default:
-        return cudaErrorInvalidValue;
+        turn_kernel<<<grid, block, 0, stream>>>(n, a, b, (const uint16_t *)x, (uint16_t *)y);
     }
     return cudaGetLastError();
-}
-
-extern "C" int kernel_to_float(enum dtype dtype, int64_t elements, const void *x, float *y,
-                               cudaStream_t stream)
-{
-    return cast_any(dtype, true, elements, x, y, stream);
-}
-
-extern "C" int kernel_from_float(enum dtype dtype, int64_t elements, const float *x, void *y,
-                                 cudaStream_t stream)
-{
-    return cast_any(dtype, false, elements, x, y, stream);
 }

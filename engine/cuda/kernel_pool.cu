@@ -4,9 +4,9 @@
 /* Pooling, x (N, D, H, W, C) -> y (N, D', H', W', C). One thread makes VEC neighbouring channels of
  * one cell; the average divides by the number of real cells. Grid: elements / VEC / 256. Bound by
  * memory; overlapping windows come from L1 and L2. */
-template <int VEC, bool AVERAGE>
+template <typename T, int VEC, bool AVERAGE>
 __global__ void pool_kernel(const __grid_constant__ struct kernel_conv pool,
-                            const float *__restrict__ x, float *__restrict__ y, int64_t elements)
+                            const T *__restrict__ x, T *__restrict__ y, int64_t elements)
 {
     int64_t first = ((int64_t)blockIdx.x * blockDim.x + threadIdx.x) * VEC;
     if (first >= elements) {
@@ -27,7 +27,7 @@ __global__ void pool_kernel(const __grid_constant__ struct kernel_conv pool,
     }
     for (int64_t d = begin[0]; d < end[0]; d++) {
         for (int64_t h = begin[1]; h < end[1]; h++) {
-            const float *line =
+            const T *line =
                 x + (((rest * pool.in[0] + d) * pool.in[1] + h) * pool.in[2]) * pool.in_channels +
                 channel;
             for (int64_t w = begin[2]; w < end[2]; w++) {
@@ -51,30 +51,34 @@ __global__ void pool_kernel(const __grid_constant__ struct kernel_conv pool,
     store<VEC>(y + first, value);
 }
 
-extern "C" int kernel_pool(const struct kernel_conv *pool, bool average, const float *x, float *y,
-                           cudaStream_t stream)
+template <typename T, int VEC>
+static void launch_pool(const struct kernel_conv *pool, bool average, int64_t elements, const T *x,
+                        T *y, cudaStream_t stream)
+{
+    unsigned blocks = blocks_for(elements / VEC, KERNEL_THREADS);
+    if (average) {
+        pool_kernel<T, VEC, true><<<blocks, KERNEL_THREADS, 0, stream>>>(*pool, x, y, elements);
+    } else {
+        pool_kernel<T, VEC, false><<<blocks, KERNEL_THREADS, 0, stream>>>(*pool, x, y, elements);
+    }
+}
+
+extern "C" int kernel_pool(enum dtype dtype, const struct kernel_conv *pool, bool average,
+                           const void *x, void *y, cudaStream_t stream)
 {
     int64_t elements = pool->batch * pool->out[0] * pool->out[1] * pool->out[2] * pool->in_channels;
-    int threads = KERNEL_THREADS;
     if (elements == 0) {
         return cudaSuccess;
     }
-    if (pool->in_channels % 4 == 0) {
-        unsigned blocks = blocks_for(elements / 4, threads);
-        if (average) {
-            pool_kernel<4, true><<<blocks, threads, 0, stream>>>(*pool, x, y, elements);
+    return with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        constexpr int VEC = 16 / sizeof(T);
+        if (pool->in_channels % VEC == 0) {
+            launch_pool<T, VEC>(pool, average, elements, (const T *)x, (T *)y, stream);
         } else {
-            pool_kernel<4, false><<<blocks, threads, 0, stream>>>(*pool, x, y, elements);
+            launch_pool<T, 1>(pool, average, elements, (const T *)x, (T *)y, stream);
         }
-    } else {
-        unsigned blocks = blocks_for(elements, threads);
-        if (average) {
-            pool_kernel<1, true><<<blocks, threads, 0, stream>>>(*pool, x, y, elements);
-        } else {
-            pool_kernel<1, false><<<blocks, threads, 0, stream>>>(*pool, x, y, elements);
-        }
-    }
-    return cudaGetLastError();
+    });
 }
 
 struct resize_shape {
@@ -83,9 +87,9 @@ struct resize_shape {
 
 /* Resize, x (N, H, W, C) -> y (N, H', W', C), half-pixel centres, edges repeated. One thread per
  * output element. Grid: elements / 256. Bound by memory. */
-template <bool BILINEAR>
+template <typename T, bool BILINEAR>
 __global__ void resize_kernel(const __grid_constant__ struct resize_shape s,
-                              const float *__restrict__ x, float *__restrict__ y, int64_t elements)
+                              const T *__restrict__ x, T *__restrict__ y, int64_t elements)
 {
     int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (thread >= elements) {
@@ -95,7 +99,7 @@ __global__ void resize_kernel(const __grid_constant__ struct resize_shape s,
     int64_t column = rest % s.out_width;
     rest /= s.out_width;
     int64_t row = rest % s.out_height, image = rest / s.out_height;
-    const float *from = x + image * s.height * s.width * s.channels + channel;
+    const T *from = x + image * s.height * s.width * s.channels + channel;
     /* in double: (i + 0.5) * in / out must not fall on the wrong side of a whole number */
     double v = ((double)row + 0.5) * (double)s.height / (double)s.out_height;
     double u = ((double)column + 0.5) * (double)s.width / (double)s.out_width;
@@ -114,15 +118,17 @@ __global__ void resize_kernel(const __grid_constant__ struct resize_shape s,
     w0 = w0 < 0 ? 0 : w0;
     h1 = h1 < s.height ? h1 : s.height - 1;
     w1 = w1 < s.width ? w1 : s.width - 1;
-    float a = from[(h0 * s.width + w0) * s.channels], b = from[(h0 * s.width + w1) * s.channels];
-    float c = from[(h1 * s.width + w0) * s.channels], d = from[(h1 * s.width + w1) * s.channels];
+    float a = to_float(from[(h0 * s.width + w0) * s.channels]);
+    float b = to_float(from[(h0 * s.width + w1) * s.channels]);
+    float c = to_float(from[(h1 * s.width + w0) * s.channels]);
+    float d = to_float(from[(h1 * s.width + w1) * s.channels]);
     float top = a + (b - a) * right, bottom = c + (d - c) * right;
-    y[thread] = top + (bottom - top) * down;
+    y[thread] = from_float<T>(top + (bottom - top) * down);
 }
 
-extern "C" int kernel_resize(bool bilinear, int64_t batch, int64_t height, int64_t width,
-                             int64_t channels, int64_t out_height, int64_t out_width,
-                             const float *x, float *y, cudaStream_t stream)
+extern "C" int kernel_resize(enum dtype dtype, bool bilinear, int64_t batch, int64_t height,
+                             int64_t width, int64_t channels, int64_t out_height, int64_t out_width,
+                             const void *x, void *y, cudaStream_t stream)
 {
     struct resize_shape shape = {height, width, channels, out_height, out_width};
     int64_t elements = batch * out_height * out_width * channels;
@@ -130,10 +136,14 @@ extern "C" int kernel_resize(bool bilinear, int64_t batch, int64_t height, int64
     if (elements == 0) {
         return cudaSuccess;
     }
-    if (bilinear) {
-        resize_kernel<true><<<blocks, KERNEL_THREADS, 0, stream>>>(shape, x, y, elements);
-    } else {
-        resize_kernel<false><<<blocks, KERNEL_THREADS, 0, stream>>>(shape, x, y, elements);
-    }
-    return cudaGetLastError();
+    return with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        if (bilinear) {
+            resize_kernel<T, true>
+                <<<blocks, KERNEL_THREADS, 0, stream>>>(shape, (const T *)x, (T *)y, elements);
+        } else {
+            resize_kernel<T, false>
+                <<<blocks, KERNEL_THREADS, 0, stream>>>(shape, (const T *)x, (T *)y, elements);
+        }
+    });
 }

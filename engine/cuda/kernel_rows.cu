@@ -1,5 +1,6 @@
 #include "engine/cuda/chain.cuh"
 #include <math_constants.h>
+#include <type_traits>
 
 /* Sum or maximum over the T threads (32 or 256) of a row; every thread gets the result. */
 template <int T, bool MAXIMUM> __device__ inline float row_reduce(float value, float *shared)
@@ -22,39 +23,50 @@ template <int T, bool MAXIMUM> __device__ inline float row_reduce(float value, f
     return value;
 }
 
-/* Softmax over rows of n that lie side by side. T threads a row: a warp for short rows (8 rows a
- * block), else a block. Grid: rows / 8 or rows. Three passes, the last two from L1 or L2; bound by
- * memory. */
-template <int T>
-__global__ void softmax_kernel(bool log, int64_t rows, int64_t n, const float *x, float *y)
+/* Softmax over rows of n that lie side by side. LANES threads a row: a warp for short rows (8 rows a
+ * block), else a block; each takes VEC neighbours at a time. Grid: rows / 8 or rows. Three passes,
+ * the last two from L1 or L2; bound by memory. */
+template <typename T, int LANES, int VEC>
+__global__ void softmax_kernel(bool log, int64_t rows, int64_t n, const T *x, T *y)
 {
     __shared__ float shared[8];
-    int64_t row = (int64_t)blockIdx.x * (KERNEL_THREADS / T) + threadIdx.x / T;
-    int lane = threadIdx.x % T;
+    int64_t row = (int64_t)blockIdx.x * (KERNEL_THREADS / LANES) + threadIdx.x / LANES;
+    int64_t begin = threadIdx.x % LANES * VEC;
     if (row >= rows) {
         return; /* a whole warp, or a whole block, at a time */
     }
-    const float *from = x + row * n;
-    float *to = y + row * n;
-    float top = -CUDART_INF_F, sum = 0.0f;
-    for (int64_t i = lane; i < n; i += T) {
-        top = fmaxf(top, from[i]);
+    const T *from = x + row * n;
+    T *to = y + row * n;
+    float top = -CUDART_INF_F, sum = 0.0f, value[VEC];
+    for (int64_t i = begin; i < n; i += LANES * VEC) {
+        load<VEC>(from + i, value);
+        for (int v = 0; v < VEC; v++) {
+            top = fmaxf(top, value[v]);
+        }
     }
-    top = row_reduce<T, true>(top, shared);
-    for (int64_t i = lane; i < n; i += T) {
-        sum += expf(from[i] - top);
+    top = row_reduce<LANES, true>(top, shared);
+    for (int64_t i = begin; i < n; i += LANES * VEC) {
+        load<VEC>(from + i, value);
+        for (int v = 0; v < VEC; v++) {
+            sum += expf(value[v] - top);
+        }
     }
-    sum = row_reduce<T, false>(sum, shared);
+    sum = row_reduce<LANES, false>(sum, shared);
     float scale = 1.0f / sum, shift = top + logf(sum);
-    for (int64_t i = lane; i < n; i += T) {
-        to[i] = log ? from[i] - shift : expf(from[i] - top) * scale;
+    for (int64_t i = begin; i < n; i += LANES * VEC) {
+        load<VEC>(from + i, value);
+        for (int v = 0; v < VEC; v++) {
+            value[v] = log ? value[v] - shift : expf(value[v] - top) * scale;
+        }
+        store<VEC>(to + i, value);
     }
 }
 
 /* Softmax over the middle axis of (outer, n, inner): one thread per column, neighbours side by
  * side. Grid: outer * inner / 256. Bound by memory; poor when there are few columns. */
+template <typename T>
 __global__ void softmax_columns_kernel(bool log, int64_t columns, int64_t n, int64_t inner,
-                                       const float *x, float *y)
+                                       const T *x, T *y)
 {
     int64_t thread = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (thread >= columns) {
@@ -63,85 +75,124 @@ __global__ void softmax_columns_kernel(bool log, int64_t columns, int64_t n, int
     int64_t base = thread / inner * n * inner + thread % inner;
     float top = -CUDART_INF_F, sum = 0.0f;
     for (int64_t i = 0; i < n; i++) {
-        top = fmaxf(top, x[base + i * inner]);
+        top = fmaxf(top, to_float(x[base + i * inner]));
     }
     for (int64_t i = 0; i < n; i++) {
-        sum += expf(x[base + i * inner] - top);
+        sum += expf(to_float(x[base + i * inner]) - top);
     }
     float scale = 1.0f / sum, shift = top + logf(sum);
     for (int64_t i = 0; i < n; i++) {
-        float value = x[base + i * inner];
-        y[base + i * inner] = log ? value - shift : expf(value - top) * scale;
+        float value = to_float(x[base + i * inner]);
+        y[base + i * inner] = from_float<T>(log ? value - shift : expf(value - top) * scale);
     }
 }
 
-extern "C" int kernel_softmax(bool log, int64_t outer, int64_t n, int64_t inner, const float *x,
-                              float *y, cudaStream_t stream)
+/* Rows of n by a warp or a block each, VEC = 16 bytes at a time where rows allow it:
+ * launch(threads a row, VEC, blocks). */
+template <typename T, typename Launch>
+static void launch_rows(int64_t rows, int64_t n, Launch launch)
+{
+    constexpr int VEC = 16 / sizeof(T);
+    std::integral_constant<int, 32> warp;
+    std::integral_constant<int, KERNEL_THREADS> block;
+    std::integral_constant<int, 1> one;
+    std::integral_constant<int, VEC> many;
+    bool vector = n % VEC == 0;
+    if (n <= 1024) {
+        unsigned blocks = blocks_for(rows, KERNEL_THREADS / 32);
+        vector ? launch(warp, many, blocks) : launch(warp, one, blocks);
+    } else {
+        vector ? launch(block, many, (unsigned)rows) : launch(block, one, (unsigned)rows);
+    }
+}
+
+extern "C" int kernel_softmax(enum dtype dtype, bool log, int64_t outer, int64_t n, int64_t inner,
+                              const void *x, void *y, cudaStream_t stream)
 {
     if (outer * n * inner == 0) {
         return cudaSuccess;
     }
-    if (inner > 1) {
-        softmax_columns_kernel<<<blocks_for(outer * inner, KERNEL_THREADS), KERNEL_THREADS, 0,
-                                 stream>>>(log, outer * inner, n, inner, x, y);
-    } else if (n <= 1024) {
-        softmax_kernel<32><<<blocks_for(outer, KERNEL_THREADS / 32), KERNEL_THREADS, 0, stream>>>(
-            log, outer, n, x, y);
-    } else {
-        softmax_kernel<256><<<(unsigned)outer, KERNEL_THREADS, 0, stream>>>(log, outer, n, x, y);
-    }
-    return cudaGetLastError();
+    return with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        if (inner > 1) {
+            unsigned blocks = blocks_for(outer * inner, KERNEL_THREADS);
+            softmax_columns_kernel<T><<<blocks, KERNEL_THREADS, 0, stream>>>(
+                log, outer * inner, n, inner, (const T *)x, (T *)y);
+            return;
+        }
+        launch_rows<T>(outer, n, [&](auto lanes, auto vec, unsigned blocks) {
+            softmax_kernel<T, decltype(lanes)::value, decltype(vec)::value>
+                <<<blocks, KERNEL_THREADS, 0, stream>>>(log, outer, n, (const T *)x, (T *)y);
+        });
+    });
 }
 
-/* Layer normalisation of rows of n; T threads a row as above. Mean, then the sum of squared
+/* Layer normalisation of rows of n; LANES threads a row as above. Mean, then the sum of squared
  * distances (two passes: no cancellation), then the result; bound by memory. */
-template <int T>
-__global__ void normalise_kernel(bool rms, float epsilon, int64_t rows, int64_t n, const float *x,
-                                 const float *gamma, const float *beta, float *y)
+template <typename T, int LANES, int VEC>
+__global__ void normalise_kernel(bool rms, float epsilon, int64_t rows, int64_t n, const T *x,
+                                 const float *gamma, const float *beta, T *y)
 {
     __shared__ float shared[8];
-    int64_t row = (int64_t)blockIdx.x * (KERNEL_THREADS / T) + threadIdx.x / T;
-    int lane = threadIdx.x % T;
+    int64_t row = (int64_t)blockIdx.x * (KERNEL_THREADS / LANES) + threadIdx.x / LANES;
+    int64_t begin = threadIdx.x % LANES * VEC;
     if (row >= rows) {
         return;
     }
-    const float *from = x + row * n;
-    float *to = y + row * n;
-    float mean = 0.0f, square = 0.0f;
+    const T *from = x + row * n;
+    T *to = y + row * n;
+    float mean = 0.0f, square = 0.0f, value[VEC], factor[VEC], shift[VEC];
     if (!rms) {
-        for (int64_t i = lane; i < n; i += T) {
-            mean += from[i];
+        for (int64_t i = begin; i < n; i += LANES * VEC) {
+            load<VEC>(from + i, value);
+            for (int v = 0; v < VEC; v++) {
+                mean += value[v];
+            }
         }
-        mean = row_reduce<T, false>(mean, shared) / (float)n;
+        mean = row_reduce<LANES, false>(mean, shared) / (float)n;
     }
-    for (int64_t i = lane; i < n; i += T) {
-        float distance = from[i] - mean;
-        square += distance * distance;
+    for (int64_t i = begin; i < n; i += LANES * VEC) {
+        load<VEC>(from + i, value);
+        for (int v = 0; v < VEC; v++) {
+            square += (value[v] - mean) * (value[v] - mean);
+        }
     }
-    square = row_reduce<T, false>(square, shared) / (float)n;
+    square = row_reduce<LANES, false>(square, shared) / (float)n;
     float scale = 1.0f / sqrtf(square + epsilon);
-    for (int64_t i = lane; i < n; i += T) {
-        float value = (from[i] - mean) * scale;
-        value = gamma != NULL ? value * gamma[i] : value;
-        to[i] = beta != NULL ? value + beta[i] : value;
+    for (int v = 0; v < VEC; v++) {
+        factor[v] = 1.0f;
+        shift[v] = 0.0f;
+    }
+    for (int64_t i = begin; i < n; i += LANES * VEC) {
+        load<VEC>(from + i, value);
+        if (gamma != NULL) {
+            load<VEC>(gamma + i, factor);
+        }
+        if (beta != NULL) {
+            load<VEC>(beta + i, shift);
+        }
+        for (int v = 0; v < VEC; v++) {
+            value[v] = (value[v] - mean) * scale * factor[v] + shift[v];
+        }
+        store<VEC>(to + i, value);
     }
 }
 
-extern "C" int kernel_normalise(bool rms, float epsilon, int64_t rows, int64_t n, const float *x,
-                                const float *gamma, const float *beta, float *y,
+extern "C" int kernel_normalise(enum dtype dtype, bool rms, float epsilon, int64_t rows, int64_t n,
+                                const void *x, const float *gamma, const float *beta, void *y,
                                 cudaStream_t stream)
 {
     if (rows * n == 0) {
         return cudaSuccess;
     }
-    if (n <= 1024) {
-        normalise_kernel<32><<<blocks_for(rows, KERNEL_THREADS / 32), KERNEL_THREADS, 0, stream>>>(
-            rms, epsilon, rows, n, x, gamma, beta, y);
-    } else {
-        normalise_kernel<256><<<(unsigned)rows, KERNEL_THREADS, 0, stream>>>(rms, epsilon, rows, n,
-                                                                             x, gamma, beta, y);
-    }
-    return cudaGetLastError();
+    return with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        launch_rows<T>(rows, n, [&](auto lanes, auto vec, unsigned blocks) {
+            normalise_kernel<T, decltype(lanes)::value, decltype(vec)::value>
+                <<<blocks, KERNEL_THREADS, 0, stream>>>(rms, epsilon, rows, n, (const T *)x, gamma,
+                                                        beta, (T *)y);
+        });
+    });
 }
 
 __device__ inline float reduce_pair(int function, float a, float b)
@@ -174,55 +225,100 @@ __device__ inline int64_t offset_of(int64_t index, int rank, const int64_t *exte
 
 /* Reduction where the innermost axis is reduced: a warp per output, its lanes side by side.
  * Grid: outputs / 8. Bound by memory. */
+template <typename T>
 __global__ void reduce_rows_kernel(const __grid_constant__ struct kernel_reduce r, int64_t outputs,
-                                   int64_t count, const float *x, float *y)
+                                   int64_t count, const T *x, T *y)
 {
     int64_t output = (int64_t)blockIdx.x * (KERNEL_THREADS / 32) + threadIdx.x / 32;
     if (output >= outputs) {
         return;
     }
-    const float *from = x + offset_of(output, r.kept_rank, r.kept, r.kept_stride);
+    const T *from = x + offset_of(output, r.kept_rank, r.kept, r.kept_stride);
     float value = reduce_identity(r.function);
     for (int64_t i = threadIdx.x % 32; i < count; i += 32) {
-        value = reduce_pair(r.function, value,
-                            from[offset_of(i, r.reduced_rank, r.reduced, r.reduced_stride)]);
+        value =
+            reduce_pair(r.function, value,
+                        to_float(from[offset_of(i, r.reduced_rank, r.reduced, r.reduced_stride)]));
     }
     for (int step = 16; step > 0; step /= 2) {
         value = reduce_pair(r.function, value, __shfl_xor_sync(0xffffffffu, value, step));
     }
     if (threadIdx.x % 32 == 0) {
-        y[output] = r.function == REDUCE_MEAN ? value / (float)count : value;
+        y[output] = from_float<T>(r.function == REDUCE_MEAN ? value / (float)count : value);
     }
 }
 
-/* Reduction where the innermost axis is kept (global pooling): a block takes 32 outputs side by
- * side, its 8 rows share the reduced cells. Grid: outputs / 32. Bound by memory. */
+/* Reduction where the innermost axis is kept (global pooling): a block takes 32 * VEC outputs side
+ * by side, its 8 rows share the reduced cells. Grid: outputs / 32 / VEC. Bound by memory. */
+template <typename T, int VEC>
 __global__ void reduce_columns_kernel(const __grid_constant__ struct kernel_reduce r,
-                                      int64_t outputs, int64_t count, const float *x, float *y)
+                                      int64_t outputs, int64_t count, const T *x, T *y)
 {
-    __shared__ float partial[8][33]; /* 33: no bank conflicts */
+    __shared__ float partial[8][VEC][33]; /* 33: no bank conflicts */
     int lane = threadIdx.x, part = threadIdx.y;
-    int64_t output = (int64_t)blockIdx.x * 32 + lane;
-    float value = reduce_identity(r.function);
+    int64_t output = ((int64_t)blockIdx.x * 32 + lane) * VEC;
+    float value[VEC], cell[VEC];
+    for (int v = 0; v < VEC; v++) {
+        value[v] = reduce_identity(r.function);
+    }
     if (output < outputs) {
-        const float *from = x + offset_of(output, r.kept_rank, r.kept, r.kept_stride);
+        const T *from = x + offset_of(output, r.kept_rank, r.kept, r.kept_stride);
         for (int64_t i = part; i < count; i += 8) {
-            value = reduce_pair(r.function, value,
-                                from[offset_of(i, r.reduced_rank, r.reduced, r.reduced_stride)]);
+            load<VEC>(from + offset_of(i, r.reduced_rank, r.reduced, r.reduced_stride), cell);
+            for (int v = 0; v < VEC; v++) {
+                value[v] = reduce_pair(r.function, value[v], cell[v]);
+            }
         }
     }
-    partial[part][lane] = value;
+    for (int v = 0; v < VEC; v++) {
+        partial[part][v][lane] = value[v];
+    }
     __syncthreads();
     if (part == 0 && output < outputs) {
-        for (int i = 1; i < 8; i++) {
-            value = reduce_pair(r.function, value, partial[i][lane]);
+        for (int v = 0; v < VEC; v++) {
+            for (int i = 1; i < 8; i++) {
+                value[v] = reduce_pair(r.function, value[v], partial[i][v][lane]);
+            }
+            value[v] = r.function == REDUCE_MEAN ? value[v] / (float)count : value[v];
         }
-        y[output] = r.function == REDUCE_MEAN ? value / (float)count : value;
+        store<VEC>(y + output, value);
     }
 }
 
-extern "C" int kernel_reduce(const struct kernel_reduce *r, const float *x, float *y,
-                             cudaStream_t stream)
+/* May two neighbouring outputs be read and written as one? */
+static bool in_pairs(const struct kernel_reduce *r)
+{
+    bool even = r->kept[r->kept_rank - 1] % 2 == 0;
+    for (int i = 0; i + 1 < r->kept_rank; i++) {
+        even = even && r->kept_stride[i] % 2 == 0;
+    }
+    for (int i = 0; i < r->reduced_rank; i++) {
+        even = even && r->reduced_stride[i] % 2 == 0;
+    }
+    return even;
+}
+
+template <typename T>
+static void reduce(const struct kernel_reduce *r, int64_t outputs, int64_t count, const T *x, T *y,
+                   cudaStream_t stream)
+{
+    bool columns =
+        r->kept_rank > 0 && r->kept_stride[r->kept_rank - 1] == 1 && r->kept[r->kept_rank - 1] > 1;
+    if (!columns) {
+        reduce_rows_kernel<T>
+            <<<blocks_for(outputs, KERNEL_THREADS / 32), KERNEL_THREADS, 0, stream>>>(*r, outputs,
+                                                                                      count, x, y);
+    } else if (sizeof(T) == 2 && in_pairs(r)) {
+        reduce_columns_kernel<T, 2>
+            <<<blocks_for(outputs, 64), dim3(32, 8), 0, stream>>>(*r, outputs, count, x, y);
+    } else {
+        reduce_columns_kernel<T, 1>
+            <<<blocks_for(outputs, 32), dim3(32, 8), 0, stream>>>(*r, outputs, count, x, y);
+    }
+}
+
+extern "C" int kernel_reduce(enum dtype dtype, const struct kernel_reduce *r, const void *x,
+                             void *y, cudaStream_t stream)
 {
     int64_t outputs = 1, count = 1;
     for (int i = 0; i < r->kept_rank; i++) {
@@ -234,13 +330,8 @@ extern "C" int kernel_reduce(const struct kernel_reduce *r, const float *x, floa
     if (outputs == 0) {
         return cudaSuccess;
     }
-    if (r->kept_rank > 0 && r->kept_stride[r->kept_rank - 1] == 1 &&
-        r->kept[r->kept_rank - 1] > 1) {
-        reduce_columns_kernel<<<blocks_for(outputs, 32), dim3(32, 8), 0, stream>>>(*r, outputs,
-                                                                                   count, x, y);
-    } else {
-        reduce_rows_kernel<<<blocks_for(outputs, KERNEL_THREADS / 32), KERNEL_THREADS, 0, stream>>>(
-            *r, outputs, count, x, y);
-    }
-    return cudaGetLastError();
+    return with_type(dtype, [&](auto type) {
+        using T = decltype(type);
+        reduce<T>(r, outputs, count, (const T *)x, (T *)y, stream);
+    });
 }

@@ -1,8 +1,10 @@
 /* Our own CUDA kernels, for what the libraries do badly or not at all.
  *
  * Every launcher queues one kernel on `stream` and returns cudaSuccess or the launch's error as an
- * int (a cudaError_t); nothing waits. Tensors are dense float32, channels last, 256-byte aligned.
- * Indices are 64-bit, or 32-bit where the whole tensor is known to be small enough.
+ * int (a cudaError_t); nothing waits. Tensors are dense, channels last, 256-byte aligned. `dtype` is
+ * how activations are stored: DTYPE_F32, DTYPE_F16 or DTYPE_BF16 (another one is
+ * cudaErrorInvalidValue); all arithmetic is in float32, and so are the constants. Indices are
+ * 64-bit, or 32-bit where the whole tensor is known to be small enough.
  */
 #ifndef LAYERTOP_ENGINE_CUDA_KERNELS_H
 #define LAYERTOP_ENGINE_CUDA_KERNELS_H
@@ -25,7 +27,8 @@ enum operand_mode {
 };
 
 struct operand {
-    const float *data;
+    const void *data;
+    int dtype; /* enum dtype, any of them */
     int mode;
     int64_t strides[TENSOR_RANK_MAX]; /* per output axis, elements; 0 where it is broadcast */
 };
@@ -44,55 +47,62 @@ struct stage {
  * modes from dims and strides; `x` is not read where another kernel makes the value. */
 struct chain {
     int rank;
+    int dtype; /* of y, any of them */
     int64_t dims[TENSOR_RANK_MAX];
     int64_t elements;
-    bool vector; /* four neighbours at a time */
+    int vector;         /* neighbours at a time: 1, 4 or 8 */
+    int64_t row, pitch; /* pitch 0, or y has rows of `pitch`: `row` elements, then zeros */
     struct operand x;
     int count;
     struct stage stages[CHAIN_STAGES_MAX];
 };
 
-/* Begin a chain for an output shape; the input is the output's shape unless changed. */
+/* Begin a chain for an output shape; the input is the output's shape unless changed. Everything is
+ * float32 until told otherwise. */
 void chain_begin(struct chain *chain, const struct shape *shape);
 /* An operand of shape `shape` (same rank, or rank 0 or 1 along the last axis) in this chain. */
 struct operand chain_operand(const struct chain *chain, const struct shape *shape);
+/* A chain without stages: `elements` of one type as another. */
+struct chain chain_convert(int64_t elements, enum dtype from, enum dtype to);
 /* Merge axes, choose modes. Data pointers may be set or changed afterwards. */
 void chain_finish(struct chain *chain);
 
 /* y may be x or an operand of mode LINEAR. */
-int kernel_chain(const struct chain *chain, float *y, cudaStream_t stream);
+int kernel_chain(const struct chain *chain, void *y, cudaStream_t stream);
 
 /* A convolution's geometry with three spatial axes; unused ones come first and are 1. */
 struct kernel_conv {
     int64_t batch, in[3], out[3], in_channels, out_channels, groups;
+    int64_t real_channels; /* of x, the others are zeros that filters do not have; 0: all */
     int64_t kernel[3], stride[3], dilation[3], pad[3]; /* pad: before */
     bool transposed;
 };
 
-/* Depthwise: weights (k..., 1, K), K = in_channels * multiplier; `chain` (bias, activation) is
- * applied to the result in registers. */
-int kernel_depthwise(const struct kernel_conv *conv, const float *x, const float *weights, float *y,
-                     const struct chain *chain, cudaStream_t stream);
-/* Any convolution, slowly: what cuDNN has no engine for. weights (k..., C/groups, K), transposed:
- * (k..., K, C) with groups 1. */
-int kernel_convolve(const struct kernel_conv *conv, const float *x, const float *weights, float *y,
-                    cudaStream_t stream);
+/* Depthwise: weights (k..., 1, K) in float32, K = in_channels * multiplier; `chain` (bias,
+ * activation) is applied to the result in registers. */
+int kernel_depthwise(enum dtype dtype, const struct kernel_conv *conv, const void *x,
+                     const float *weights, void *y, const struct chain *chain, cudaStream_t stream);
+/* Any convolution, slowly: what cuDNN has no engine for. weights (k..., C/groups, K) in float32,
+ * transposed: (k..., K, C) with groups 1. */
+int kernel_convolve(enum dtype dtype, const struct kernel_conv *conv, const void *x,
+                    const float *weights, void *y, cudaStream_t stream);
 
 /* Pooling; geometry as above with in_channels == out_channels, kernel = window. */
-int kernel_pool(const struct kernel_conv *pool, bool average, const float *x, float *y,
-                cudaStream_t stream);
+int kernel_pool(enum dtype dtype, const struct kernel_conv *pool, bool average, const void *x,
+                void *y, cudaStream_t stream);
 /* x (N, H, W, C) -> y (N, H', W', C), half-pixel centres. */
-int kernel_resize(bool bilinear, int64_t batch, int64_t height, int64_t width, int64_t channels,
-                  int64_t out_height, int64_t out_width, const float *x, float *y,
+int kernel_resize(enum dtype dtype, bool bilinear, int64_t batch, int64_t height, int64_t width,
+                  int64_t channels, int64_t out_height, int64_t out_width, const void *x, void *y,
                   cudaStream_t stream);
 
 /* Softmax of x (outer, n, inner) over n. */
-int kernel_softmax(bool log, int64_t outer, int64_t n, int64_t inner, const float *x, float *y,
-                   cudaStream_t stream);
+int kernel_softmax(enum dtype dtype, bool log, int64_t outer, int64_t n, int64_t inner,
+                   const void *x, void *y, cudaStream_t stream);
 /* Rows of n: (x - mean) / sqrt(var + epsilon) * gamma + beta, or x / sqrt(mean(x^2) + epsilon) when
- * rms; gamma and beta of n elements or NULL. */
-int kernel_normalise(bool rms, float epsilon, int64_t rows, int64_t n, const float *x,
-                     const float *gamma, const float *beta, float *y, cudaStream_t stream);
+ * rms; gamma and beta of n float32 elements or NULL. */
+int kernel_normalise(enum dtype dtype, bool rms, float epsilon, int64_t rows, int64_t n,
+                     const void *x, const float *gamma, const float *beta, void *y,
+                     cudaStream_t stream);
 
 /* A reduction over some axes of x; adjacent axes of a kind are merged, kept and reduced ones are
  * listed with their extents and strides in x (elements). y is dense over the kept axes. */
@@ -102,7 +112,7 @@ struct kernel_reduce {
     int64_t kept[TENSOR_RANK_MAX], kept_stride[TENSOR_RANK_MAX];
     int64_t reduced[TENSOR_RANK_MAX], reduced_stride[TENSOR_RANK_MAX];
 };
-int kernel_reduce(const struct kernel_reduce *reduce, const float *x, float *y,
+int kernel_reduce(enum dtype dtype, const struct kernel_reduce *reduce, const void *x, void *y,
                   cudaStream_t stream);
 
 /* y[i...] = x[sum over axes of (i * step + begin) * stride], or `value` where i * step + begin
@@ -114,16 +124,14 @@ struct kernel_gather {
     int64_t stride[TENSOR_RANK_MAX];
     float value;
 };
-int kernel_gather(const struct kernel_gather *gather, const float *x, float *y,
+int kernel_gather(enum dtype dtype, const struct kernel_gather *gather, const void *x, void *y,
                   cudaStream_t stream);
-/* Rows of `width` floats from x (dense) into y (row pitch `pitch` floats): one input of a concat. */
-int kernel_copy_rows(int64_t rows, int64_t width, int64_t pitch, const float *x, float *y,
-                     cudaStream_t stream);
-/* Convert between float32 and the dtype a model's input or output has (truncating as C does). */
-int kernel_to_float(enum dtype dtype, int64_t elements, const void *x, float *y,
-                    cudaStream_t stream);
-int kernel_from_float(enum dtype dtype, int64_t elements, const float *x, void *y,
-                      cudaStream_t stream);
+/* Rows of `width` elements from x (dense) into y (rows of `pitch`): one input of a concat. */
+int kernel_copy_rows(enum dtype dtype, int64_t rows, int64_t width, int64_t pitch, const void *x,
+                     void *y, cudaStream_t stream);
+/* y (n, b, a) = x (n, a, b): channels last to channels first, and back. */
+int kernel_turn(enum dtype dtype, int64_t n, int64_t a, int64_t b, const void *x, void *y,
+                cudaStream_t stream);
 
 /* An empty kernel: proves that the module holds code for this GPU. */
 int kernel_probe(cudaStream_t stream);

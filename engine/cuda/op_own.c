@@ -29,17 +29,17 @@ static int64_t product(const struct shape *shape, int from, int to)
     return result;
 }
 
-static const float *input(const struct plan *plan, const struct step *step)
+static const void *input(const struct plan *plan, const struct step *step)
 {
     return plan_address(plan, step->op->inputs[0]);
 }
 
 /* -- pool ---------------------------------------------------------------------------------- */
 
-static bool run_pool(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_pool(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     union own_data *data = step->data;
-    return CUDA_OK(kernel_pool(&data->pool, step->op->pool.function == POOL_AVERAGE,
+    return CUDA_OK(kernel_pool(plan->dtype, &data->pool, step->op->pool.function == POOL_AVERAGE,
                                input(plan, step), target, plan->device->stream),
                    step->layer, error);
 }
@@ -67,27 +67,27 @@ static void make_pool(struct plan *plan, struct step *step, union own_data *data
 
 /* -- softmax, normalise -------------------------------------------------------------------- */
 
-static bool run_softmax(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_softmax(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     const struct op_softmax *softmax = &step->op->softmax;
     const struct shape *x = plan_shape(plan, step->op->inputs[0]);
-    return CUDA_OK(kernel_softmax(softmax->log, product(x, 0, softmax->axis),
+    return CUDA_OK(kernel_softmax(plan->dtype, softmax->log, product(x, 0, softmax->axis),
                                   x->dims[softmax->axis], product(x, softmax->axis + 1, x->rank),
                                   input(plan, step), target, plan->device->stream),
                    step->layer, error);
 }
 
-static bool run_normalise(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_normalise(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     const struct op_normalise *normalise = &step->op->normalise;
     const union own_data *data = step->data;
     const struct upload *gamma = data->normalise.gamma, *beta = data->normalise.beta;
     const struct shape *x = plan_shape(plan, step->op->inputs[0]);
     return CUDA_OK(
-        kernel_normalise(normalise->rms, normalise->epsilon, product(x, 0, normalise->axis),
-                         product(x, normalise->axis, x->rank), input(plan, step),
-                         gamma != NULL ? gamma->address : NULL, beta != NULL ? beta->address : NULL,
-                         target, plan->device->stream),
+        kernel_normalise(plan->dtype, normalise->rms, normalise->epsilon,
+                         product(x, 0, normalise->axis), product(x, normalise->axis, x->rank),
+                         input(plan, step), gamma != NULL ? gamma->address : NULL,
+                         beta != NULL ? beta->address : NULL, target, plan->device->stream),
         step->layer, error);
 }
 
@@ -95,21 +95,22 @@ static void make_normalise(struct plan *plan, struct step *step, union own_data 
 {
     const struct op_normalise *normalise = &step->op->normalise;
     if (normalise->gamma != NULL) {
-        data->normalise.gamma = upload_want(plan->device, normalise->gamma, FORM_PLAIN);
+        data->normalise.gamma = upload_plain(plan->device, normalise->gamma);
     }
     if (normalise->beta != NULL) {
-        data->normalise.beta = upload_want(plan->device, normalise->beta, FORM_PLAIN);
+        data->normalise.beta = upload_plain(plan->device, normalise->beta);
     }
     step->run = run_normalise;
 }
 
 /* -- reduce -------------------------------------------------------------------------------- */
 
-static bool run_reduce(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_reduce(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     union own_data *data = step->data;
-    return CUDA_OK(kernel_reduce(&data->reduce, input(plan, step), target, plan->device->stream),
-                   step->layer, error);
+    return CUDA_OK(
+        kernel_reduce(plan->dtype, &data->reduce, input(plan, step), target, plan->device->stream),
+        step->layer, error);
 }
 
 static void make_reduce(struct plan *plan, struct step *step, union own_data *data)
@@ -146,11 +147,12 @@ static void make_reduce(struct plan *plan, struct step *step, union own_data *da
 
 /* -- pad, slice, transpose ----------------------------------------------------------------- */
 
-static bool run_gather(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_gather(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     union own_data *data = step->data;
-    return CUDA_OK(kernel_gather(&data->gather, input(plan, step), target, plan->device->stream),
-                   step->layer, error);
+    return CUDA_OK(
+        kernel_gather(plan->dtype, &data->gather, input(plan, step), target, plan->device->stream),
+        step->layer, error);
 }
 
 static void make_gather(struct plan *plan, struct step *step, union own_data *data)
@@ -169,7 +171,7 @@ static void make_gather(struct plan *plan, struct step *step, union own_data *da
         g->step[axis] = 1;
         if (op->kind == OP_PAD) {
             g->begin[axis] = -op->pad.before[axis];
-            g->value = op->pad.value;
+            g->value = op->pad.value; /* 0 where channels are added: storage.c */
         } else if (op->kind == OP_SLICE) {
             g->begin[axis] = op->slice.begin[axis];
             g->step[axis] = op->slice.step[axis] != 0 ? op->slice.step[axis] : 1;
@@ -180,7 +182,7 @@ static void make_gather(struct plan *plan, struct step *step, union own_data *da
 
 /* -- concat, resize ------------------------------------------------------------------------ */
 
-static bool run_concat(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_concat(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     const struct op *op = step->op;
     const struct shape *y = plan_shape(plan, op->outputs[0]);
@@ -189,8 +191,10 @@ static bool run_concat(struct plan *plan, struct step *step, float *target, stru
 
     for (size_t i = 0; i < op->input_count; i++) {
         int64_t width = product(plan_shape(plan, op->inputs[i]), axis, y->rank);
-        if (!CUDA_OK(kernel_copy_rows(rows, width, pitch, plan_address(plan, op->inputs[i]),
-                                      target + at, plan->device->stream),
+        if (!CUDA_OK(kernel_copy_rows(plan->dtype, rows, width, pitch,
+                                      plan_address(plan, op->inputs[i]),
+                                      (char *)target + (uint64_t)at * dtype_bytes(plan->dtype),
+                                      plan->device->stream),
                      step->layer, error)) {
             return false;
         }
@@ -199,13 +203,13 @@ static bool run_concat(struct plan *plan, struct step *step, float *target, stru
     return true;
 }
 
-static bool run_resize(struct plan *plan, struct step *step, float *target, struct error *error)
+static bool run_resize(struct plan *plan, struct step *step, void *target, struct error *error)
 {
     const struct op_resize *resize = &step->op->resize;
     const struct shape *x = plan_shape(plan, step->op->inputs[0]);
-    return CUDA_OK(kernel_resize(resize->function == RESIZE_BILINEAR, x->dims[0], x->dims[1],
-                                 x->dims[2], product(x, 3, x->rank), resize->height, resize->width,
-                                 input(plan, step), target, plan->device->stream),
+    return CUDA_OK(kernel_resize(plan->dtype, resize->function == RESIZE_BILINEAR, x->dims[0],
+                                 x->dims[1], x->dims[2], product(x, 3, x->rank), resize->height,
+                                 resize->width, input(plan, step), target, plan->device->stream),
                    step->layer, error);
 }
 
@@ -221,7 +225,7 @@ static void make_affine(struct plan *plan, struct step *step)
     for (int i = 0; i < 2; i++) {
         if (constants[i] != NULL) {
             struct source source = {.value = -1,
-                                    .upload = upload_want(plan->device, constants[i], FORM_PLAIN)};
+                                    .upload = upload_plain(plan->device, constants[i])};
             step_chain_binary(plan, step, functions[i], false, source, &constants[i]->shape);
         }
     }
@@ -234,7 +238,7 @@ static void make_binary(struct plan *plan, struct step *step)
     const struct shape *shape;
 
     if (op->binary.constant != NULL) {
-        source.upload = upload_want(plan->device, op->binary.constant, FORM_PLAIN);
+        source.upload = upload_plain(plan->device, op->binary.constant);
         shape = &op->binary.constant->shape;
     } else {
         source.value = op->inputs[1];

@@ -11,7 +11,7 @@ static uint64_t aligned(uint64_t bytes)
     return (bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT * DEVICE_ALIGNMENT;
 }
 
-float *plan_address(const struct plan *plan, int value)
+void *plan_address(const struct plan *plan, int value)
 {
     /* every value has its storage's offset, aliases too */
     return regions_address(&plan->device->regions, REGION_ARENA, plan->memory->offsets[value]);
@@ -22,15 +22,30 @@ void *plan_workspace(const struct plan *plan)
     return regions_address(&plan->device->regions, REGION_WORKSPACE, 0);
 }
 
+void *step_workspace(const struct plan *plan, const struct step *step)
+{
+    return (char *)plan_workspace(plan) + aligned(step->temporary_bytes);
+}
+
 const struct shape *plan_shape(const struct plan *plan, int value)
 {
     return &plan->local.values[value].shape;
 }
 
+const struct shape *plan_model_shape(const struct plan *plan, int value)
+{
+    return &plan->graph->values[value].shape;
+}
+
+bool plan_widened(const struct plan *plan, int value)
+{
+    return !shape_equal(plan_shape(plan, value), plan_model_shape(plan, value));
+}
+
 static uint64_t value_bytes(const struct plan *plan, int value)
 {
     int64_t elements = shape_elements(plan_shape(plan, value));
-    return elements > 0 ? (uint64_t)elements * sizeof(float) : 0;
+    return elements > 0 ? (uint64_t)elements * dtype_bytes(plan->storage[value]) : 0;
 }
 
 bool plan_overlap(const struct plan *plan, int a, int b)
@@ -81,34 +96,52 @@ static bool make_step(struct plan *plan, size_t index, struct error *error)
         chain_finish(&step->chains[i].chain);
     }
     if (good) {
-        uint64_t need = aligned(step->workspace_bytes) + step->temporary_bytes;
+        uint64_t temporary = aligned(step->temporary_bytes);
+        uint64_t need = temporary + step->workspace_bytes;
         plan->workspace_bytes = need > plan->workspace_bytes ? need : plan->workspace_bytes;
+        plan->temporary_bytes =
+            temporary > plan->temporary_bytes ? temporary : plan->temporary_bytes;
         plan->impls[index] = step->impl;
     }
     return good;
 }
 
-/* The caller's graph with float32 values: what the device holds, and what memory is planned for. */
+/* The caller's graph as the device holds it, and as memory is planned for. */
 static void copy_graph(struct plan *plan, const struct graph *graph)
 {
     plan->graph = graph;
     plan->local = *graph;
     plan->local.values = xcalloc(graph->value_count + 1, sizeof *graph->values);
     memcpy(plan->local.values, graph->values, graph->value_count * sizeof *graph->values);
-    for (size_t i = 0; i < graph->value_count; i++) {
-        plan->local.values[i].dtype = DTYPE_F32;
-    }
+    plan->storage = xcalloc(graph->value_count + 1, sizeof *plan->storage);
+    storage_choose(plan);
 }
 
-static void make_port(struct plan *plan, struct port *port, int value)
+static bool is_real(enum dtype dtype)
 {
+    return dtype == DTYPE_F32 || dtype == DTYPE_F64 || dtype == DTYPE_F16 || dtype == DTYPE_BF16;
+}
+
+static void make_port(struct plan *plan, struct port *port, int value, bool is_input)
+{
+    enum dtype dtype = plan->graph->values[value].dtype;
+    const struct shape *shape = plan_model_shape(plan, value);
+
     port->value = value;
-    port->dtype = plan->graph->values[value].dtype;
-    port->elements = shape_elements(plan_shape(plan, value));
+    port->dtype = is_real(dtype) ? DTYPE_F32 : dtype;
+    port->elements = shape_elements(shape);
     port->bytes = (uint64_t)port->elements * dtype_bytes(port->dtype);
-    if (port->dtype != DTYPE_F32) {
-        port->stage_offset = plan->arena_bytes;
-        plan->arena_bytes += aligned(port->bytes);
+    port->staged = port->dtype != plan->storage[value] || plan_widened(plan, value);
+    if (!port->staged) {
+        return;
+    }
+    port->stage_offset = plan->arena_bytes;
+    plan->arena_bytes += aligned(port->bytes);
+    port->convert = is_input ? chain_convert(port->elements, port->dtype, plan->storage[value])
+                             : chain_convert(port->elements, plan->storage[value], port->dtype);
+    if (plan_widened(plan, value)) {
+        port->convert.row = shape->dims[shape->rank - 1];
+        port->convert.pitch = plan_shape(plan, value)->dims[shape->rank - 1];
     }
 }
 
@@ -118,10 +151,10 @@ static bool make_ports(struct plan *plan)
     plan->inputs = xcalloc(graph->input_count + 1, sizeof *plan->inputs);
     plan->outputs = xcalloc(graph->output_count + 1, sizeof *plan->outputs);
     for (size_t i = 0; i < graph->input_count; i++) {
-        make_port(plan, &plan->inputs[i], graph->inputs[i]);
+        make_port(plan, &plan->inputs[i], graph->inputs[i], true);
     }
     for (size_t i = 0; i < graph->output_count; i++) {
-        make_port(plan, &plan->outputs[i], graph->outputs[i]);
+        make_port(plan, &plan->outputs[i], graph->outputs[i], false);
     }
     return true;
 }
@@ -244,12 +277,40 @@ static void settle(struct device *device)
     device_report(device);
 }
 
+/* How a precision stores activations on this GPU. */
+static bool precision_storage(const struct device *device, enum precision precision,
+                              enum dtype *dtype, struct error *error)
+{
+    int capability = device->compute_major * 10 + device->compute_minor;
+    switch (precision) {
+    case PRECISION_FP32:
+    case PRECISION_TF32:
+        *dtype = DTYPE_F32;
+        return true;
+    case PRECISION_FP16:
+        *dtype = DTYPE_F16;
+        return true;
+    case PRECISION_BF16:
+        *dtype = DTYPE_BF16;
+        if (capability >= 80) {
+            return true;
+        }
+        error_set(error, ERROR_UNSUPPORTED, "precision",
+                  "bf16 needs a GPU of compute capability 8.0 or newer; %s has %d.%d", device->id,
+                  device->compute_major, device->compute_minor);
+        return error_hint(error, "set precision fp16");
+    default:
+        error_set(error, ERROR_UNSUPPORTED, "precision",
+                  "the GPU backend runs fp32, tf32, fp16 and bf16");
+        return error_hint(error, "set precision fp16");
+    }
+}
+
 struct plan *plan_compile(struct device *device, const struct graph *graph,
                           const struct plan_options *options, struct error *error)
 {
-    if (options->precision != PRECISION_FP32 && options->precision != PRECISION_TF32) {
-        error_set(error, ERROR_UNSUPPORTED, "precision", "the GPU backend runs fp32 and tf32");
-        error_hint(error, "set precision tf32");
+    enum dtype dtype;
+    if (!precision_storage(device, options->precision, &dtype, error)) {
         return NULL;
     }
     if (!device_use(device, error)) {
@@ -258,10 +319,13 @@ struct plan *plan_compile(struct device *device, const struct graph *graph,
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->device = device;
     plan->options = *options;
+    plan->dtype = dtype;
     copy_graph(plan, graph);
+    plan_entries_open(plan);
     plan->steps = xcalloc(graph->op_count + 1, sizeof *plan->steps);
     plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
-    struct memory_options memory = {.alignment = DEVICE_ALIGNMENT, .element_bytes = sizeof(float)};
+    struct memory_options memory = {.alignment = DEVICE_ALIGNMENT,
+                                    .element_bytes = dtype_bytes(dtype)};
     plan->memory = memory_plan_new(&plan->local, &memory, error);
     bool good = plan->memory != NULL;
     if (good) {
@@ -345,12 +409,15 @@ void plan_free(struct plan *plan)
             cudaEventDestroy(plan->events[i]);
         }
     }
+    tune_free(plan);
+    plan_entries_close(plan);
     free(plan->events);
     free(plan->inputs);
     free(plan->outputs);
     free(plan->steps);
     free(plan->impls);
     free(plan->local.values);
+    free(plan->storage);
     memory_plan_free(plan->memory);
     free(plan);
 }

@@ -28,14 +28,15 @@ bool plan_replays(const struct plan *plan)
     return plan->replay != NULL;
 }
 
+void *step_target(const struct plan *plan, const struct step *step)
+{
+    return step->to_temporary ? plan_workspace(plan) : plan_address(plan, step->op->outputs[0]);
+}
+
 static bool launch_step(struct plan *plan, struct step *step, struct error *error)
 {
-    float *result = plan_address(plan, step->op->outputs[0]), *target = result;
-    uint64_t behind = (step->workspace_bytes + DEVICE_ALIGNMENT - 1) / DEVICE_ALIGNMENT;
+    void *result = plan_address(plan, step->op->outputs[0]), *target = step_target(plan, step);
 
-    if (step->to_temporary) {
-        target = (float *)((char *)plan_workspace(plan) + behind * DEVICE_ALIGNMENT);
-    }
     if (step->run != NULL && !step->run(plan, step, target, error)) {
         return false;
     }
@@ -185,36 +186,38 @@ static bool launch(struct plan *plan, const struct step_context *context, struct
     return launch_all(plan, context, events, error);
 }
 
-/* Queue one input's way to the device. */
-static bool copy_in(struct plan *plan, const struct port *port, struct error *error)
+/* Where the host's bytes of a port lie on the device. */
+static void *port_address(const struct plan *plan, const struct port *port)
 {
-    cudaStream_t stream = plan->device->stream;
-    float *to = plan_address(plan, port->value);
-
-    if (port->dtype == DTYPE_F32) {
-        return CUDA_OK(cudaMemcpyAsync(to, port->host, port->bytes, cudaMemcpyHostToDevice, stream),
-                       "input", error);
-    }
-    void *stage = regions_address(&plan->device->regions, REGION_ARENA, port->stage_offset);
-    return CUDA_OK(cudaMemcpyAsync(stage, port->host, port->bytes, cudaMemcpyHostToDevice, stream),
-                   "input", error) &&
-           CUDA_OK(kernel_to_float(port->dtype, port->elements, stage, to, stream), "input", error);
+    return port->staged ? regions_address(&plan->device->regions, REGION_ARENA, port->stage_offset)
+                        : plan_address(plan, port->value);
 }
 
-static bool copy_out(struct plan *plan, const struct port *port, struct error *error)
+/* Queue one input's way to the device. */
+static bool copy_in(struct plan *plan, struct port *port, struct error *error)
 {
     cudaStream_t stream = plan->device->stream;
-    const float *from = plan_address(plan, port->value);
+    void *to = port_address(plan, port);
 
-    if (port->dtype == DTYPE_F32) {
-        return CUDA_OK(
-            cudaMemcpyAsync(port->host, from, port->bytes, cudaMemcpyDeviceToHost, stream),
-            "output", error);
+    if (!CUDA_OK(cudaMemcpyAsync(to, port->host, port->bytes, cudaMemcpyHostToDevice, stream),
+                 "input", error)) {
+        return false;
     }
-    void *stage = regions_address(&plan->device->regions, REGION_ARENA, port->stage_offset);
-    return CUDA_OK(kernel_from_float(port->dtype, port->elements, from, stage, stream), "output",
-                   error) &&
-           CUDA_OK(cudaMemcpyAsync(port->host, stage, port->bytes, cudaMemcpyDeviceToHost, stream),
+    port->convert.x.data = to;
+    return !port->staged ||
+           CUDA_OK(kernel_chain(&port->convert, plan_address(plan, port->value), stream), "input",
+                   error);
+}
+
+static bool copy_out(struct plan *plan, struct port *port, struct error *error)
+{
+    cudaStream_t stream = plan->device->stream;
+    void *from = port_address(plan, port);
+
+    port->convert.x.data = plan_address(plan, port->value);
+    return (!port->staged ||
+            CUDA_OK(kernel_chain(&port->convert, from, stream), "output", error)) &&
+           CUDA_OK(cudaMemcpyAsync(port->host, from, port->bytes, cudaMemcpyDeviceToHost, stream),
                    "output", error);
 }
 

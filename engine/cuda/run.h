@@ -6,5 +6,7 @@
 
 /* Drop a captured graph, if there is one. */
 void replay_free(struct plan *plan);
+/* What a step's `run` writes. */
+void *step_target(const struct plan *plan, const struct step *step);
 
 #endif

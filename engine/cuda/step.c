@@ -11,7 +11,7 @@ bool step_lacks(const struct step *step, const char *why, struct error *error)
     return error_hint(error, "set devices cpu");
 }
 
-float *source_address(const struct plan *plan, const struct source *source)
+void *source_address(const struct plan *plan, const struct source *source)
 {
     return source->upload != NULL ? source->upload->address : plan_address(plan, source->value);
 }
@@ -21,10 +21,18 @@ void step_chain_begin(struct plan *plan, struct step *step, int x_value)
     step->chains = xrealloc(step->chains, (step->chain_count + 1) * sizeof *step->chains);
     struct step_chain *chain = &step->chains[step->chain_count++];
     memset(chain, 0, sizeof *chain);
-    chain_begin(&chain->chain, plan_shape(plan, step->op->outputs[0]));
+    int output = step->op->outputs[0];
+    const struct shape *shape = plan_model_shape(plan, output);
+    chain_begin(&chain->chain, shape);
     chain->x.value = x_value;
     if (x_value >= 0) {
-        chain->chain.x = chain_operand(&chain->chain, plan_shape(plan, x_value));
+        chain->chain.x = chain_operand(&chain->chain, plan_model_shape(plan, x_value));
+    }
+    chain->chain.x.dtype = x_value >= 0 ? plan->storage[x_value] : plan->dtype;
+    chain->chain.dtype = plan->storage[output];
+    if (plan_widened(plan, output)) {
+        chain->chain.row = shape->dims[shape->rank - 1];
+        chain->chain.pitch = plan_shape(plan, output)->dims[shape->rank - 1];
     }
     step->kernels++;
 }
@@ -65,6 +73,8 @@ void step_chain_binary(struct plan *plan, struct step *step, enum binary_functio
     stage->function = (int)function;
     stage->swapped = swapped;
     stage->operand = chain_operand(&step->chains[step->chain_count - 1].chain, shape);
+    stage->operand.dtype =
+        operand.upload != NULL ? operand.upload->dtype : plan->storage[operand.value];
     *slot = operand;
 }
 
@@ -89,11 +99,11 @@ void step_posts(struct plan *plan, struct step *step, size_t first)
     }
     if (step->to_temporary) {
         int64_t elements = shape_elements(plan_shape(plan, op->outputs[0]));
-        step->temporary_bytes = (uint64_t)elements * sizeof(float);
+        step->temporary_bytes = (uint64_t)elements * dtype_bytes(plan->dtype);
     }
 }
 
-void step_chain_resolve(const struct plan *plan, struct step_chain *chain, const float *x)
+void step_chain_resolve(const struct plan *plan, struct step_chain *chain, const void *x)
 {
     chain->chain.x.data = chain->x.value >= 0 ? plan_address(plan, chain->x.value) : x;
     for (int i = 0; i < chain->chain.count; i++) {

@@ -1,6 +1,7 @@
 /* A GPU that is none: a module for LAYERTOP_CUDA_MODULE, so that what the session does with a
- * second device can be tested without one. It has gpu:0 and gpu:2 (64 MiB each) and gpu:1 (unusable), takes a
- * millisecond a step, and puts the device's number of steps into every output.
+ * second device can be tested without one. It has gpu:0 and gpu:2 (64 MiB each) and gpu:1 (unusable),
+ * takes a millisecond a step, and puts the device's number of steps into every output. With autotune
+ * a plan has three pauses to measure in, each of which counts as a million steps.
  *
  * Built by the test that uses it: cc -shared -fPIC -I. tests/tools/fake_gpu.c engine/error.c
  * engine/tensor.c. FAKE_GPU_BROKEN: opening a device fails. */
@@ -22,6 +23,8 @@ struct plan {
     struct device *device;
     const struct graph *graph;
     uint64_t arena_bytes;
+    bool autotune;
+    int pauses;
     void **values;
     const char **impls;
     struct timespec until; /* the step under way is done */
@@ -92,8 +95,8 @@ static void plan_free(struct plan *plan)
 static struct plan *plan_new(struct device *device, const struct graph *graph,
                              const struct plan_options *options, struct error *error)
 {
-    (void)options;
     struct plan *plan = xcalloc(1, sizeof *plan);
+    plan->autotune = options->autotune;
     plan->device = device;
     plan->graph = graph;
     plan->values = xcalloc(graph->value_count, sizeof *plan->values);
@@ -153,6 +156,14 @@ static bool plan_run(struct plan *plan, const struct step_context *step, struct 
     return plan_launch(plan, step, error) && plan_wait(plan, step, error);
 }
 
+static bool plan_tune(struct plan *plan, int64_t budget_ns)
+{
+    if (!plan->autotune || plan->pauses == 3 || budget_ns <= 0)
+        return false;
+    plan->device->steps += 1000000;
+    return ++plan->pauses < 3;
+}
+
 static const char *const *plan_impls(const struct plan *plan)
 {
     return plan->impls;
@@ -190,6 +201,7 @@ static const struct backend backend = {.abi = BACKEND_ABI,
                                        .plan_run = plan_run,
                                        .plan_launch = plan_launch,
                                        .plan_wait = plan_wait,
+                                       .plan_tune = plan_tune,
                                        .plan_impls = plan_impls,
                                        .plan_memory = plan_memory,
                                        .plan_forecast = plan_forecast};

@@ -241,11 +241,59 @@ static void settings_of_gpus_are_stored_on_the_cpu(void **state)
     assert_non_null(strstr(json_string_value(json_object_get(reply, "note")), "GPU"));
     json_decref(reply);
     assert_false(session->settings.growth);
+    reply = set(session, "autotune", json_string("off"), &error);
+    assert_non_null(strstr(json_string_value(json_object_get(reply, "note")), "GPU"));
+    json_decref(reply);
+    reply = set(session, "layout", json_string("nchw"), &error);
+    assert_true(json_is_false(json_object_get(reply, "replanned")));
+    json_decref(reply);
+    assert_true(session->settings.channels_first && !session->settings.autotune);
+    assert_null(set(session, "layout", json_string("chwn"), &error));
+    assert_int_equal(error.code, ERROR_VALUE);
     /* from the CPU to a GPU no process has to go */
     reply = set(session, "devices", json_pack("[s]", "gpu:0"), &error);
     assert_true(json_is_true(json_object_get(reply, "replanned")));
     json_decref(reply);
     assert_false(session->slots[0].options.growth);
+    finish(session, &listener);
+}
+
+/* How often the fake GPU was given time to measure. */
+static int pauses(const struct session *session)
+{
+    const struct slot *slot = &session->slots[0];
+    struct error error = {0};
+    assert_true(session_one_step((struct session *)(uintptr_t)session, slot, NULL, &error));
+    const float *out = slot->backend->plan_output(slot->plan, 0);
+    return (int)(out[0] / 1e6f);
+}
+
+static void kernels_are_measured_in_pauses(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"0\"], \"batch\": 2, \"threads\": 1}}");
+    json_decref(load(session, &error));
+    assert_int_equal(pauses(session), 0); /* the first numbers wait for nothing */
+    json_decref(ask(session, "run", json_pack("{s:i, s:i}", "steps", 2, "warmup", 1), &error));
+    assert_int_equal(pauses(session), 0); /* so many warm-up steps and nothing else */
+    json_decref(ask(session, "run", json_pack("{s:i}", "steps", 2), &error));
+    assert_int_equal(pauses(session), 3);
+    /* off: what was replaced goes with its plan */
+    json_decref(set(session, "autotune", json_false(), &error));
+    json_decref(ask(session, "run", json_pack("{s:i}", "steps", 2), &error));
+    assert_int_equal(pauses(session), 3);
+    /* live: a pause now and then */
+    json_decref(set(session, "autotune", json_true(), &error));
+    json_decref(ask(session, "start", NULL, &error));
+    int64_t limit_ns = clock_now_ns() + INT64_C(10000000000), start_ns = clock_now_ns();
+    while (pauses(session) < 6 && clock_now_ns() < limit_ns)
+        assert_true(session_step(session, &error));
+    assert_int_equal(pauses(session), 6);
+    assert_true(clock_now_ns() - start_ns >= 200000000);
+    json_decref(ask(session, "stop", NULL, &error));
     finish(session, &listener);
 }
 
@@ -478,6 +526,7 @@ int main(void)
         cmocka_unit_test(devices_are_named_in_many_ways),
         cmocka_unit_test(a_context_is_only_left_by_a_new_process),
         cmocka_unit_test(settings_of_gpus_are_stored_on_the_cpu),
+        cmocka_unit_test(kernels_are_measured_in_pauses),
         cmocka_unit_test(two_devices_take_turns),
         cmocka_unit_test(gpus_share_the_batches),
         cmocka_unit_test(both_at_once_show_their_interference),

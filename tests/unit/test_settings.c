@@ -66,9 +66,9 @@ static void the_contract_defaults(void **state)
 {
     (void)state;
     static const char *const defaults[][2] = {
-        {"devices", "auto"}, {"batch", "32"},   {"precision", "fp32"},
-        {"growth", "on"},    {"fusion", "on"},  {"graph", "on"},
-        {"profile", "auto"}, {"limit", "none"}, {"fallback", "error"}};
+        {"devices", "auto"},   {"batch", "32"},    {"precision", "fp32"}, {"growth", "on"},
+        {"fusion", "on"},      {"graph", "on"},    {"profile", "auto"},   {"limit", "none"},
+        {"fallback", "error"}, {"autotune", "on"}, {"layout", "nhwc"}};
     for (size_t i = 0; i < sizeof defaults / sizeof *defaults; i++) {
         const struct setting *setting = setting_find(defaults[i][0], NULL);
         assert_non_null(setting);
@@ -88,6 +88,9 @@ static void values_become_json(void **state)
     expect_json("precision", "mixed_float16", "\"fp16\"");
     expect_json("precision", "float32", "\"fp32\"");
     expect_json("precision", "b", "\"bf16\"");
+    expect_json("autotune", "off", "false");
+    expect_json("layout", "NCHW", "\"nchw\"");
+    expect_json("layout", "channels_last", "\"nhwc\"");
     expect_json("limit", "none", "null");
     expect_json("limit", "4GiB", "4294967296");
     expect_json("limit", "40%", "\"40%\"");
