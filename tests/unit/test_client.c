@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 #include "engine/engine.h"
 #include "engine/stream.h"
+#include "tests/support/front.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,8 +19,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#define PATIENCE_NS INT64_C(60000000000) /* machines under load */
 
 struct seen { /* what the handler got */
     int hellos, replies, records, plans, logs, ends;
@@ -85,27 +84,12 @@ static const char *program(void)
 
 static struct engine *start(const char *worker_command)
 {
-    struct engine_options options = {.program = program(), .worker_command = worker_command};
-    struct error error = {0};
-    struct engine *engine = engine_start(&options, &error);
-    if (engine == NULL)
-        fail_msg("%s", error.why);
-    return engine;
+    return front_start(program(), worker_command);
 }
 
-/* Dispatch until *counter reaches `wanted`. */
 static void wait_for(struct engine *engine, struct seen *seen, const int *counter, int wanted)
 {
-    int64_t limit = clock_now_ns() + PATIENCE_NS;
-    while (*counter < wanted) {
-        struct pollfd descriptor = {.fd = engine_fd(engine), .events = POLLIN};
-        if (engine_wants_write(engine))
-            descriptor.events |= POLLOUT;
-        poll(&descriptor, 1, 1000);
-        engine_dispatch(engine, on_event, seen);
-        if (clock_now_ns() > limit)
-            fail_msg("no answer");
-    }
+    front_wait(engine, on_event, seen, counter, wanted);
 }
 
 static json_t *settings(void)
@@ -360,7 +344,7 @@ static void a_worker_dies_with_its_front(void **state)
     assert_int_equal(read(pipe_ends[0], &pid, sizeof pid), (ssize_t)sizeof pid);
     kill(front, SIGKILL);
     waitpid(front, NULL, 0);
-    int64_t limit = clock_now_ns() + PATIENCE_NS;
+    int64_t limit = clock_now_ns() + FRONT_PATIENCE_NS;
     char path[64], line[256] = "";
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
     for (bool there = true; there;) { /* gone, or a zombie that waits for init */

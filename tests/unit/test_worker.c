@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "engine/stream.h"
 #include "engine/worker.h"
+#include "tests/support/front.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,8 +20,6 @@
 #include <unistd.h>
 
 #include <cmocka.h>
-
-#define PATIENCE_NS INT64_C(60000000000)
 
 /* ---- the worker ---- */
 
@@ -129,23 +128,12 @@ static void on_event(void *context, const struct engine_event *event)
 
 static struct engine *start(void)
 {
-    struct engine_options options = {.program = "/proc/self/exe"};
-    struct error error = {0};
-    struct engine *engine = engine_start(&options, &error);
-    if (engine == NULL)
-        fail_msg("%s", error.why);
-    return engine;
+    return front_start("/proc/self/exe", NULL);
 }
 
 static void wait_for(struct engine *engine, struct seen *seen, const int *counter, int wanted)
 {
-    int64_t limit_ns = clock_now_ns() + PATIENCE_NS;
-    while (*counter < wanted) {
-        poll(&(struct pollfd){.fd = engine_fd(engine), .events = POLLIN}, 1, 1000);
-        engine_dispatch(engine, on_event, seen);
-        if (clock_now_ns() > limit_ns)
-            fail_msg("no answer");
-    }
+    front_wait(engine, on_event, seen, counter, wanted);
 }
 
 static void misbehave(struct engine *engine, const char *how)
