@@ -19,7 +19,7 @@ static void draw_line(struct canvas *canvas, struct rect rect, int row, const ch
 static void draw_title(struct canvas *canvas, struct rect rect, const struct store_layer *layer)
 {
     int x = rect.x, end = rect.x + rect.cols;
-    x += canvas_text(canvas, rect.y, x, rect.cols, STYLE_TITLE, layer->label) + 1;
+    x += canvas_text(canvas, rect.y, x, rect.cols, STYLE_TITLE, layer->label) + 2;
     x += canvas_text(canvas, rect.y, x, end - x, STYLE_DIM, layer->class_name) + 1;
     for (; x < end; x++)
         canvas_put(canvas, rect.y, x, 0x2500, STYLE_DIM);
