@@ -14,8 +14,10 @@
  * bursts             tracing on and off over replays: cost of each, of the switch, records lost
  * memory             which ways to allocate leave MEMORY2 records
  * ours GRAPH         our own stack (profiler/cupti.h) end to end: every kernel with its op?
+ * spin, repeat, launch, switch, ballast: probe_timing.cuh
  */
 #include "tests/gpu/probe_cupti.cuh"
+#include "tests/gpu/probe_timing.cuh"
 
 /* ---------------------------------------------------------------- experiments */
 
@@ -532,7 +534,7 @@ int main(int count, char **arguments)
             memory(out);
         else if (name == "ours")
             ours(number(2), out);
-        else
+        else if (!timing::run(name, count, arguments, out))
             return 2;
     } else {
         /* what the program rests on first; time may be over before the long ones */

@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #include "support/gpu.h"
+#include "support/gpu_profiler.h"
 #include "support/vt.h"
 
 struct gpu_test {
@@ -35,8 +36,8 @@ struct gpu_test {
 
 /* All tests together; a run on a borrowed machine is ended after ten minutes. */
 #define SECONDS_TOTAL 520
-#define PROBE_SECONDS 170
-#define OPS_SECONDS   150
+#define PROBE_SECONDS 110
+#define OPS_SECONDS   120
 
 static double number(const json_t *object, const char *key)
 {
@@ -478,12 +479,26 @@ static const struct gpu_test tests[] = {
     {"layers_have_kernels_cupti_graph", test_layers_cupti_graph},
     {"layers_have_kernels_cupti_unfused", test_layers_cupti_unfused},
     {"layers_have_times_events", test_layers_events},
+    {"switches_lose_no_records", gpu_test_switch},
+    {"bursts_refresh_layers", gpu_test_bursts},
+    {"kernel_counts_are_the_engines", gpu_test_kernel_counts},
+    {"ledger_explains_steps", gpu_test_ledger},
+    {"spin_kernels_take_their_clocks", gpu_test_spin},
+    {"repeats_agree_with_events", gpu_test_repeat},
+    {"graph_launches_agree_with_events", gpu_test_launch},
     {"cuda_ops", test_ops},
     {"memory_plan_against_outside", test_memory_plan},
     {"growth_off_reserves", test_growth_off},
     {"limit_keeps_old_plan", test_limit},
+    {"out_of_memory_a_thousand_times", gpu_test_oom_thousand},
+    {"out_of_memory_forced", gpu_test_oom_forced},
+    {"logical_devices_share_batches", gpu_test_logical},
+    {"batch_max_is_exact", gpu_test_batch_max},
+    {"batch_max_beside_a_ballast", gpu_test_batch_max_ballast},
     {"raw_recording", test_raw_recording},
     {"live_screen", test_screen},
+    {"screens_of_a_session", gpu_test_screens},
+    {"a_million_replayed_kernels", gpu_test_million},
     {"worker_killed_on_gpu", test_worker_killed},
     {"cupti_probe", test_probe},
     {"profiler_cost", test_profiler_cost},
