@@ -105,7 +105,8 @@ const struct constant *call_constant(struct call *call, const char *role, const 
     *data = NULL;
     if (low->failed)
         return NULL;
-    char *key = xasprintf("%s:%s", call->layer->path, role);
+    const char *scope = call->scope ? call->scope : "";
+    char *key = xasprintf("%s:%s:%s", call->layer->path, scope, role);
     const struct constant *constant = constant_find(low->pool, key);
     if (!constant) {
         constant = constant_new(low->pool, key, shape, data, low->error);

@@ -45,6 +45,8 @@ struct call {
     int *output_masks;
     size_t output_count;
     size_t next_weight;
+    const char
+        *scope; /* of a layer inside a wrapper: tells its computed constants apart; or NULL */
 };
 
 /* ---- errors ---- */

@@ -15,6 +15,18 @@
 /* model file, file with its inputs and outputs */
 static const char *const MODELS[][2] = {
     {"models/GRU_before.h5", "models/GRU_before.io.h5"},
+    {"models/lstm_composed.keras", "models/lstm_composed.io.h5"},
+    {"models/gru_composed.keras", "models/gru_composed.io.h5"},
+    {"models/gru_before_composed.h5", "models/gru_before_composed.io.h5"},
+    {"models/td_sequential.h5", "models/td_sequential.io.h5"},
+    {"models/td_functional.keras", "models/td_functional.io.h5"},
+    {"models/convlstm_back.keras", "models/convlstm_back.io.h5"},
+    {"models/bi_own_backward.h5", "models/bi_own_backward.io.h5"},
+    {"models/stacked_masked.keras", "models/stacked_masked.io.h5"},
+    {"models/bi_initial.keras", "models/bi_initial.io.h5"},
+    {"models/gru_unroll_initial.h5", "models/gru_unroll_initial.io.h5"},
+    {"models/convlstm1d.h5", "models/convlstm1d.io.h5"},
+    {"models/convlstm2d_v_s2.keras", "models/convlstm2d_v_s2.io.h5"},
     {"models/LSTM_bi_masked.h5", "models/LSTM_bi_masked.io.h5"},
     {"models/LSTM_hs_relu.keras", "models/LSTM_hs_relu.io.h5"},
     {"models/lstm_encdec.h5", "models/lstm_encdec.io.h5"},

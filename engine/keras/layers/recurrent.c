@@ -25,10 +25,19 @@ static size_t class_find(const char *class_name)
     return i;
 }
 
+/* Spatial axes of ConvLSTM1D to 3D, 0 for another class. */
+static int conv_rank(const char *class_name)
+{
+    if (strncmp(class_name, "ConvLSTM", 8) != 0 || class_name[8] < '1' || class_name[8] > '3')
+        return 0;
+    return class_name[8] - '0';
+}
+
 bool recurrent_is_layer(const char *class_name)
 {
     size_t i = class_find(class_name);
-    return strcmp(class_name, "RNN") == 0 || (i < CLASS_COUNT && CLASSES[i].layer);
+    return strcmp(class_name, "RNN") == 0 || conv_rank(class_name) > 0 ||
+           (i < CLASS_COUNT && CLASSES[i].layer);
 }
 
 struct call inner_call(const struct call *call, const json_t *config)
@@ -122,19 +131,15 @@ static void take_weights(struct call *call, struct op_recurrent *op, int64_t fea
 
 /* ---- cells ---- */
 
-static struct op_unary function_of(struct call *call, const char *key, const char *missing)
+/* False for a function that is several ops. */
+static bool function_of(struct call *call, const char *key, const char *missing,
+                        struct op_unary *function)
 {
-    struct op_unary function = {.function = UNARY_IDENTITY};
     const json_t *value = json_object_get(call->config, key);
     json_t *usual = json_string(missing);
-    if (!activation_unary(call, value ? value : usual, &function)) {
-        char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
-        call_refuse(call, "the activation %.80s is not supported inside a recurrent cell",
-                    text ? text : "?");
-        free(text);
-    }
+    bool one = activation_unary(call, value ? value : usual, function);
     json_decref(usual);
-    return function;
+    return one;
 }
 
 /* One cell over the sequence; `call` has the cell's configuration. */
@@ -146,7 +151,6 @@ static bool run_cell(struct call *call, size_t class, const struct recurrent_run
     bool old = config_keras_major(call) < 3 && !CLASSES[class].cudnn;
     struct op_recurrent op = {.cell = cell,
                               .units = config_int(call, "units", 1, 1),
-                              .activation = function_of(call, "activation", "tanh"),
                               .backwards = run->backwards,
                               .flipped = run->flipped,
                               .sequences = run->sequences,
@@ -154,8 +158,10 @@ static bool run_cell(struct call *call, size_t class, const struct recurrent_run
                               .has_mask = run->mask >= 0,
                               .has_state = run->state_count > 0,
                               .masked = run->masked};
+    bool one = function_of(call, "activation", "tanh", &op.activation);
     if (cell != CELL_SIMPLE) /* written by all but the first of Keras 2 */
-        op.gate = function_of(call, "recurrent_activation", old ? "hard_sigmoid" : "sigmoid");
+        one &=
+            function_of(call, "recurrent_activation", old ? "hard_sigmoid" : "sigmoid", &op.gate);
     if (cell == CELL_GRU)
         op.reset_after = config_bool(call, "reset_after", !old);
     if (low->failed)
@@ -175,6 +181,8 @@ static bool run_cell(struct call *call, size_t class, const struct recurrent_run
                            wanted);
     for (size_t i = 0; i < run->state_count; i++)
         inputs[count++] = run->states[i];
+    if (!one)
+        return unrolled_cell(call, &op, run, result);
     size_t given = emit_recurrent(low, inputs, count, &op, outputs);
     if (given == 0)
         return false;
@@ -309,6 +317,8 @@ bool recurrent_layer(struct call *call, const char *class_name, const struct rec
     }
     if (class < CLASS_COUNT)
         return run_cell(call, class, &flat, result);
+    if (conv_rank(class_name) > 0)
+        return conv_lstm(call, conv_rank(class_name), &flat, result);
     struct stack stack = {.count = 0};
     const json_t *cell = json_object_get(call->config, "cell");
     if (json_is_array(cell)) { /* RNN([cell, ...]) of Keras 2 */
@@ -357,13 +367,19 @@ size_t recurrent_states_of(struct call *call, int *states)
     return count;
 }
 
+int recurrent_mask(struct call *call, size_t states)
+{
+    bool said = call->node && json_object_get(call->node->kwargs, "mask");
+    return said || states == 0 || config_keras_major(call) < 3 ? call_mask(call, 0) : -1;
+}
+
 bool lower_recurrent(struct call *call)
 {
     struct recurrent_run run = recurrent_options(call);
     struct recurrent_result result;
     run.x = call_input(call, 0);
-    run.mask = call_mask(call, 0);
     run.state_count = recurrent_states_of(call, run.states);
+    run.mask = recurrent_mask(call, run.state_count);
     if (!recurrent_layer(call, call->row->class_name, &run, &result) ||
         !call_return(call, result.y))
         return false;

@@ -40,8 +40,19 @@ struct recurrent_run recurrent_options(struct call *call);
 bool recurrent_layer(struct call *call, const char *class_name, const struct recurrent_run *run,
                      struct recurrent_result *result);
 
+/* unrolled.c: step by step in ordinary ops, where op_recurrent does not do: a cell whose weights are
+ * in `op`, and ConvLSTM with so many spatial axes. */
+bool unrolled_cell(struct call *call, const struct op_recurrent *op,
+                   const struct recurrent_run *run, struct recurrent_result *result);
+bool conv_lstm(struct call *call, int spatial, const struct recurrent_run *run,
+               struct recurrent_result *result);
+
 /* The tensors of the call's initial state, in order; how many, 0 for none. */
 size_t recurrent_states_of(struct call *call, int *states);
+
+/* The mask of the sequence as a value. Keras 3 looks only at an explicit one where the call has an
+ * initial state too: it fills in the mask of a call with one tensor alone. */
+int recurrent_mask(struct call *call, size_t states);
 
 /* A call of a layer inside the call's layer: `config` and inputs are its own, the weights follow on. */
 struct call inner_call(const struct call *call, const json_t *config);

@@ -68,7 +68,7 @@ bool lower_bidirectional(struct call *call)
     for (int i = 0; i < 2; i++) {
         struct recurrent_run *run = &both[i]->run;
         run->x = call_input(call, 0);
-        run->mask = call_mask(call, 0);
+        run->mask = recurrent_mask(call, count);
         run->state_count = half;
         memcpy(run->states, states + (size_t)i * half, half * sizeof *states);
         run->flipped = i == 1;
