@@ -2,7 +2,7 @@
  * that they finish with. On processors without AVX512_BF16 there is nothing to test, and without
  * AMX the pointwise kernel is oneDNN's. */
 #include "engine/backend.h"
-#include "engine/cpu/own.h"
+#include "engine/cpu/own_bf16.h"
 #include "tests/support/reference.h"
 #include "tests/support/tiny.h"
 
@@ -266,6 +266,35 @@ static void functions_after_onednn(void **state)
     }
 }
 
+/* Every bfloat16 there is: no further from the function than rounding and 2^-12 of it. */
+static void functions_are_exact_enough(void **state)
+{
+    (void)state;
+    static const struct op_unary functions[] = {
+        {.function = UNARY_SILU}, {.function = UNARY_SIGMOID}, {.function = UNARY_HARD_SILU}};
+    for (size_t f = 0; supported() && f < sizeof functions / sizeof *functions; f++) {
+        for (uint32_t first = 0; first < 1 << 16; first += 64) {
+            uint16_t x[64], y[64];
+            float wide_x[64], wide_y[64];
+            for (uint32_t i = 0; i < 64; i++)
+                x[i] = (uint16_t)(first + i);
+            own_bf16_unary(&functions[f], x, y, 64);
+            own_widen_row(x, wide_x, 64);
+            own_widen_row(y, wide_y, 64);
+            for (int i = 0; i < 64; i++) {
+                double v = (double)wide_x[i], sigmoid = 1 / (1 + exp(-v));
+                double want = f == 0   ? v * sigmoid
+                              : f == 1 ? sigmoid
+                                       : v * fmin(fmax(v / 6 + 0.5, 0), 1);
+                if (isfinite(v) && !(fabs((double)wide_y[i] - want) <=
+                                     fabs(want) * (1.0 / 256 + 1.0 / 4096) + 1e-35))
+                    fail_msg("%s(%g) is %g and not %g", unary_function_name(functions[f].function),
+                             v, (double)wide_y[i], want);
+            }
+        }
+    }
+}
+
 /* Functions far out: nothing overflows into NaN, zero stays zero. */
 static void functions_saturate(void **state)
 {
@@ -301,10 +330,11 @@ static int end(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(depthwise_of_every_sort), cmocka_unit_test(depthwise_tails),
-        cmocka_unit_test(pointwise_of_every_sort), cmocka_unit_test(pointwise_tails),
-        cmocka_unit_test(pools_of_every_sort),     cmocka_unit_test(elementwise_of_every_sort),
-        cmocka_unit_test(functions_after_onednn),  cmocka_unit_test(functions_saturate),
+        cmocka_unit_test(depthwise_of_every_sort),    cmocka_unit_test(depthwise_tails),
+        cmocka_unit_test(pointwise_of_every_sort),    cmocka_unit_test(pointwise_tails),
+        cmocka_unit_test(pools_of_every_sort),        cmocka_unit_test(elementwise_of_every_sort),
+        cmocka_unit_test(functions_are_exact_enough), cmocka_unit_test(functions_after_onednn),
+        cmocka_unit_test(functions_saturate),
     };
     return cmocka_run_group_tests(tests, start, end);
 }
