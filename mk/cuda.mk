@@ -20,6 +20,9 @@ CUDA_CFLAGS  := -isystem $(CUDA_DIR)/include
 ARCHS        := $(sort $(subst $(comma), ,$(ARCH)))
 GENCODE      := $(foreach a,$(ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
                 -gencode=arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
+# newer compilers pack machine code tighter (a third less of ours); so old a driver that it cannot
+# unpack that cannot run code of such a compiler either
+NVCC_PACK    := $(if $(shell $(NVCC) --help 2>/dev/null | grep -e '--compress-mode'),--compress-mode=size,-Xfatbin=-compress-all)
 NVCC_WERROR  := $(if $(filter-out 0,$(WERROR)),-Werror all-warnings)
 ALL_CFLAGS_CUDA := -DLAYERTOP_CUDA_HEADERS=1 \
                 -DLAYERTOP_CUDA_ARCHS='"$(subst $(space),$(comma),$(ARCHS))"'
@@ -34,7 +37,7 @@ FORCE:
 $(B)/%.cu.o: %.cu $(B)/cuda-archs
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  NVCC    $<")
-	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo -Xfatbin=-compress-all $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
+	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo $(NVCC_PACK) $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 $(CUDA_CSOURCES:%.c=$(B)/%.o): $(B)/cuda-archs
 

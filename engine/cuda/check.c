@@ -222,6 +222,27 @@ static bool init_failed(int code, struct error *error)
     return false;
 }
 
+static bool too_old(int version, struct error *error)
+{
+    error_set(error, ERROR_GPU, "NVIDIA driver",
+              "it supports CUDA %d.%d, and this build needs %d.%d: a newer driver, or a build with "
+              "an older toolkit",
+              version / 1000, version % 1000 / 10, CUDART_VERSION / 1000,
+              CUDART_VERSION % 1000 / 10);
+    return error_hint(error, "nvidia-smi");
+}
+
+/* A libcuda.so.1 that is no driver: it lacks what every driver has. */
+static bool no_functions(void *driver, struct error *error)
+{
+    struct link_map *map;
+    bool known = dlinfo(driver, RTLD_DI_LINKMAP, &map) == 0 && map->l_name != NULL;
+    error_set(error, ERROR_GPU, "NVIDIA driver",
+              "%s is no driver's library: it has no cuInit, cuDriverGetVersion or cuDeviceGetCount",
+              known ? map->l_name : "libcuda.so.1");
+    return error_hint(error, "unset LD_LIBRARY_PATH");
+}
+
 bool cuda_probe(struct error *error)
 {
     void *driver = dlopen("libcuda.so.1", RTLD_NOW | RTLD_GLOBAL);
@@ -232,22 +253,36 @@ bool cuda_probe(struct error *error)
         return init_failed(CUDA_ERROR_STUB_LIBRARY, error);
     }
     __typeof__(&cuInit) init;
+    __typeof__(&cuDriverGetVersion) get_version;
+    __typeof__(&cuDeviceGetCount) get_count;
     *(void **)&init = dlsym(driver, "cuInit");
-    int code = init != NULL ? (int)init(0) : (int)CUDA_ERROR_UNKNOWN;
+    *(void **)&get_version = dlsym(driver, "cuDriverGetVersion");
+    *(void **)&get_count = dlsym(driver, "cuDeviceGetCount");
+    if (init == NULL || get_version == NULL || get_count == NULL) {
+        return no_functions(driver, error);
+    }
+    /* the driver's own words first: the runtime, which comes with us, would only repeat them */
+    int version = 0, count = 0, code = (int)init(0);
     if (code != CUDA_SUCCESS) {
         return init_failed(code, error);
     }
+    if (get_version(&version) == CUDA_SUCCESS && version / 1000 < CUDART_VERSION / 1000) {
+        return too_old(version, error);
+    }
+    if (get_count(&count) == CUDA_SUCCESS && count == 0) {
+        return no_device(CUDA_ERROR_NO_DEVICE, error);
+    }
+    return true;
+}
+
+bool cuda_probe_runtime(struct error *error)
+{
     int version = 0, count = 0;
-    cudaDriverGetVersion(&version);
     cudaError_t status = cudaGetDeviceCount(&count);
     cudaGetLastError();
     if (status == cudaErrorInsufficientDriver) {
-        error_set(error, ERROR_GPU, "NVIDIA driver",
-                  "it supports CUDA %d.%d, and this build needs %d.%d: a newer driver, or a build "
-                  "with an older toolkit",
-                  version / 1000, version % 1000 / 10, CUDART_VERSION / 1000,
-                  CUDART_VERSION % 1000 / 10);
-        return error_hint(error, "nvidia-smi");
+        cudaDriverGetVersion(&version);
+        return too_old(version, error);
     }
     if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
         return no_device(cudaErrorNoDevice, error);

@@ -32,5 +32,7 @@ bool cuda_sticky(int status);
  * sentence for: no driver, the toolkit's stub, a driver too old, no GPU, GPUs hidden by
  * CUDA_VISIBLE_DEVICES, a driver that is loaded but broken. */
 bool cuda_probe(struct error *error);
+/* The same through the CUDA runtime, for what only it finds out; after cuda_probe(). */
+bool cuda_probe_runtime(struct error *error);
 
 #endif

@@ -32,7 +32,7 @@ __attribute__((visibility("default"))) cuda_module_entry layertop_backend_cuda;
 const struct backend *layertop_backend_cuda(struct error *error)
 {
     /* the driver first: without one, a missing cuDNN is not what the user has to hear about */
-    if (!cuda_probe(error) || libraries_open(error) == NULL) {
+    if (!cuda_probe(error) || libraries_open(error) == NULL || !cuda_probe_runtime(error)) {
         return NULL;
     }
     return &backend;

@@ -25,6 +25,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "engine/npy.h"
+#include "engine/random.h"
 #include "support/gpu.h"
 #include "support/gpu_profiler.h"
 #include "support/vt.h"
@@ -38,6 +40,7 @@ struct gpu_test {
 #define SECONDS_TOTAL 520
 #define PROBE_SECONDS 110
 #define OPS_SECONDS   120
+#define HALF_SECONDS  60
 
 static double number(const json_t *object, const char *key)
 {
@@ -106,6 +109,64 @@ static void test_answers_unfused(const struct context *context, struct outcome *
 static void test_answers_tf32(const struct context *context, struct outcome *outcome)
 {
     check_answers(context, outcome, "demo:digits", "precision tf32", 2e-3);
+}
+
+static void test_answers_fp16(const struct context *context, struct outcome *outcome)
+{
+    check_answers(context, outcome, "demo:digits", "precision fp16", 5e-3);
+}
+
+static void test_answers_bf16(const struct context *context, struct outcome *outcome)
+{
+    check_answers(context, outcome, "demo:digits", "precision bf16", 4e-2);
+}
+
+static void test_answers_nchw(const struct context *context, struct outcome *outcome)
+{
+    check_answers(context, outcome, "demo:digits", "layout nchw; precision fp16", 5e-3);
+    if (outcome->passed)
+        check_answers(context, outcome, "demo:digits", "layout nchw; precision fp32", 2e-5);
+}
+
+/* Measured kernels give the answers that the heuristics' give, and a second start measures nothing:
+ * the plan cache is below OUT for the time of this test. */
+static void test_autotune(const struct context *context, struct outcome *outcome)
+{
+    static const char *const settings[] = {"precision tf32; autotune off",
+                                           "precision tf32; autotune on",
+                                           "precision tf32; autotune on"};
+    char folder[300], command[700];
+    size_t count = 0;
+    double *expected = gpu_reference(context, "y64", &count);
+    const char *before = getenv("XDG_CACHE_HOME");
+    char *kept = before ? strdup(before) : NULL;
+    snprintf(folder, sizeof folder, "%s/cache", context->work);
+    setenv("XDG_CACHE_HOME", folder, 1);
+    for (int i = 0; i < 3 && expected && outcome->passed; i++) {
+        double begin = gpu_now();
+        float *values =
+            gpu_answers(context, outcome, "demo:digits", settings[i], "run 20; ", count);
+        outcome_figure(outcome,
+                       i == 0   ? "off_s"
+                       : i == 1 ? "on_s"
+                                : "on_again_s",
+                       gpu_now() - begin);
+        if (values)
+            outcome_compare(outcome, values, expected, count, 2e-3,
+                            i == 0   ? "off"
+                            : i == 1 ? "on"
+                                     : "on_again");
+        free(values);
+    }
+    snprintf(command, sizeof command, "ls '%s'/layertop/plans/*.plan >/dev/null 2>&1", folder);
+    if (outcome->passed && system(command) != 0)
+        outcome_fail(outcome, "nothing was kept in %s/layertop/plans", folder);
+    if (kept)
+        setenv("XDG_CACHE_HOME", kept, 1);
+    else
+        unsetenv("XDG_CACHE_HOME");
+    free(kept);
+    free(expected);
 }
 
 /* Replayed, the same kernels run on the same memory: the answers are those of eager launches. */
@@ -402,9 +463,10 @@ static void test_worker_killed(const struct context *context, struct outcome *ou
 
 /* --- programs of their own ------------------------------------------------------------------ */
 
-static void test_ops(const struct context *context, struct outcome *outcome)
+static void run_ops(const struct context *context, struct outcome *outcome, const char *which,
+                    double seconds)
 {
-    FILE *pipe = gpu_program(context, "test_cuda_ops", "", OPS_SECONDS);
+    FILE *pipe = gpu_program(context, "test_cuda_ops", which, seconds);
     char line[600];
     double passed = 0, failed = 0;
     json_t *rows = json_array();
@@ -430,6 +492,151 @@ static void test_ops(const struct context *context, struct outcome *outcome)
                      passed);
     if (passed == 0)
         outcome_fail(outcome, "test_cuda_ops ran no test");
+}
+
+/* The largest value's place in a row, and by how much it leads. */
+static size_t first_of(const double *row, size_t width, double *margin)
+{
+    size_t best = 0;
+    double second = -INFINITY;
+    for (size_t i = 1; i < width; i++)
+        best = row[i] > row[best] ? i : best;
+    for (size_t i = 0; i < width; i++)
+        second = i != best && row[i] > second ? row[i] : second;
+    *margin = row[best] - second;
+    return best;
+}
+
+/* How many of the five largest of one row are among those of the other. */
+static int overlap_of(const double *a, const float *b, size_t width)
+{
+    int both = 0;
+    for (size_t i = 0; i < width; i++) {
+        size_t above_a = 0, above_b = 0;
+        for (size_t j = 0; j < width; j++) {
+            above_a += a[j] > a[i];
+            above_b += b[j] > b[i];
+        }
+        both += above_a < 5 && above_b < 5;
+    }
+    return both;
+}
+
+/* `predict` of four random pictures on a device, as floats; NULL and the outcome says why. */
+static float *network_answers(const struct context *context, struct outcome *outcome,
+                              const char *model, const char *settings, const char *pictures,
+                              size_t count)
+{
+    char output[512];
+    snprintf(output, sizeof output, "%s/network.npy", context->work);
+    unlink(output);
+    json_t *objects = gpu_layertop(context, NULL, "-c '%s; batch 4; load %s; predict %s %s'",
+                                   settings, model, pictures, output);
+    gpu_data(objects, "predict", outcome);
+    json_decref(objects);
+    struct error error = {0};
+    struct npy_file *file = outcome->passed ? npy_open(output, &error) : NULL;
+    float *copy = NULL;
+    if (outcome->passed && file == NULL)
+        outcome_fail(outcome, "%s: %s", error.what, error.why);
+    else if (file && (npy_at(file, 0)->dtype != DTYPE_F32 ||
+                      shape_elements(&npy_at(file, 0)->shape) != (int64_t)count))
+        outcome_fail(outcome, "the answer has another shape or dtype than foreseen");
+    else if (file)
+        copy = memcpy(malloc(count * sizeof *copy), npy_at(file, 0)->data, count * sizeof *copy);
+    if (file)
+        npy_close(file);
+    return copy;
+}
+
+static bool write_pictures(const char *path)
+{
+    struct random dice;
+    int64_t dims[] = {4, 224, 224, 3};
+    struct npy_array array = {.name = "", .dtype = DTYPE_F32, .shape = shape_of(4, dims)};
+    size_t count = (size_t)shape_elements(&array.shape);
+    float *values = malloc(count * sizeof *values);
+    random_seed(&dice, 11);
+    for (size_t i = 0; i < count; i++)
+        values[i] = (float)(random_next(&dice) % 256);
+    array.data = values;
+    array.bytes = count * sizeof *values;
+    bool good = npy_write(path, &array, 1, NULL);
+    free(values);
+    return good;
+}
+
+/* Whole networks against our own CPU in float32, which real Keras was held against: the largest
+ * difference, the five best classes, and the best one where it leads by twice the tolerance. */
+static void test_networks(const struct context *context, struct outcome *outcome)
+{
+    static const char *const models[] = {"demo:mobilenetv2", "demo:resnet50",
+                                         "demo:efficientnetb0"};
+    static const struct {
+        const char *name;
+        double tolerance;
+    } precisions[] = {{"fp32", 1e-4}, {"tf32", 1e-2}, {"fp16", 3e-2}, {"bf16", 1e-1}};
+    enum { ROWS = 4, WIDTH = 1000, COUNT = ROWS * WIDTH };
+    char pictures[300], settings[64], key[64];
+    snprintf(pictures, sizeof pictures, "%s/pictures.npy", context->work);
+    if (!write_pictures(pictures))
+        outcome_fail(outcome, "%s cannot be written", pictures);
+    for (size_t m = 0; m < 3 && outcome->passed; m++) {
+        float *cpu = network_answers(context, outcome, models[m], "devices cpu; precision fp32",
+                                     pictures, COUNT);
+        double *expected = malloc(COUNT * sizeof *expected);
+        for (size_t i = 0; cpu && i < COUNT; i++)
+            expected[i] = (double)cpu[i];
+        for (size_t p = 0; cpu && p < 4; p++) {
+            snprintf(settings, sizeof settings, "devices 0; precision %s", precisions[p].name);
+            float *gpu = network_answers(context, outcome, models[m], settings, pictures, COUNT);
+            if (!gpu)
+                break;
+            snprintf(key, sizeof key, "%s %s", models[m] + 5, precisions[p].name);
+            outcome_compare(outcome, gpu, expected, COUNT, precisions[p].tolerance, key);
+            int least = 5;
+            double largest = 0;
+            for (size_t i = 0; i < COUNT; i++)
+                largest = fmax(largest, expected[i]);
+            for (size_t row = 0; row < ROWS; row++) {
+                const double *wanted = expected + row * WIDTH;
+                double margin;
+                size_t best = first_of(wanted, WIDTH, &margin), got = 0;
+                for (size_t i = 1; i < WIDTH; i++)
+                    got = gpu[row * WIDTH + i] > gpu[row * WIDTH + got] ? i : got;
+                if (margin > 2 * precisions[p].tolerance * largest && got != best)
+                    outcome_fail(outcome, "%s: picture %zu is class %zu, not %zu", key, row, got,
+                                 best);
+                int overlap = overlap_of(wanted, gpu + row * WIDTH, WIDTH);
+                least = overlap < least ? overlap : least;
+            }
+            snprintf(key, sizeof key, "%s %s top5", models[m] + 5, precisions[p].name);
+            outcome_figure(outcome, key, least);
+            free(gpu);
+        }
+        free(expected);
+        free(cpu);
+    }
+}
+
+static void test_ops(const struct context *context, struct outcome *outcome)
+{
+    run_ops(context, outcome, "", OPS_SECONDS);
+}
+
+static void test_ops_fp16(const struct context *context, struct outcome *outcome)
+{
+    run_ops(context, outcome, "fp16", HALF_SECONDS);
+}
+
+static void test_ops_bf16(const struct context *context, struct outcome *outcome)
+{
+    run_ops(context, outcome, "bf16", HALF_SECONDS);
+}
+
+static void test_precision(const struct context *context, struct outcome *outcome)
+{
+    run_ops(context, outcome, "precision", OPS_SECONDS);
 }
 
 static void test_probe(const struct context *context, struct outcome *outcome)
@@ -475,6 +682,10 @@ static const struct gpu_test tests[] = {
     {"graph_on_equals_off", test_graph_answers},
     {"answers_unfused_fp32", test_answers_unfused},
     {"answers_tf32", test_answers_tf32},
+    {"answers_fp16", test_answers_fp16},
+    {"answers_bf16", test_answers_bf16},
+    {"answers_nchw", test_answers_nchw},
+    {"autotune_on_off_cached", test_autotune},
     {"layers_have_kernels_cupti", test_layers_cupti},
     {"layers_have_kernels_cupti_graph", test_layers_cupti_graph},
     {"layers_have_kernels_cupti_unfused", test_layers_cupti_unfused},
@@ -487,6 +698,10 @@ static const struct gpu_test tests[] = {
     {"repeats_agree_with_events", gpu_test_repeat},
     {"graph_launches_agree_with_events", gpu_test_launch},
     {"cuda_ops", test_ops},
+    {"cuda_ops_fp16", test_ops_fp16},
+    {"cuda_ops_bf16", test_ops_bf16},
+    {"pictures_layouts_tuning", test_precision},
+    {"networks_all_precisions", test_networks},
     {"memory_plan_against_outside", test_memory_plan},
     {"growth_off_reserves", test_growth_off},
     {"limit_keeps_old_plan", test_limit},

@@ -230,6 +230,7 @@ void bench_compare(const struct bench *b, struct plan *plan, double **answers, d
 }
 
 bool bench_uncaptured;
+struct plan_options bench_options = {.graph = true};
 
 static void on_note(void *context, const char *text)
 {
@@ -241,7 +242,8 @@ void bench_check(struct device *device, const struct bench *b, const char *name,
                  enum precision precision, double tolerance)
 {
     struct error error = {0};
-    struct plan_options options = {.precision = precision, .graph = true};
+    struct plan_options options = bench_options;
+    options.precision = precision;
     struct observer observer = {.context = (char *)(uintptr_t)name, .note = on_note};
     struct step_context context = {.observer = &observer};
     struct plan *plan = bench_backend->plan_new(device, &b->graph, &options, &error);

@@ -8,6 +8,8 @@
 
 #define BENCH_FP32   2e-5 /* of the largest value: strict float32 */
 #define BENCH_TF32   4e-3
+#define BENCH_FP16   5e-3
+#define BENCH_BF16   4e-2
 #define BENCH_VALUES 64
 #define BENCH_OPS    32
 
@@ -58,6 +60,8 @@ void bench_compare(const struct bench *b, struct plan *plan, double **answers, d
 /* Compile, run three times (eager, captured, replayed) and compare. A plan that would not be captured
  * runs eagerly instead: that is printed as a comment and sets bench_uncaptured. */
 extern bool bench_uncaptured;
+/* What the plans of bench_check() are made with besides the precision; the default replays graphs. */
+extern struct plan_options bench_options;
 void bench_check(struct device *device, const struct bench *b, const char *name,
                  enum precision precision, double tolerance);
 
@@ -67,5 +71,7 @@ struct bench_test {
     void (*run)(void);
 };
 extern const struct bench_test bench_memory_tests[]; /* ends with a NULL name */
+/* Precisions, layouts, measured kernels, pictures: tests/support/bench_precision.c. */
+extern const struct bench_test bench_precision_tests[];
 
 #endif

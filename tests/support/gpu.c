@@ -56,9 +56,10 @@ json_t *gpu_layertop(const struct context *context, int *code, const char *forma
     va_start(list, format);
     vsnprintf(arguments, sizeof arguments, format, list);
     va_end(list);
-    /* -k: a process that hangs in the driver does not listen to a mere TERM */
+    /* -k: a process that hangs in the driver does not listen to a mere TERM. autotune off: kernels
+     * are counted and timed, and those that are only measured are none of a step's */
     snprintf(command, sizeof command,
-             "timeout -k 5 %d '%s' --json %s 2>>'%s/stderr.txt' </dev/null",
+             "timeout -k 5 %d '%s' --json -c 'autotune off' %s 2>>'%s/stderr.txt' </dev/null",
              seconds_left(context, COMMAND_SECONDS), context->layertop, arguments, context->out);
     snprintf(path, sizeof path, "%s/commands.txt", context->out);
     FILE *log = fopen(path, "a");

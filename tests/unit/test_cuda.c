@@ -19,6 +19,7 @@
 
 #ifdef LAYERTOP_CUDA_HEADERS
 #include "engine/cuda/arena.h"
+#include "engine/cuda/check.h"
 #include "engine/cuda/conv.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/libraries.h"
@@ -102,6 +103,173 @@ static void test_stub_driver(void **state)
     assert_non_null(strstr(words, "the CUDA toolkit's stub"));
     assert_non_null(strstr(words, "unset LD_LIBRARY_PATH"));
     free(words);
+}
+
+/* -- a scripted driver, and libraries that are none ---------------------------------------------- */
+
+static char scripted[] = "/tmp/layertop-driver-XXXXXX";
+
+static void compile(const char *source, const char *name)
+{
+    char command[512];
+    snprintf(command, sizeof command, "${CC:-cc} -shared -fPIC -o %s/%s %s", scripted, name,
+             source);
+    if (system(command) != 0) {
+        fail_msg("%s", command);
+    }
+}
+
+static int make_driver(void **state)
+{
+    (void)state;
+    if (mkdtemp(scripted) == NULL) {
+        return -1;
+    }
+    compile("tests/tools/fake_driver.c", "libcuda.so.1");
+    return 0;
+}
+
+static int remove_driver(void **state)
+{
+    char command[128];
+    (void)state;
+    snprintf(command, sizeof command, "rm -rf %s", scripted);
+    return system(command);
+}
+
+/* What the module says of the scripted driver under these variables. */
+static char *play(const char *first, const char *second)
+{
+    char path[128];
+    snprintf(path, sizeof path, "LD_LIBRARY_PATH=%s", scripted);
+    const char *const environment[] = {path, first, second, NULL};
+    return open_in_child(environment);
+}
+
+static void every_failure_has_its_sentence(void **state)
+{
+    static const struct {
+        const char *first, *second, *code, *says, *hint;
+    } rows[] = {
+        {"FAKE_CUDA_INIT=100", NULL, "E030", "the driver is installed and finds no GPU (100)",
+         "nvidia-smi"},
+        {"FAKE_CUDA_COUNT=0", NULL, "E030", "the driver is installed and finds no GPU (100)",
+         "nvidia-smi"},
+        {"FAKE_CUDA_INIT=100", "CUDA_VISIBLE_DEVICES=-1", "E031",
+         "CUDA_VISIBLE_DEVICES=-1: token 1 of 1 (-1) is invalid", "unset CUDA_VISIBLE_DEVICES"},
+        {"FAKE_CUDA_INIT=100", "CUDA_VISIBLE_DEVICES=zero", "E031",
+         "token 1 of 1 (zero) is invalid (it is neither an index nor a UUID)",
+         "unset CUDA_VISIBLE_DEVICES"},
+        {"FAKE_CUDA_INIT=100", "CUDA_VISIBLE_DEVICES=''", "E031",
+         "CUDA_VISIBLE_DEVICES is set and empty", "unset CUDA_VISIBLE_DEVICES"},
+        {"FAKE_CUDA_INIT=100", "CUDA_VISIBLE_DEVICES=7", "E031",
+         "no GPU answers; CUDA_VISIBLE_DEVICES is 7", "unset CUDA_VISIBLE_DEVICES"},
+        {"FAKE_CUDA_INIT=34", NULL, "E030", "the CUDA toolkit's stub, not a driver (cuInit: 34)",
+         "unset LD_LIBRARY_PATH"},
+        {"FAKE_CUDA_INIT=803", NULL, "E030", "its kernel module have different versions",
+         "cat /proc/driver/nvidia/version"},
+        {"FAKE_CUDA_INIT=804", NULL, "E030", "forward-compatibility libcuda.so.1",
+         "unset LD_LIBRARY_PATH"},
+        {"FAKE_CUDA_INIT=802", NULL, "E030", "the NVSwitch fabric is not ready",
+         "systemctl status nvidia-fabricmanager"},
+        {"FAKE_CUDA_INIT=304", NULL, "E030", "the operating system refused the driver",
+         "ls -l /dev/nvidia*"},
+        {"FAKE_CUDA_INIT=999", NULL, "E030", "/dev/nvidia-uvm is missing", "ls -l /dev/nvidia-uvm"},
+        {"FAKE_CUDA_INIT=3", NULL, "E030", "the driver did not start (cuInit: 3)", "nvidia-smi"},
+        {"FAKE_CUDA_VERSION=11040", NULL, "E030", "it supports CUDA 11.4, and this build needs",
+         "nvidia-smi"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char *words = play(rows[i].first, rows[i].second), hint[128];
+        snprintf(hint, sizeof hint, "| %s\n", rows[i].hint);
+        if (strncmp(words, rows[i].code, 4) != 0 || strstr(words, rows[i].says) == NULL ||
+            strstr(words, hint) == NULL) {
+            fail_msg("%s %s: %s", rows[i].first, rows[i].second != NULL ? rows[i].second : "",
+                     words);
+        }
+        free(words);
+    }
+}
+
+/* With a driver that is well the libraries come next: each is named, with what is wrong and what to
+ * do. */
+static void libraries_that_are_none_are_named(void **state)
+{
+    static const struct {
+        const char *library, *source, *says;
+    } rows[] = {
+        {"libcublasLt.so.13", "-x c /dev/null", "it has no cublasLt"},
+        {"libcudnn.so.9", "-x c /dev/null", "it has no cudnn"},
+    };
+    char path[128];
+    (void)state;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        compile(rows[i].source, rows[i].library);
+        char *words = play(NULL, NULL);
+        snprintf(path, sizeof path, "%s/%s", scripted, rows[i].library);
+        unlink(path);
+        /* a machine without cuBLASLt hears of that first */
+        bool other = i == 1 && strstr(words, "cuBLASLt") != NULL;
+        if (strncmp(words, "E030", 4) != 0 ||
+            (!other && (strstr(words, rows[i].says) == NULL || strstr(words, path) == NULL ||
+                        strstr(words, "too old") == NULL))) {
+            fail_msg("%s: %s", rows[i].library, words);
+        }
+        free(words);
+    }
+}
+
+/* A libcuda.so.1 that has none of a driver's functions. */
+static void a_driver_without_functions(void **state)
+{
+    char folder[128], path[160], variable[192];
+    (void)state;
+    snprintf(folder, sizeof folder, "%s/empty", scripted);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    compile("-x c /dev/null", "empty/libcuda.so.1");
+    snprintf(path, sizeof path, "%s/libcuda.so.1", folder);
+    snprintf(variable, sizeof variable, "LD_LIBRARY_PATH=%s", folder);
+    const char *const environment[] = {variable, NULL};
+    char *words = open_in_child(environment);
+    assert_memory_equal(words, "E030 ", 5);
+    assert_non_null(strstr(words, "is no driver's library"));
+    assert_non_null(strstr(words, path));
+    free(words);
+}
+
+static void a_busy_gpu_has_its_sentence(void **state)
+{
+    struct error error = {0};
+    (void)state;
+    assert_false(cuda_check(46, "cudaFree(NULL)", "gpu:0", &error));
+    assert_int_equal(error.code, ERROR_DEVICE);
+    assert_non_null(strstr(error.why, "exclusive mode and another process holds it"));
+    assert_string_equal(error.hint, "nvidia-smi");
+    error = (struct error){0};
+    assert_false(cuda_check(209, "kernel_probe(s)", "gpu:0", &error));
+    assert_non_null(strstr(error.why, "holds no code for this GPU's architecture"));
+}
+
+/* Whatever the driver says, the CPU works, and the reason is told. */
+static void the_cpu_works_all_the_same(void **state)
+{
+    char command[512], words[8192] = "";
+    (void)state;
+    if (access("build/layertop", X_OK) != 0) {
+        skip();
+    }
+    snprintf(command, sizeof command,
+             "LD_LIBRARY_PATH=%s FAKE_CUDA_INIT=803 LAYERTOP_CUDA_MODULE=$PWD/build/"
+             "layertop-cuda.so build/layertop --json demo:digits -c 'batch 2; run 2' 2>&1",
+             scripted);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    size_t got = fread(words, 1, sizeof words - 1, pipe);
+    words[got] = '\0';
+    assert_int_equal(pclose(pipe), 0);
+    assert_non_null(strstr(words, "\"device\":\"cpu\""));
+    assert_non_null(strstr(words, "different versions"));
 }
 
 static void test_no_module(void **state)
@@ -543,13 +711,23 @@ int main(void)
         return child_main();
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_no_driver),    cmocka_unit_test(test_stub_driver),
-        cmocka_unit_test(test_no_module),    cmocka_unit_test(test_visible),
-        cmocka_unit_test(test_arena),        cmocka_unit_test(test_arena_pool),
-        cmocka_unit_test(test_system_bytes), cmocka_unit_test(test_chain),
-        cmocka_unit_test(test_chain_modes),  cmocka_unit_test(test_conv_engines),
+        cmocka_unit_test(every_failure_has_its_sentence),
+        cmocka_unit_test(libraries_that_are_none_are_named),
+        cmocka_unit_test(a_driver_without_functions),
+        cmocka_unit_test(a_busy_gpu_has_its_sentence),
+        cmocka_unit_test(the_cpu_works_all_the_same),
+        cmocka_unit_test(test_no_driver),
+        cmocka_unit_test(test_stub_driver),
+        cmocka_unit_test(test_no_module),
+        cmocka_unit_test(test_visible),
+        cmocka_unit_test(test_arena),
+        cmocka_unit_test(test_arena_pool),
+        cmocka_unit_test(test_system_bytes),
+        cmocka_unit_test(test_chain),
+        cmocka_unit_test(test_chain_modes),
+        cmocka_unit_test(test_conv_engines),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_driver, remove_driver);
 }
 
 #else /* built with CUDA=0 */
