@@ -103,12 +103,15 @@ static void step_finish(struct collector *c, int64_t end_ns)
     /* with CUPTI they are counted when the device's own records have come */
     if (c->source != TIMING_CUPTI || !c->joining)
         window_add_rate(&c->window, c->batch, rate_ns);
-    if (c->source == TIMING_OFF || c->cost.unwatched) {
+    if (c->source == TIMING_OFF || collector_unwatched(c)) {
+        c->apart = true;
         step_clear(c); /* what an engine tells all the same belongs to no later step */
         return;
     }
     if (c->source == TIMING_CUPTI) {
         struct gpu_join_step how = collector_burst_how(c);
+        how.apart = c->apart;
+        c->apart = false;
         c->plan_kernels = how.kernels;
         if (c->joining)
             gpu_join_end(c->join, end_ns, c->intervals, c->interval_count, &how);
@@ -153,7 +156,8 @@ static void add_event(void *context, const struct gpu_event *event)
 static void count_samples(struct collector *c, const struct gpu_joined *joined)
 {
     int64_t end_ns = joined->device_end_ns ? joined->device_end_ns : joined->end_ns;
-    bool continues = c->joined_end_ns && joined->start_ns - c->joined_end_ns < BACK_TO_BACK_NS;
+    bool continues = c->joined_end_ns && !joined->how.apart &&
+                     joined->start_ns - c->joined_end_ns < BACK_TO_BACK_NS;
     int64_t rate_ns = end_ns - (continues ? c->device_end_ns : joined->start_ns);
     window_add_rate(&c->window, c->batch, rate_ns > 0 ? rate_ns : 0);
     c->device_end_ns = end_ns;
@@ -255,7 +259,7 @@ static void on_step_begin(void *context, uint64_t step, int64_t start_ns)
     struct collector *c = context;
     step_abandon(c);
     step_settle(c);
-    collector_begin_step(c, start_ns);
+    start_ns = collector_begin_step(c, start_ns);
     c->in_step = true;
     c->step_start_ns = start_ns;
     c->newest_op = -1;
@@ -265,7 +269,7 @@ static void on_step_begin(void *context, uint64_t step, int64_t start_ns)
     if (c->source != TIMING_CUPTI)
         return;
     c->step = step;
-    c->joining = gpu_join_begin(c->join, step, start_ns);
+    c->joining = !collector_unwatched(c) && gpu_join_begin(c->join, step, start_ns);
     c->trace->push(c->trace->context, gpu_tag(step, GPU_OP_NONE));
     add_interval(c, LEDGER_PROFILER, start_ns, clock_now_ns());
 }
@@ -281,7 +285,7 @@ static void on_step_end(void *context, uint64_t step, int64_t end_ns)
     c->in_step = false;
     step_finish(c, end_ns);
     /* what closing a window costs belongs to observed steps */
-    if (c->cost.unwatched && !window_full(&c->window))
+    if (collector_unwatched(c) && !window_full(&c->window))
         return;
     if (end_ns - c->window.totals.begin_ns >= WINDOW_NS || window_full(&c->window)) {
         int64_t begin_ns = clock_now_ns();
@@ -304,7 +308,7 @@ static void on_op_end(void *context, int op, enum interval_class class, int64_t 
                       int64_t end_ns)
 {
     struct collector *c = context;
-    if (c->cost.unwatched)
+    if (collector_unwatched(c))
         return;
     if (c->source == TIMING_CUPTI)
         c->trace->pop(c->trace->context);
@@ -494,13 +498,15 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     c->last_end_ns = 0;
     c->plan_kernels = 0;
     c->in_slices = false;
+    collector_restart_cost(c);
     collector_burst_begin(c, true);
+    c->plan_steps = 0;
     trace_table_plan(c->table, graph, impls);
     collector_trace_begin(c);
-    collector_restart_cost(c);
     map_ops(c, graph);
     window_clear(&c->window, clock_now_ns());
     collector_choose(c);
+    collector_restart_cost(c);
     if (c->device != RECORD_CPU && !c->nvml)
         c->nvml = nvml_open(c->nvml_api);
     if (c->plan_device_known)
@@ -513,9 +519,9 @@ void collector_on_segment(void *context, uint32_t segment)
     drain(c, FLUSH_LIMIT_NS);
     c->segment = segment;
     c->last_end_ns = 0;
+    collector_restart_cost(c);
     collector_burst_begin(c, false);
     collector_trace_begin(c);
-    collector_restart_cost(c);
     collector_choose_callbacks(c, false);
     window_clear(&c->window, clock_now_ns());
 }

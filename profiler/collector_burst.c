@@ -26,10 +26,16 @@ static void switch_to(struct collector *c, enum gpu_detail wanted, int64_t now_n
         return; /* asked again after the next step */
     int64_t cost_ns = clock_now_ns() - start_ns;
     gpu_burst_switched(&c->burst, wanted, cost_ns, now_ns + cost_ns);
+    cost_round(&c->cost, cost_ns);
 }
 
+/* What bursts cost beside the median step, for the measured cost of observing */
 void collector_burst_step(struct collector *c, bool replayed, int64_t wall_ns, int64_t end_ns)
 {
+    double whole_ns = c->burst.step_ns[GPU_DETAIL_WHOLE];
+    if (replayed && c->burst.detail == GPU_DETAIL_NODES && whole_ns > 0 &&
+        (double)wall_ns > whole_ns)
+        cost_round(&c->cost, wall_ns - (int64_t)whole_ns);
     switch_to(c, gpu_burst_step(&c->burst, replayed, wall_ns, end_ns), end_ns);
 }
 

@@ -79,6 +79,9 @@ struct collector {
     int64_t begun_ns; /* the last step's begin, 0: nothing lies directly before the next one */
     uint64_t step_kernels, plan_kernels; /* launched by the step; by the last one that told */
     struct gpu_burst burst;              /* how graphs are traced */
+    bool trace_off;                      /* CUPTI leaves steps alone */
+    bool apart;                          /* the next step that is joined follows such ones */
+    unsigned plan_steps;
     bool burst_seen;       /* kernels of a replayed graph came since the plan or segment began */
     int64_t device_end_ns; /* of the last step that was joined */
     int64_t joined_end_ns; /* likewise, on the host */
@@ -147,7 +150,11 @@ void collector_check_trace(struct collector *collector);
 void collector_close_trace(struct collector *collector);
 /* Begin to measure what observing costs, on another plan or for another segment. */
 void collector_restart_cost(struct collector *collector);
-/* A step begins: is it observed? */
-void collector_begin_step(struct collector *collector, int64_t start_ns);
+/* A step begins: is it observed? Returns its start, without the time that CUPTI took to go off or on. */
+int64_t collector_begin_step(struct collector *collector, int64_t start_ns);
+static inline bool collector_unwatched(const struct collector *collector)
+{
+    return collector->cost.unwatched || collector->trace_off;
+}
 
 #endif

@@ -2,6 +2,7 @@
  * that what observing costs can be told. */
 #include "profiler/collector_private.h"
 
+#include "engine/clock.h"
 #include "profiler/cupti.h"
 
 #include <stdlib.h>
@@ -150,28 +151,58 @@ void collector_check_trace(struct collector *c)
     free(text);
 }
 
-/* Only what the host's clock times can be left out for some steps: a graph that is captured without
- * the observer would lose its kernels' ops, and events that were captured stay in it. */
+/* A plan's first steps load kernels and capture its graph: they are observed */
+#define STEPS_TO_SETTLE 10
+#define SWITCH_LIMIT_NS INT64_C(200000000)
+#define COST_WATCHED_CUPTI                                                                         \
+    199 /* turning CUPTI off and on takes milliseconds: once in five seconds */
+
+/* Events that were recorded stay in the steps: what they time cannot be left out for some. */
 static bool can_go_unwatched(const struct collector *c)
 {
-    return c->source == TIMING_CLOCK && c->plan_device_known;
+    bool cupti = c->source == TIMING_CUPTI && c->trace->detail && c->plan_steps > STEPS_TO_SETTLE;
+    return (c->source == TIMING_CLOCK || cupti) && c->plan_device_known;
+}
+
+/* CUPTI goes off or comes back; false: not now. */
+static bool switch_trace(struct collector *c, bool off)
+{
+    enum gpu_detail wanted = off ? GPU_DETAIL_OFF : c->burst.detail;
+    if (off == c->trace_off)
+        return true;
+    if (!c->trace || !c->trace->detail(c->trace->context, wanted, SWITCH_LIMIT_NS))
+        return false;
+    c->trace_off = off;
+    return true;
 }
 
 void collector_restart_cost(struct collector *c)
 {
-    cost_reset(&c->cost, c->cost_asked ? COST_WATCHED_PAIR : COST_WATCHED);
+    (void)switch_trace(c, false);
+    unsigned watched = c->source == TIMING_CUPTI ? COST_WATCHED_CUPTI : COST_WATCHED;
+    cost_reset(&c->cost, c->cost_asked ? COST_WATCHED_PAIR : watched);
     c->begun_ns = 0;
 }
 
-void collector_begin_step(struct collector *c, int64_t start_ns)
+int64_t collector_begin_step(struct collector *c, int64_t start_ns)
 {
+    c->plan_steps++;
     if (!can_go_unwatched(c))
-        return;
+        return start_ns;
     bool unwatched = c->cost.unwatched;
     bool follows = c->begun_ns && start_ns - c->last_end_ns < BACK_TO_BACK_NS;
     if (cost_step(&c->cost, follows ? start_ns - c->begun_ns : -1))
         collector_send_cost(c, start_ns);
+    if (c->source == TIMING_CUPTI && c->cost.unwatched != c->trace_off) {
+        /* the switch is neither the step's time nor the one's before */
+        int64_t begin_ns = clock_now_ns();
+        bool switched = switch_trace(c, c->cost.unwatched);
+        start_ns += clock_now_ns() - begin_ns;
+        if (!switched)
+            collector_restart_cost(c);
+    }
     c->begun_ns = start_ns;
     if (c->cost.unwatched != unwatched)
         collector_choose_callbacks(c, false);
+    return start_ns;
 }

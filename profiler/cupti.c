@@ -282,9 +282,11 @@ static void *decoder_main(void *argument)
 static void trace_push(void *context, uint64_t tag)
 {
     struct cupti *c = context;
-    c->api.push(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, tag);
     int op = gpu_tag_op(tag);
-    atomic_store(&c->current_op, op);
+    atomic_store(&c->current_op, op); /* also while it is off: a graph may be captured */
+    if (c->detail == GPU_DETAIL_OFF)
+        return;
+    c->api.push(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, tag);
     if (op != GPU_OP_NONE)
         return;
     if (atomic_fetch_add(&c->steps, 1) == 0)
@@ -301,7 +303,8 @@ static void trace_pop(void *context)
 {
     struct cupti *c = context;
     uint64_t last;
-    c->api.pop(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last);
+    if (c->detail != GPU_DETAIL_OFF)
+        c->api.pop(CUPTI_EXTERNAL_CORRELATION_KIND_CUSTOM0, &last);
     atomic_store(&c->current_op, GPU_OP_NONE);
 }
 

@@ -64,6 +64,70 @@ static const struct {
     {CUPTI_ACTIVITY_KIND_MEMORY2, true},
 };
 
+/* External correlation records come for API calls that are recorded: record the calls that put work
+ * on a stream, and no others */
+static const CUpti_CallbackId runtime_calls[] = {
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_v7000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_ptsz_v7000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernelExC_v11060,
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernelExC_ptsz_v11060,
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchCooperativeKernel_v9000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaLaunchCooperativeKernel_ptsz_v9000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaGraphLaunch_v10000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaGraphLaunch_ptsz_v10000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemcpy_v3020,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemcpyAsync_v3020,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemcpyAsync_ptsz_v7000,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemset_v3020,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemsetAsync_v3020,
+    CUPTI_RUNTIME_TRACE_CBID_cudaMemsetAsync_ptsz_v7000,
+};
+static const CUpti_CallbackId driver_calls[] = {
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel_ptsz,
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx_ptsz,
+    CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel,
+    CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,
+    CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz,
+    CUPTI_DRIVER_TRACE_CBID_cuMemcpyHtoDAsync_v2,
+    CUPTI_DRIVER_TRACE_CBID_cuMemcpyDtoHAsync_v2,
+    CUPTI_DRIVER_TRACE_CBID_cuMemcpyDtoDAsync_v2,
+    CUPTI_DRIVER_TRACE_CBID_cuMemcpyAsync,
+    CUPTI_DRIVER_TRACE_CBID_cuMemsetD8Async,
+    CUPTI_DRIVER_TRACE_CBID_cuMemsetD32Async,
+};
+
+static CUptiResult record_calls(struct cupti *c, bool on)
+{
+    CUptiResult result = CUPTI_SUCCESS;
+    for (size_t i = 0; i < sizeof runtime_calls / sizeof runtime_calls[0]; i++)
+        if (result == CUPTI_SUCCESS)
+            result = c->api.enable_runtime(runtime_calls[i], on);
+    for (size_t i = 0; i < sizeof driver_calls / sizeof driver_calls[0]; i++)
+        if (result == CUPTI_SUCCESS)
+            result = c->api.enable_driver(driver_calls[i], on);
+    return result;
+}
+
+static CUptiResult record_all_calls(struct cupti *c, bool on)
+{
+    CUptiResult (*CUPTIAPI change)(CUpti_ActivityKind) = on ? c->api.enable : c->api.disable;
+    CUptiResult result = change(CUPTI_ACTIVITY_KIND_RUNTIME);
+    return result == CUPTI_SUCCESS ? change(CUPTI_ACTIVITY_KIND_DRIVER) : result;
+}
+
+static bool enable_calls(struct cupti *c, struct error *error)
+{
+    if (c->api.enable_runtime && c->api.enable_driver && record_calls(c, true) == CUPTI_SUCCESS)
+        return true;
+    /* an older CUPTI can only record all calls or none, and one may not know a call of the list */
+    c->widened = true;
+    CUptiResult result = record_all_calls(c, true);
+    return result == CUPTI_SUCCESS ||
+           cupti_error(error, &c->api, "cuptiActivityEnable", result, "");
+}
+
 void cupti_widen(struct cupti *c)
 {
     c->widened = true;
@@ -71,18 +135,34 @@ void cupti_widen(struct cupti *c)
     (void)c->api.enable(CUPTI_ACTIVITY_KIND_DRIVER);
 }
 
+/* What only observed steps leave beside kernels and graphs */
+static void record_rest(struct cupti *c, bool on)
+{
+    static const CUpti_ActivityKind rest[] = {CUPTI_ACTIVITY_KIND_MEMCPY,
+                                              CUPTI_ACTIVITY_KIND_MEMSET,
+                                              CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION};
+    for (size_t i = 0; i < sizeof rest / sizeof rest[0]; i++)
+        (void)(on ? c->api.enable(rest[i]) : c->api.disable(rest[i]));
+    (void)(c->widened ? record_all_calls(c, on) : record_calls(c, on));
+}
+
 bool cupti_switch(struct cupti *c, enum gpu_detail detail)
 {
+    if (c->detail == GPU_DETAIL_OFF)
+        record_rest(c, true);
     /* with whole graphs on, no record comes for their nodes: never both */
-    if (detail == GPU_DETAIL_WHOLE) {
-        (void)c->api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
-        c->graph_kind = c->api.enable(CUPTI_ACTIVITY_KIND_GRAPH_TRACE) == CUPTI_SUCCESS;
-        return true;
-    }
     if (c->graph_kind)
         (void)c->api.disable(CUPTI_ACTIVITY_KIND_GRAPH_TRACE);
     c->graph_kind = false;
-    return c->api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) == CUPTI_SUCCESS;
+    if (detail == GPU_DETAIL_NODES)
+        return c->api.enable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL) == CUPTI_SUCCESS;
+    if (c->detail == GPU_DETAIL_NODES)
+        (void)c->api.disable(CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL);
+    if (detail == GPU_DETAIL_WHOLE)
+        c->graph_kind = c->api.enable(CUPTI_ACTIVITY_KIND_GRAPH_TRACE) == CUPTI_SUCCESS;
+    else
+        record_rest(c, false);
+    return true;
 }
 
 void cupti_disable(struct cupti *c)
@@ -95,59 +175,6 @@ void cupti_disable(struct cupti *c)
     }
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         (void)c->api.disable(kinds[i].kind);
-}
-
-/* External correlation records come for API calls that are recorded: record the calls that put work
- * on a stream, and no others */
-static bool enable_calls(struct cupti *c, struct error *error)
-{
-    static const CUpti_CallbackId runtime[] = {
-        CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_v7000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernel_ptsz_v7000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernelExC_v11060,
-        CUPTI_RUNTIME_TRACE_CBID_cudaLaunchKernelExC_ptsz_v11060,
-        CUPTI_RUNTIME_TRACE_CBID_cudaLaunchCooperativeKernel_v9000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaLaunchCooperativeKernel_ptsz_v9000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaGraphLaunch_v10000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaGraphLaunch_ptsz_v10000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaMemcpy_v3020,
-        CUPTI_RUNTIME_TRACE_CBID_cudaMemcpyAsync_v3020,
-        CUPTI_RUNTIME_TRACE_CBID_cudaMemcpyAsync_ptsz_v7000,
-        CUPTI_RUNTIME_TRACE_CBID_cudaMemset_v3020,
-        CUPTI_RUNTIME_TRACE_CBID_cudaMemsetAsync_v3020,
-        CUPTI_RUNTIME_TRACE_CBID_cudaMemsetAsync_ptsz_v7000,
-    };
-    static const CUpti_CallbackId driver[] = {
-        CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel,
-        CUPTI_DRIVER_TRACE_CBID_cuLaunchKernel_ptsz,
-        CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx,
-        CUPTI_DRIVER_TRACE_CBID_cuLaunchKernelEx_ptsz,
-        CUPTI_DRIVER_TRACE_CBID_cuLaunchCooperativeKernel,
-        CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch,
-        CUPTI_DRIVER_TRACE_CBID_cuGraphLaunch_ptsz,
-        CUPTI_DRIVER_TRACE_CBID_cuMemcpyHtoDAsync_v2,
-        CUPTI_DRIVER_TRACE_CBID_cuMemcpyDtoHAsync_v2,
-        CUPTI_DRIVER_TRACE_CBID_cuMemcpyDtoDAsync_v2,
-        CUPTI_DRIVER_TRACE_CBID_cuMemcpyAsync,
-        CUPTI_DRIVER_TRACE_CBID_cuMemsetD8Async,
-        CUPTI_DRIVER_TRACE_CBID_cuMemsetD32Async,
-    };
-    CUptiResult result = CUPTI_SUCCESS;
-    if (c->api.enable_runtime && c->api.enable_driver) {
-        for (size_t i = 0; i < sizeof runtime / sizeof runtime[0] && result == CUPTI_SUCCESS; i++)
-            result = c->api.enable_runtime(runtime[i], 1);
-        for (size_t i = 0; i < sizeof driver / sizeof driver[0] && result == CUPTI_SUCCESS; i++)
-            result = c->api.enable_driver(driver[i], 1);
-        if (result == CUPTI_SUCCESS)
-            return true;
-    }
-    /* an older CUPTI can only record all calls or none, and one may not know a call of the list */
-    c->widened = true;
-    result = c->api.enable(CUPTI_ACTIVITY_KIND_RUNTIME);
-    if (result == CUPTI_SUCCESS)
-        result = c->api.enable(CUPTI_ACTIVITY_KIND_DRIVER);
-    return result == CUPTI_SUCCESS ||
-           cupti_error(error, &c->api, "cuptiActivityEnable", result, "");
 }
 
 static CUptiResult subscribe(struct cupti *c, char *other, size_t size)

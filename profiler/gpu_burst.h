@@ -18,6 +18,7 @@
 enum gpu_detail {
     GPU_DETAIL_NODES, /* a record for each kernel */
     GPU_DETAIL_WHOLE, /* a record for each launch of a graph, none for its kernels */
+    GPU_DETAIL_OFF, /* none of a step: it runs as without the profiler, to learn what that costs */
 };
 
 /* From the begin of a burst to that of the next, at most. What a burst measured is on the screen a

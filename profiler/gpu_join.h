@@ -25,6 +25,7 @@ struct gpu_join_step {
     bool replayed;    /* as a graph */
     bool whole;       /* the graph leaves one record, its kernels none */
     bool warm_up;     /* the first of a burst: its figures do not count */
+    bool apart;       /* steps that nobody observed lie before it */
 };
 
 /* A step begins / ended. false: no room, the step is not traced. gpu_join_end() copies the

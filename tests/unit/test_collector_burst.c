@@ -16,7 +16,7 @@ static struct {
     size_t count, taken, flushed; /* flushed: of the events, those that may be taken */
     uint64_t flushes;
     enum gpu_detail detail;
-    unsigned switches;
+    unsigned switches, offs;
     bool stuck;             /* no switch succeeds */
     bool blind;             /* no kernels after the first pause */
     bool nothing;           /* whole graphs leave no record */
@@ -60,8 +60,9 @@ static bool gpu_detail(void *context, enum gpu_detail detail, int64_t limit_ns)
     if (gpu.stuck)
         return false;
     gpu_flush(context, limit_ns);
+    gpu.switches += detail != GPU_DETAIL_OFF && gpu.detail != GPU_DETAIL_OFF;
+    gpu.offs += detail == GPU_DETAIL_OFF;
     gpu.detail = detail;
-    gpu.switches++;
     return true;
 }
 static void gpu_losses(void *context, struct gpu_losses *out)
@@ -122,7 +123,7 @@ static void run_step(struct collector_bench *bench, uint64_t number, bool captur
             gpu_work(GPU_EVENT_KERNEL, op, at, at + lengths[op]);
         at += lengths[op] + MS / 20;
     }
-    if (!nodes && !gpu.nothing)
+    if (gpu.detail == GPU_DETAIL_WHOLE && !gpu.nothing)
         gpu_work(GPU_EVENT_GRAPH, GPU_OP_NONE, first, at - MS / 20);
     nodes ? gpu.nodes++ : gpu.wholes++;
     o->step_end(o->context, number, t + MS);
@@ -186,6 +187,39 @@ static void nodes_are_traced_in_bursts(void **state)
                    &rate);
     assert_true(fabs(rate.mean / 8000 - 1) < 0.02);
     assert_int_equal(store_dropped(bench->store), 0);
+}
+
+/* To learn what observing costs, CUPTI leaves some blocks of steps alone: their samples count, their
+ * layers do not, and bursts go on after them */
+static void steps_without_cupti_tell_what_it_costs(void **state)
+{
+    struct collector_bench *bench = *state;
+    bench->collector->cost_asked = true;
+    collector_bench_observer(bench)->segment(collector_bench_observer(bench)->context, 0);
+    run_step(bench, 1, true);
+    replay(bench, 2, 4000);
+    assert_true(gpu.offs >= 20);
+    assert_true(bench->collector->cost.count >= 10);
+    assert_true(gpu.nodes > 60);
+    bench->hooks->flush(bench->hooks->context);
+    struct store_layer row;
+    store_layer(bench->store, 1, &row);
+    assert_true(fabs(row.time_ms - 0.4) < 1e-6);
+    assert_true(fabs(row.kernels - 2) < 1e-9);
+    struct summary rate;
+    series_summary(store_series_get(bench->store, SERIES_THROUGHPUT_GPU), 3000 * MS, bench->now,
+                   &rate);
+    assert_true(fabs(rate.mean / 8000 - 1) < 0.03);
+    struct summary wall;
+    store_wall(bench->store, &wall);
+    assert_int_equal(wall.count, 4001);
+    assert_int_equal(store_dropped(bench->store), 0);
+    /* another plan begins with CUPTI on, wherever it was left */
+    while (gpu.detail != GPU_DETAIL_OFF)
+        replay(bench, 10000 + gpu.nodes + gpu.wholes, 1);
+    collector_bench_observer(bench)->plan(collector_bench_observer(bench)->context, "gpu:0",
+                                          &collector_bench_graph, NULL);
+    assert_int_equal(gpu.detail, GPU_DETAIL_NODES);
 }
 
 /* However few steps a run has, its first are traced node by node */
@@ -264,6 +298,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(nodes_are_traced_in_bursts, setup,
+                                        collector_bench_teardown),
+        cmocka_unit_test_setup_teardown(steps_without_cupti_tell_what_it_costs, setup,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(a_run_begins_with_a_burst, setup, collector_bench_teardown),
         cmocka_unit_test_setup_teardown(a_switch_that_fails_is_tried_again, setup,

@@ -433,6 +433,22 @@ static void graphs_are_recorded_by_node_or_as_wholes(void **state)
     assert_true(trace->detail(trace->context, GPU_DETAIL_NODES, 2000000000));
     assert_true(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
     assert_false(mock.on[CUPTI_ACTIVITY_KIND_GRAPH_TRACE]);
+    /* off: nothing of a step is recorded, and nothing is asked of CUPTI */
+    assert_true(trace->detail(trace->context, GPU_DETAIL_OFF, 2000000000));
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_MEMCPY]);
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION]);
+    trace->push(trace->context, gpu_tag(1, 3));
+    assert_int_equal(mock.depth, 0);
+    trace->pop(trace->context);
+    assert_true(trace->detail(trace->context, GPU_DETAIL_WHOLE, 2000000000));
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_GRAPH_TRACE]);
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_MEMCPY]);
+    assert_true(trace->detail(trace->context, GPU_DETAIL_OFF, 2000000000));
+    assert_false(mock.on[CUPTI_ACTIVITY_KIND_GRAPH_TRACE]);
+    assert_true(trace->detail(trace->context, GPU_DETAIL_NODES, 2000000000));
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL]);
+    assert_true(mock.on[CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION]);
     /* a CUPTI without that kind still leaves kernels alone between the bursts */
     mock.refused_kind = CUPTI_ACTIVITY_KIND_GRAPH_TRACE;
     assert_true(trace->detail(trace->context, GPU_DETAIL_WHOLE, 2000000000));
