@@ -233,6 +233,8 @@ void builder_use_own(struct builder *b, own_kernel *kernel)
         step->call.more_outputs[i - 1] = plan_value(b->plan, b->part, op->outputs[i]);
     for (size_t i = 0; i < op->input_count; i++)
         step->call.inputs[i] = plan_value(b->plan, b->part, op->inputs[i]);
+    size_t scratch = own_scratch_bytes(&step->call, b->device->threads);
+    step->scratch_bytes = scratch > step->scratch_bytes ? scratch : step->scratch_bytes;
     step->posts = op->posts;
     step->post_count = op->post_count;
     step->impl = "own";

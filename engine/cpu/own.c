@@ -33,9 +33,16 @@ own_kernel *own_kernel_of(const struct op *op)
         return own_select;
     case OP_GATHER:
         return own_gather;
+    case OP_ATTENTION:
+        return own_attention;
     default:
         return NULL;
     }
+}
+
+size_t own_scratch_bytes(const struct own_call *call, int threads)
+{
+    return call->op->kind == OP_ATTENTION ? own_attention_scratch(call, threads) : 0;
 }
 
 /* Elements that are widened at a time: 2 KiB of float32. */

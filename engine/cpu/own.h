@@ -43,6 +43,9 @@ typedef void own_kernel(const struct own_call *call);
 /* The kernel of an op without its posts, NULL if there is none. */
 own_kernel *own_kernel_of(const struct op *op);
 
+/* What the kernel of a filled call wants to work in, for so many threads. */
+size_t own_scratch_bytes(const struct own_call *call, int threads);
+
 /* Does the kernel take bfloat16 values as they lie in the arena? Those that only move numbers do,
  * and the elementwise ones, which widen a few hundred at a time in the first-level cache. */
 bool own_narrows(const struct op *op);
@@ -98,6 +101,10 @@ bool own_has_amx_bf16(void);
 #if defined(__x86_64__) && defined(__GNUC__)
 #define OWN_AVX512 1
 #endif
+
+/* own_attention.c */
+own_kernel own_attention;
+size_t own_attention_scratch(const struct own_call *call, int threads);
 
 /* Below this many elements one thread is faster than waking the others. */
 #define OWN_PARALLEL 32768

@@ -174,7 +174,7 @@ static void make_gather(struct plan *plan, struct step *step, union own_data *da
             g->value = op->pad.value; /* 0 where channels are added: storage.c */
         } else if (op->kind == OP_SLICE) {
             g->begin[axis] = op->slice.begin[axis];
-            g->step[axis] = op->slice.step[axis] != 0 ? op->slice.step[axis] : 1;
+            g->step[axis] = op->slice.step[axis];
         }
     }
     step->run = run_gather;

@@ -347,6 +347,21 @@ int emit_constant(struct lowering *low, const struct constant *constant)
     return constant ? append(low, op, NULL, 0, NULL) : -1;
 }
 
+int emit_attention(struct lowering *low, int q, int k, int v, int mask, int bias,
+                   const struct op_attention *attention)
+{
+    struct op op = {.kind = OP_ATTENTION, .attention = *attention};
+    int inputs[5] = {q, k, v};
+    size_t count = 3;
+    op.attention.mask = mask >= 0;
+    op.attention.bias = bias >= 0;
+    if (mask >= 0)
+        inputs[count++] = mask;
+    if (bias >= 0)
+        inputs[count++] = bias;
+    return append(low, op, inputs, count, NULL);
+}
+
 int emit_broadcast(struct lowering *low, int x, const struct shape *shape)
 {
     struct op_slice slice = {.begin = {0}};

@@ -170,6 +170,9 @@ int emit_resize(struct lowering *low, int x, enum resize_function function, int6
                 int64_t width);
 /* A constant as a value of the graph, for ops that take only values. */
 int emit_constant(struct lowering *low, const struct constant *constant);
+/* A mask or bias of -1 is none. */
+int emit_attention(struct lowering *low, int q, int k, int v, int mask, int bias,
+                   const struct op_attention *attention);
 /* Repeat axes of 1, and axes that are missing in front, up to `shape` (NumPy's broadcast_to). */
 int emit_broadcast(struct lowering *low, int x, const struct shape *shape);
 /* (N, C, spatial...) to (N, spatial..., C) and back. */

@@ -485,6 +485,47 @@ static uint64_t recurrent_flops(const struct graph *graph, const struct op *op)
     return 2 * steps * ((uint64_t)x->dims[2] + units) * units * gates + each * steps * units;
 }
 
+static bool attention_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                            const char *what, struct error *error)
+{
+    const struct shape *q = input_shape(graph, op, 0), *k = input_shape(graph, op, 1);
+    const struct shape *v = input_shape(graph, op, 2);
+    if (q->rank != 4 || k->rank != 4 || v->rank != 4)
+        return refuse(error, what, "attention wants (batch, steps, heads, channels)", q);
+    if (k->dims[0] != q->dims[0] || v->dims[0] != q->dims[0] || k->dims[3] != q->dims[3])
+        return refuse(error, what, "the keys do not fit the queries", q);
+    if (v->dims[1] != k->dims[1] || v->dims[2] != k->dims[2] || q->dims[2] % k->dims[2] != 0)
+        return refuse(error, what, "the values do not fit the keys and the queries", v);
+    const int64_t full[4] = {q->dims[0], q->dims[2], q->dims[1], k->dims[1]};
+    for (size_t i = 3; i < op->input_count; i++) {
+        const struct shape *x = input_shape(graph, op, i);
+        bool fits = x->rank == 4;
+        for (int d = 0; fits && d < 4; d++)
+            fits = x->dims[d] == 1 || x->dims[d] == full[d];
+        if (!fits)
+            return refuse(error, what, "its mask does not fit the scores", x);
+    }
+    *out = *q;
+    out->dims[3] = v->dims[3];
+    return true;
+}
+
+/* two products over the pairs that causality and the window leave, and a softmax */
+static uint64_t attention_flops(const struct graph *graph, const struct op *op)
+{
+    const struct shape *q = input_shape(graph, op, 0), *v = input_shape(graph, op, 2);
+    int64_t steps = q->dims[1], keys = v->dims[1], window = op->attention.window;
+    uint64_t pairs = 0;
+    for (int64_t i = 0; i < steps; i++) {
+        int64_t first = window > 0 && i - window + 1 > 0 ? i - window + 1 : 0;
+        int64_t end = window > 0 && i + window < keys ? i + window : keys;
+        end = op->attention.causal && i + 1 < end ? i + 1 : end;
+        pairs += end > first ? (uint64_t)(end - first) : 0;
+    }
+    uint64_t channels = (uint64_t)(q->dims[3] + v->dims[3]);
+    return (uint64_t)(q->dims[0] * q->dims[2]) * pairs * (2 * channels + 5);
+}
+
 static uint64_t no_flops(const struct graph *graph, const struct op *op)
 {
     (void)graph;
@@ -520,6 +561,7 @@ static const struct op_row ROWS[OP_KIND_COUNT] = {
     [OP_SELECT] = {"select", select_shape, elementwise_flops, true},
     [OP_GATHER] = {"gather", gather_shape, no_flops, false},
     [OP_RECURRENT] = {"recurrent", recurrent_shape, recurrent_flops, false},
+    [OP_ATTENTION] = {"attention", attention_shape, attention_flops, false},
 };
 
 const char *op_kind_name(enum op_kind kind)

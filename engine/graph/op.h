@@ -38,7 +38,8 @@
     X(OP_CONSTANT, "constant")                                                                     \
     X(OP_SELECT, "select")                                                                         \
     X(OP_GATHER, "gather")                                                                         \
-    X(OP_RECURRENT, "recurrent")
+    X(OP_RECURRENT, "recurrent")                                                                   \
+    X(OP_ATTENTION, "attention")
 
 enum op_kind {
 #define OP_ENUM(kind, name) kind,
@@ -274,6 +275,21 @@ static inline int recurrent_gates(enum recurrent_cell cell)
     return cell == CELL_SIMPLE ? 1 : cell == CELL_LSTM ? 4 : 3;
 }
 
+/* Scaled dot product attention: queries (N, T, H, D), keys (N, S, G, D) and values (N, S, G, V) give
+ * (N, T, H, V), where query head h reads key head h G / H. Then, if there are any, a mask and a
+ * bias, of (N or 1, H or 1, T or 1, S or 1) each.
+ *     score = scale q.k;  score = soft_cap tanh(score / soft_cap);  score += bias
+ * Where the mask is 0, a causal key comes later than its query, or the two are `window` or more
+ * steps apart, the score is a very negative number: a query without any key left attends to all of
+ * them alike, as in Keras. The scores are never stored. */
+struct op_attention {
+    float scale;
+    float soft_cap; /* 0: none */
+    int64_t window; /* 0: none */
+    bool causal;
+    bool mask, bias; /* the inputs behind q, k and v */
+};
+
 /* A function applied to the op's result in place before it is stored. */
 struct post {
     enum { POST_UNARY, POST_BINARY } kind;
@@ -307,6 +323,7 @@ struct op {
         struct op_select select;
         struct op_gather gather;
         struct op_recurrent recurrent;
+        struct op_attention attention;
     };
     struct post *posts;
     size_t post_count;

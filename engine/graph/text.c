@@ -124,6 +124,17 @@ static void put_parameters(FILE *out, const struct graph *graph, const struct op
         for (int i = 0; i < rank; i++)
             fprintf(out, "%s%d", i ? "," : " ", op->transpose.permutation[i]);
         break;
+    case OP_ATTENTION: {
+        const struct op_attention *attention = &op->attention;
+        fprintf(out, " scale=%g%s%s%s", (double)attention->scale,
+                attention->causal ? " causal" : "", attention->mask ? " mask" : "",
+                attention->bias ? " bias" : "");
+        if (attention->window > 0)
+            fprintf(out, " window=%" PRId64, attention->window);
+        if (attention->soft_cap > 0)
+            fprintf(out, " soft_cap=%g", (double)attention->soft_cap);
+        break;
+    }
     case OP_RESIZE:
         fprintf(out, " %s", op->resize.function == RESIZE_NEAREST ? "nearest" : "bilinear");
         break;

@@ -547,6 +547,54 @@ static void constant(const struct ref *r)
         r->out[i] = (double)r->op->constant.data->data[i];
 }
 
+/* Element [n][h][t][s] of a mask or bias whose axes of one cell stand for all. */
+static double attention_at(const struct ref *r, size_t input, const int64_t *nhts)
+{
+    const struct shape *shape = &r->graph->values[r->op->inputs[input]].shape;
+    return r->values[r->op->inputs[input]][broadcast_at(nhts, shape)];
+}
+
+static void attention(const struct ref *r)
+{
+    const struct op_attention *op = &r->op->attention;
+    const struct shape *k = &r->graph->values[r->op->inputs[1]].shape;
+    const struct shape *v = &r->graph->values[r->op->inputs[2]].shape;
+    int64_t T = r->x->dims[1], H = r->x->dims[2], D = r->x->dims[3];
+    int64_t S = k->dims[1], G = k->dims[2], V = v->dims[3];
+    double *scores = xmalloc((size_t)S * sizeof *scores);
+    for (int64_t row = 0; row < r->x->dims[0] * H * T; row++) {
+        int64_t n = row / (H * T), h = row / T % H, t = row % T, g = h * G / H;
+        double most = -INFINITY, sum = 0;
+        for (int64_t s = 0; s < S; s++) {
+            const int64_t at[RANK] = {n, h, t, s};
+            bool real = !(op->causal && s > t) && !(op->window && llabs(t - s) >= op->window);
+            double score = 0;
+            for (int64_t d = 0; d < D; d++)
+                score += r->in[((n * T + t) * H + h) * D + d] *
+                         r->values[r->op->inputs[1]][((n * S + s) * G + g) * D + d];
+            score *= (double)op->scale;
+            if (op->soft_cap > 0)
+                score = (double)op->soft_cap * tanh(score / (double)op->soft_cap);
+            if (op->bias)
+                score += attention_at(r, op->mask ? 4 : 3, at);
+            if (op->mask)
+                real = real && attention_at(r, 3, at) != 0;
+            scores[s] = real ? score : -1e30;
+            most = fmax(most, scores[s]);
+        }
+        for (int64_t s = 0; s < S; s++)
+            sum += exp(scores[s] - most);
+        for (int64_t c = 0; c < V; c++) {
+            double *y = &r->out[((n * T + t) * H + h) * V + c];
+            *y = 0;
+            for (int64_t s = 0; s < S; s++)
+                *y += exp(scores[s] - most) / sum *
+                      r->values[r->op->inputs[2]][((n * S + s) * G + g) * V + c];
+        }
+    }
+    free(scores);
+}
+
 static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_CONV] = conv,           [OP_MATMUL] = matmul,
     [OP_POOL] = pool,           [OP_AFFINE] = affine,
@@ -557,7 +605,7 @@ static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_TRANSPOSE] = transpose, [OP_RESHAPE] = copy,
     [OP_RESIZE] = resize,       [OP_CONSTANT] = constant,
     [OP_SELECT] = select_op,    [OP_GATHER] = gather,
-    [OP_RECURRENT] = recurrent,
+    [OP_RECURRENT] = recurrent, [OP_ATTENTION] = attention,
 };
 
 double **reference_run(const struct graph *graph, const float *const *inputs)

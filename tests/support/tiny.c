@@ -88,6 +88,19 @@ static json_t *argument(const char *text, const struct names *names, struct mode
     return value;
 }
 
+/* `key=VALUE` goes to the keywords, the rest to the positions. */
+static void add_argument(const char *text, const struct names *names, struct model_node *node)
+{
+    const char *equals = strchr(text, '=');
+    if (!equals || strchr("[{\"", text[0])) {
+        json_array_append_new(node->args, argument(text, names, node));
+        return;
+    }
+    char key[64];
+    snprintf(key, sizeof key, "%.*s", (int)(equals - text), text);
+    json_object_set_new(node->kwargs, key, argument(equals + 1, names, node));
+}
+
 /* ARGUMENTS up to the closing parenthesis; commas inside brackets do not separate. */
 static const char *arguments(const char *at, const struct names *names, struct model_node *node)
 {
@@ -95,6 +108,7 @@ static const char *arguments(const char *at, const struct names *names, struct m
     size_t used = 0;
     int depth = 0;
     node->args = json_array();
+    node->kwargs = json_object();
     for (; *at && !(*at == ')' && depth == 0); at++) {
         depth += (*at == '[' || *at == '{') - (*at == ']' || *at == '}');
         if (*at != ',' || depth > 0) {
@@ -103,13 +117,12 @@ static const char *arguments(const char *at, const struct names *names, struct m
             continue;
         }
         word[used] = '\0';
-        json_array_append_new(node->args, argument(word, names, node));
+        add_argument(word, names, node);
         used = 0;
     }
     word[used] = '\0';
     if (used > 0)
-        json_array_append_new(node->args, argument(word, names, node));
-    node->kwargs = json_object();
+        add_argument(word, names, node);
     return at + 1;
 }
 

@@ -385,6 +385,36 @@ static void constants_and_broadcasts(void **state)
               "z = ops.Relu(y)\nout z\n");
 }
 
+/* Long sequences cross the blocks of queries (64) and of keys (512). */
+static void attention_of_every_sort(void **state)
+{
+    (void)state;
+    static const char *const OPTIONS[] = {"", ", use_causal_mask=true", ", attention_mask=m",
+                                          ", attention_mask=m, use_causal_mask=true"};
+    static const char *const CONFIGS[] = {"", ", 'sliding_window': 3", ", 'sliding_window': 40"};
+    char text[1024];
+    /* rounded to bf16, a comparison may turn out otherwise: no masks made from one */
+    for (int option = 0; option < (also_bf16 ? 2 : 4); option++) {
+        for (int config = 0; config < 3; config++) {
+            snprintf(text, sizeof text,
+                     "a = Input 70,5\nb = Input 600,5\nw = Input 70,600\n"
+                     "m = ops.GreaterEqual(w, 0.9)\n"
+                     "y = GroupedQueryAttention(a, b%s) {'head_dim': 3, 'num_query_heads': 4, "
+                     "'num_key_value_heads': 2%s} q 5,4,3 qb 4,3 k 5,2,3 kb 2,3 v 5,2,3 vb 2,3 "
+                     "o 4,3,5 ob 5\nout y\n",
+                     OPTIONS[option], CONFIGS[config]);
+            check_all(text);
+        }
+    }
+    check_all("q = Input 9,2,4\nk = Input 11,2,4\nv = Input 11,2,3\nb = Input 2,9,11\n"
+              "y = ops.DotProductAttention(q, k, v, b, null, 0.7) {'attn_logits_soft_cap': 1.5}\n"
+              "out y\n");
+    /* more queries than keys, some too far from any */
+    check_all("a = Input 20,5\nb = Input 6,5\n"
+              "y = MultiHeadAttention(a, b) {'num_heads': 2, 'key_dim': 3, 'sliding_window': 2} "
+              "q 5,2,3 qb 2,3 k 5,2,3 kb 2,3 v 5,2,3 vb 2,3 o 2,3,5 ob 5\nout y\n");
+}
+
 static void whole_blocks(void **state)
 {
     (void)state;
@@ -464,6 +494,7 @@ static void bf16_is_close(void **state)
     if (!supported)
         return;
     also_bf16 = true;
+    attention_of_every_sort(state);
     whole_blocks(state);
     no_op_models(state);
     depthwise_and_separable(state);
@@ -602,6 +633,7 @@ int main(void)
         cmocka_unit_test(merges),
         cmocka_unit_test(moves),
         cmocka_unit_test(constants_and_broadcasts),
+        cmocka_unit_test(attention_of_every_sort),
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(no_op_models),
         cmocka_unit_test(batch_statistics_and_mixing),

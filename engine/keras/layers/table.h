@@ -126,8 +126,12 @@ bool lower_op_stack(struct call *call);
 bool lower_op_split(struct call *call);
 bool lower_op_get_item(struct call *call);
 bool lower_op_pad(struct call *call);
-bool lower_einsum_dense(struct call *call); /* einsum_dense.c */
-bool lower_op_matmul(struct call *call);    /* ops_product.c */
+bool lower_einsum_dense(struct call *call);         /* einsum_dense.c */
+bool lower_multi_head_attention(struct call *call); /* multi_head.c */
+bool lower_grouped_query_attention(struct call *call);
+bool lower_attention_layer(struct call *call); /* attention.c; parameter: 1 for AdditiveAttention */
+bool lower_op_attention(struct call *call);
+bool lower_op_matmul(struct call *call); /* ops_product.c */
 bool lower_op_einsum(struct call *call);
 bool lower_op_dot(struct call *call);
 bool lower_op_inner(struct call *call);
