@@ -314,6 +314,7 @@ static bool walk_layers(struct record_reader reader, const struct record_window 
                         size_t layer_count, struct store *store, struct segment *segment,
                         int64_t time_ns, int64_t span_ns, struct error *error)
 {
+    bool bursts = store && store_in_bursts(store);
     for (uint32_t i = 0; i < window->layer_count; i++) {
         struct record_layer layer;
         const uint8_t *buckets;
@@ -323,7 +324,7 @@ static bool walk_layers(struct record_reader reader, const struct record_window 
             return error_set(error, ERROR_STREAM, "record", "names layer %u of %zu", layer.layer,
                              layer_count);
         if (store)
-            layer_table_add(&store->layers, time_ns, span_ns, &layer, buckets);
+            layer_table_add(&store->layers, time_ns, span_ns, bursts, &layer, buckets);
         if (segment)
             segment_add_layer(segment, &layer, buckets);
     }
@@ -612,6 +613,12 @@ const struct store_trace *store_trace_get(const struct store *store, const char 
 {
     int wanted = device ? device_parse(device) : store->device;
     return trace_slots_get(&store->traces, wanted);
+}
+
+bool store_in_bursts(const struct store *store)
+{
+    const struct store_trace *trace = trace_slots_get(&store->traces, store->device);
+    return trace && trace->bursts;
 }
 
 uint64_t store_dropped(const struct store *store)

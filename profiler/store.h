@@ -159,6 +159,8 @@ struct store_trace;
 const struct store_trace *store_trace_get(const struct store *store, const char *device);
 /* What the last samples of the GPU in use said; nothing known on the CPU. */
 void store_marks(const struct store *store, struct marks *out);
+/* Are the plan's layers measured now and then only, and kept between? */
+bool store_in_bursts(const struct store *store);
 /* Records lost anywhere on the way, since the start. */
 uint64_t store_dropped(const struct store *store);
 /* Changes whenever something that can be drawn changed. */

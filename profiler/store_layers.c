@@ -225,7 +225,16 @@ void layer_table_reset(struct layer_table *table, bool series)
     }
 }
 
-void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns,
+#define BURST_SPAN_NS INT64_C(2500000000) /* a longer pause is a gap */
+
+static int64_t newest_ns(const struct recent *recent)
+{
+    return recent->used
+               ? recent->windows[(recent->head + RECENT_WINDOWS - 1) % RECENT_WINDOWS].time_ns
+               : 0;
+}
+
+void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns, bool bursts,
                      const struct record_layer *layer, const uint8_t *buckets)
 {
     struct layer_row *row = &table->rows[layer->layer];
@@ -235,6 +244,9 @@ void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns
         row->series = series_new(&layer_series);
     }
     struct measured *measured = row->measured;
+    int64_t since_ns = time_ns - newest_ns(&measured->recent);
+    if (bursts && since_ns > span_ns && since_ns <= BURST_SPAN_NS)
+        span_ns = since_ns;
     double kernels = layer->kernels == RECORD_UNKNOWN ? (double)NAN : (double)layer->kernels;
     recent_add(&measured->recent, time_ns, (double)layer->sum_ns, layer->steps, kernels);
     measured->sum_ns += (double)layer->sum_ns;
@@ -288,10 +300,7 @@ void layer_table_get(const struct layer_table *table, size_t index, double wall_
         return;
     out->time_ms = recent_mean_ns(&measured->recent, &out->kernels) * 1e-6;
     out->share = out->time_ms / wall_ms;
-    const struct recent *recent = &measured->recent;
-    if (recent->used)
-        out->time_ns =
-            recent->windows[(recent->head + RECENT_WINDOWS - 1) % RECENT_WINDOWS].time_ns;
+    out->time_ns = newest_ns(&measured->recent);
     if (measured->steps == 0)
         return;
     out->total = (struct summary){

@@ -44,8 +44,9 @@ void layer_table_plan(struct layer_table *table, const json_t *plan);
 void layer_table_reset(struct layer_table *table, bool series);
 void layer_table_free(struct layer_table *table);
 
-/* Add what a window says of a layer. layer->layer must be below table->count. */
-void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns,
+/* Add what a window says of a layer. layer->layer must be below table->count. `bursts`: layers are
+ * measured now and then, and a value stands for the time since the one before. */
+void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns, bool bursts,
                      const struct record_layer *layer, const uint8_t *buckets);
 /* Fill *out; wall_ms is the mean wall of a step over the last second, NaN if not known. */
 void layer_table_get(const struct layer_table *table, size_t index, double wall_ms,

@@ -137,7 +137,8 @@ static void draw_identity(struct canvas *canvas, struct rect rect, const struct 
     snprintf(pieces[FUSION].value, size, "%s", view->fusion ? "on" : "off");
     if (strncmp(view->devices, "cpu", 3) != 0)
         snprintf(pieces[GRAPH].value, size, "%s", view->graph ? "on" : "off");
-    snprintf(pieces[TIMING].value, size, "%.20s", timing);
+    bool bursts = strcmp(timing, "cupti") == 0 && store_in_bursts(view->store);
+    snprintf(pieces[TIMING].value, size, "%.20s%s", timing, bursts ? " in bursts" : "");
     if (strcmp(timing, "off") == 0)
         pieces[TIMING].style = STYLE_WARNING;
     if (store_dropped(view->store) > 0)

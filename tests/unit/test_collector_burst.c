@@ -174,6 +174,11 @@ static void nodes_are_traced_in_bursts(void **state)
     assert_true(fabs(row.kernels - 2) < 1e-9);
     assert_in_range(row.total.count, 50, gpu.nodes);
     assert_true(store_time_ns(bench->store) - row.time_ns < 700 * MS);
+    /* a figure stands for the time since the one before: between bursts lies no gap */
+    struct series_cell cells[20];
+    series_read(row.series, row.time_ns - 2000 * MS, row.time_ns, 20, cells);
+    for (int i = 0; i < 20; i++)
+        assert_true(cells[i].count > 0 && fabs((double)cells[i].mean - 0.4) < 1e-3);
     struct ledger ledger;
     store_ledger(bench->store, &ledger);
     assert_true(fabs(ledger.class_ms[LEDGER_KERNEL] - 0.7) < 1e-6);
