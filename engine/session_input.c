@@ -29,7 +29,7 @@ size_t session_value_bytes(const struct graph *graph, int value)
 }
 
 /* Integers that stay inside every table they may index: the smallest `input_dim` (Embedding) or
- * `num_tokens` (CategoryEncoding) among the layers that read this input, 256 if none has one. */
+ * `num_tokens` (CategoryEncoding) among the layers that read this input, 0 if none has one. */
 static uint32_t integer_bound(const struct model *model, size_t port)
 {
     static const char *const keys[] = {"input_dim", "num_tokens", NULL};
@@ -48,7 +48,7 @@ static uint32_t integer_bound(const struct model *model, size_t port)
             }
         }
     }
-    return bound == 0 ? 256 : bound > INT32_MAX ? INT32_MAX : (uint32_t)bound;
+    return bound > INT32_MAX ? INT32_MAX : (uint32_t)bound;
 }
 
 /* Two values a number: a batch of 256 pictures is filled in a few tens of milliseconds. */
@@ -72,12 +72,14 @@ static void fill_random(const struct model *model, const struct graph *graph, si
     enum dtype dtype = session_host_dtype(value->dtype);
     struct random random;
     random_seed(&random, seed + port);
-    if (dtype == DTYPE_F32) {
+    /* token ids may come through an input of any type */
+    uint32_t bound = dtype == DTYPE_BOOL ? 2 : integer_bound(model, port);
+    if (dtype == DTYPE_F32 && bound == 0) {
         fill_floats(&random, out, elements);
         return;
     }
     /* values stay inside the type's own range as well */
-    uint32_t bound = dtype == DTYPE_BOOL ? 2 : integer_bound(model, port);
+    bound = bound == 0 ? 256 : bound;
     if (bound > 127 && dtype_bytes(dtype) == 1)
         bound = 127;
     if (bound > INT16_MAX && dtype_bytes(dtype) == 2)

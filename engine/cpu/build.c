@@ -217,12 +217,37 @@ void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct po
 
 /* ---- a step ---- */
 
+/* Is one of the operands float32 whatever the plan's precision? */
+static bool reads_exact(const struct builder *b)
+{
+    bool exact = false;
+    for (size_t i = 0; i < b->op->input_count; i++)
+        exact |= b->graph->values[b->op->inputs[i]].exact;
+    return exact && b->plan->type != dnnl_f32;
+}
+
+/* An index that was rounded would point at another row. */
+static bool check_indices(const struct builder *b)
+{
+    const struct op_gather *gather = &b->op->gather;
+    if (b->op->kind != OP_GATHER || b->plan->type == dnnl_f32 || gather->indices || reads_exact(b))
+        return true;
+    const struct shape *data =
+        gather->data ? &gather->data->shape : shape_of_value(b, b->op->inputs[0]);
+    if (data->dims[gather->axis] <= 256)
+        return true;
+    error_set(b->error, ERROR_UNSUPPORTED, b->graph->model->layers[b->op->layer].path,
+              "it looks up one of %lld rows by a computed number, which bf16 would round",
+              (long long)data->dims[gather->axis]);
+    return error_hint(b->error, "set precision fp32");
+}
+
 void builder_use_own(struct builder *b, own_kernel *kernel)
 {
     struct step *step = b->step;
     const struct op *op = b->op;
     step->own = kernel;
-    step->widened = b->plan->type == dnnl_bf16 && !own_narrows(op);
+    step->widened = b->plan->type == dnnl_bf16 && (!own_narrows(op) || reads_exact(b));
     step->call = (struct own_call){.graph = b->graph,
                                    .op = op,
                                    .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
@@ -280,7 +305,9 @@ bool step_build(struct plan *plan, struct part *part, int index, struct error *e
         return true;
     if (error)
         error->code = ERROR_NONE;
-    if (BUILDERS_OF_KIND[op->kind] && BUILDERS_OF_KIND[op->kind](&b)) {
+    if (!check_indices(&b))
+        return false;
+    if (!reads_exact(&b) && BUILDERS_OF_KIND[op->kind] && BUILDERS_OF_KIND[op->kind](&b)) {
         if (!b.failed)
             return true;
         if (error && error->code != ERROR_NONE)

@@ -363,8 +363,11 @@ static void run_widened(const struct plan *plan, const struct part *part, const 
     const void **list = op->input_count > 16 ? xmalloc(op->input_count * sizeof *list) : inputs;
     for (size_t i = 0; i < op->input_count; i++) {
         int64_t count = elements_of(part, op->inputs[i]);
-        own_widen(step->call.inputs[i], next, count);
         list[i] = next;
+        if (part->graph->values[op->inputs[i]].exact)
+            list[i] = step->call.inputs[i];
+        else
+            own_widen(step->call.inputs[i], next, count);
         next += count;
     }
     call.inputs = list;
@@ -456,7 +459,7 @@ static void convert_ports(const struct plan *plan, const struct part *part, int6
         host += elements / graph->batch * first;
         void *inside = plan_value(plan, part, value);
         int64_t start_ns = observer && observer->interval ? clock_now_ns() : 0;
-        if (plan->type == dnnl_f32)
+        if (plan->type == dnnl_f32 || graph->values[value].exact)
             memcpy(in ? inside : host, in ? host : inside, (size_t)elements * sizeof *host);
         else if (in)
             own_narrow(host, inside, elements);

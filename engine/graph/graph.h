@@ -16,6 +16,7 @@ struct graph_value {
     int producer;       /* op, -1 for a model input */
     int alias_of;       /* value whose storage this one is (reshape, flatten, no-ops), or -1 */
     int layer;          /* model layer that made it */
+    bool exact;         /* a model input of whole numbers: float32 in every precision */
 };
 
 /* Constants of one model, shared by every graph lowered from it. */

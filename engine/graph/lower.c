@@ -199,6 +199,50 @@ static void bind_outputs(struct lowering *low)
     }
 }
 
+/* Can every backend read this operand in float32 where the op's other values are narrower? */
+static bool reads_exact(const struct op *op, size_t input)
+{
+    switch (op->kind) {
+    case OP_GATHER: /* as indices */
+        return input + 1 == op->input_count && !op->gather.indices;
+    case OP_BINARY:
+    case OP_SELECT:
+    case OP_RESHAPE:
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* Narrow floats hold no whole number past 256 (bfloat16) or 2048 (float16): what is looked up with a
+ * model input stays as it is, if nothing stands against it. */
+static void mark_exact(struct graph *graph)
+{
+    bool *wanted = xcalloc(graph->value_count + 1, sizeof *wanted);
+    bool *barred = xcalloc(graph->value_count + 1, sizeof *barred);
+    for (size_t i = 0; i < graph->op_count; i++) {
+        const struct op *op = &graph->ops[i];
+        for (size_t j = 0; j < op->input_count; j++) {
+            int storage = graph_storage(graph, op->inputs[j]);
+            wanted[storage] |= op->kind == OP_GATHER && reads_exact(op, j);
+            barred[storage] |= !reads_exact(op, j);
+        }
+        for (size_t j = 0; j < op->post_count; j++) {
+            if (op->posts[j].kind == POST_BINARY)
+                barred[graph_storage(graph, op->posts[j].value)] = true;
+        }
+    }
+    for (size_t i = 0; i < graph->output_count; i++)
+        barred[graph_storage(graph, graph->outputs[i])] = true;
+    for (size_t i = 0; i < graph->value_count; i++) {
+        int storage = graph_storage(graph, (int)i);
+        graph->values[i].exact =
+            wanted[storage] && !barred[storage] && graph->values[storage].producer < 0;
+    }
+    free(wanted);
+    free(barred);
+}
+
 struct graph *graph_lower(const struct model *model, const struct graph_options *options,
                           struct constant_pool *pool, struct error *error)
 {
@@ -241,6 +285,7 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
         graph_free(graph);
         return NULL;
     }
+    mark_exact(graph);
     for (size_t i = 0; i < graph->op_count; i++) {
         struct op *op = &graph->ops[i];
         op->flops = op_flops(graph, op);

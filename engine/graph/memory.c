@@ -23,7 +23,8 @@ struct planner {
 static uint64_t bytes_of(const struct graph *graph, const struct memory_options *options, int value)
 {
     const struct graph_value *v = &graph->values[value];
-    bool real = v->dtype == DTYPE_F32 || v->dtype == DTYPE_F16 || v->dtype == DTYPE_BF16;
+    bool real =
+        !v->exact && (v->dtype == DTYPE_F32 || v->dtype == DTYPE_F16 || v->dtype == DTYPE_BF16);
     size_t each = real ? options->element_bytes : dtype_bytes(v->dtype);
     return (uint64_t)shape_elements(&v->shape) * each;
 }

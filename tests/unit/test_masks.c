@@ -308,6 +308,52 @@ static void an_index_outside_is_an_error(void **state)
     }
 }
 
+/* bfloat16 holds no whole number past 256: token ids must not pass through it. */
+static void token_ids_survive_bf16(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model *model = tiny_model("x = Input 3\n"
+                                     "e = Embedding(x) {'input_dim': 1000, 'output_dim': 2, "
+                                     "'mask_zero': true} embeddings 1000,2\n"
+                                     "m = GlobalAveragePooling1D(e)\nout e\nout m\n");
+    float *table = (float *)(uintptr_t)model->layers[1].weights[0].data;
+    for (int i = 0; i < 2000; i++) /* exact in bfloat16, another for each of eight neighbours */
+        table[i] = (float)(i / 2 % 8);
+    struct fixture f = lower_model(model, true);
+    const struct device_options options = {.threads = 1};
+    struct device *device = backend_cpu.device_open(&options, NULL, &error);
+    const struct plan_options plan_options = {.precision = PRECISION_BF16};
+    struct plan *plan = backend_cpu.plan_new(device, f.graph, &plan_options, &error);
+    static const float ids[BATCH * 3] = {257, 0, 999, 0, 0, 515};
+    if (plan) {
+        memcpy(backend_cpu.plan_input(plan, 0), ids, sizeof ids);
+        const struct step_context context = {.step = 1};
+        assert_true(backend_cpu.plan_run(plan, &context, &error));
+        const float *rows = backend_cpu.plan_output(plan, 0);
+        for (int i = 0; i < BATCH * 3; i++)
+            assert_float_equal(rows[2 * i], (float)((int)ids[i] % 8), 0);
+        const float *means = backend_cpu.plan_output(plan, 1);
+        assert_float_equal(means[0], 4, 0);
+        assert_float_equal(means[2], 3, 0);
+        backend_cpu.plan_free(plan);
+    } else {
+        assert_int_equal(error.code, ERROR_UNSUPPORTED); /* a processor without bf16 */
+    }
+    backend_cpu.device_close(device);
+    drop(&f);
+    /* a computed id is refused */
+    f = lower_model(tiny_model("x = Input 3\na = ops.Add(x, 1.0)\n"
+                               "e = Embedding(a) {'input_dim': 1000, 'output_dim': 2} "
+                               "embeddings 1000,2\nout e\n"),
+                    true);
+    device = backend_cpu.device_open(&options, NULL, &error);
+    assert_null(backend_cpu.plan_new(device, f.graph, &plan_options, &error));
+    assert_int_equal(error.code, ERROR_UNSUPPORTED);
+    backend_cpu.device_close(device);
+    drop(&f);
+}
+
 static void a_reversible_embedding_goes_back(void **state)
 {
     (void)state;
@@ -340,6 +386,7 @@ int main(void)
         cmocka_unit_test(an_explicit_mask_wins),
         cmocka_unit_test(softmax_gives_masked_cells_no_share),
         cmocka_unit_test(an_index_outside_is_an_error),
+        cmocka_unit_test(token_ids_survive_bf16),
         cmocka_unit_test(a_reversible_embedding_goes_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
