@@ -145,10 +145,11 @@ static void lay_out(struct recurrent_plan *plan)
     plan->chunk = CHUNK_BYTES / (int64_t)sizeof(float) / step;
     plan->chunk = plan->chunk < 1 ? 1 : plan->chunk > plan->steps ? plan->steps : plan->chunk;
     plan->z_at = take(plan, step * plan->chunk);
-    for (int i = 0, at = 0; i < plan->stage_count; i++) {
+    int64_t at = 0;
+    for (int i = 0; i < plan->stage_count; i++) {
         struct stage *stage = &plan->stages[i];
         stage->z_offset = at;
-        at += (int)(plan->samples * plan->chunk * stage->panels * stage->vectors * RECURRENT_LANES);
+        at += plan->samples * plan->chunk * stage->panels * stage->vectors * RECURRENT_LANES;
     }
 }
 
