@@ -74,6 +74,25 @@ void bind_slots_free(struct slots *slots)
     free(slots->unknown);
 }
 
+/* An architecture alone is a model if none of its layers has parameters. */
+static bool bind_none(struct reader *reader)
+{
+    const char *name = reader->files->name;
+    for (size_t i = 0; i < reader->top->child_count; i++) {
+        struct slots slots = {0};
+        bind_collect(reader, &reader->top->children[i], true, &slots);
+        bool wanted = slots.count > 0;
+        bind_slots_free(&slots);
+        if (wanted) {
+            error_set(reader->error, ERROR_MODEL_WEIGHTS, name,
+                      "it holds an architecture without weights, and the layer \"%s\" has some",
+                      reader->top->children[i].name);
+            return error_hint(reader->error, "load %s --weights model.weights.h5", name);
+        }
+    }
+    return true;
+}
+
 bool bind_weights(struct reader *reader)
 {
     switch (reader->layout) {
@@ -86,5 +105,5 @@ bool bind_weights(struct reader *reader)
     case WEIGHTS_NONE:
         break;
     }
-    return true;
+    return bind_none(reader);
 }

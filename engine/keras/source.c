@@ -256,14 +256,9 @@ static bool open_json(struct reader *reader)
     reader->backend = xstrdup(json_text(reader->root, "backend", ""));
     if (files->metadata.data != NULL)
         metadata_read(reader, files->metadata.data, files->metadata.size);
-    if (files->weights.data == NULL) {
-        error_set(reader->error, ERROR_MODEL_WEIGHTS, files->name,
-                  files->folder ? "the folder holds no model.weights.h5"
-                                : "it holds an architecture without weights");
-        return files->folder
-                   ? false
-                   : error_hint(reader->error, "load %s --weights model.weights.h5", files->name);
-    }
+    if (files->weights.data == NULL)
+        return !files->folder || error_set(reader->error, ERROR_MODEL_WEIGHTS, files->name,
+                                           "the folder holds no model.weights.h5");
     if (!is_hdf5(files->weights))
         return error_set(reader->error, ERROR_MODEL_FILE, files->name,
                          "its weights file is no HDF5 file");

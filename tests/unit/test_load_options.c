@@ -71,6 +71,36 @@ static void ends_where_asked(void **state)
     model_free(whole);
 }
 
+/* An architecture alone is a whole model where no layer has parameters, and no other one is. */
+static void weightless_needs_no_weights(void **state)
+{
+    (void)state;
+    static const char *const text =
+        "{\"class_name\":\"Sequential\",\"keras_version\":\"3.9.2\",\"config\":{\"name\":\"s\","
+        "\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"x\",\"batch_shape\":"
+        "[null,8,8,3]}},{\"class_name\":\"%s\",\"config\":{\"name\":\"a\",\"trainable\":true%s}}]}"
+        "}";
+    char path[] = "/tmp/layertop-architecture-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    struct error error;
+    dprintf(fd, text, "ReLU", "");
+    struct model *model = load(path, NULL, NULL, NULL, &error);
+    assert_non_null(model);
+    assert_int_equal(model->parameters, 0);
+    assert_true(lowers(model, &error));
+    model_free(model);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
+    dprintf(fd, text, "Dense", ",\"units\":4");
+    assert_null(load(path, NULL, NULL, NULL, &error));
+    assert_int_equal(error.code, ERROR_MODEL_WEIGHTS);
+    assert_non_null(strstr(error.why, "\"a\""));
+    assert_non_null(strstr(error.hint, "--weights"));
+    close(fd);
+    unlink(path);
+}
+
 /* Inputs that nothing needs any more need not be given. */
 static void drops_inputs(void **state)
 {
@@ -142,6 +172,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ends_where_asked),
+        cmocka_unit_test(weightless_needs_no_weights),
         cmocka_unit_test(drops_inputs),
         cmocka_unit_test(custom_class),
     };
