@@ -92,8 +92,7 @@ def einsum_dense(d, x):
     if len(letters) > 1 and d.maybe(0.4):  # two new axes in the place of the last
         return L.EinsumDense('a%s,%sxy->a%sxy' % (letters, last, letters[:-1]),
                              output_shape=tuple(x.shape[1:-1]) + (d.int(1, 4), d.int(1, 4)), bias_axes='y')
-    return L.EinsumDense('...%s,%sx->...x' % (last, last), output_shape=tuple(x.shape[1:-1]) + (d.int(1, 6),),
-                         bias_axes=d.one('x', None))
+    return L.EinsumDense('...%s,%sx->...x' % (last, last), output_shape=(d.int(1, 6),), bias_axes=d.one('x', None))
 
 
 def activation(d, x):
@@ -385,7 +384,7 @@ def attention(d, x):
     heads = d.int(1, 3)
     if other is not x:
         d.use(other)
-    return d.one(lambda: L.MultiHeadAttention(heads, d.int(1, 5), value_dim=d.one(None, 3), use_bias=d.maybe(0.8))
+    return d.one(lambda: L.MultiHeadAttention(heads, d.int(1, 5), value_dim=d.one(None, None, None, 3), use_bias=d.maybe(0.8))
                  (x, other, use_causal_mask=d.maybe(0.3)),
                  lambda: L.Attention(use_scale=d.maybe(0.5))([x, other]),
                  lambda: L.AdditiveAttention()([x, other]),
