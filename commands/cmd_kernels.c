@@ -143,6 +143,29 @@ static void print_rows(struct execution *execution, const struct listing *listin
     }
 }
 
+static void print_roof(struct execution *execution, const struct listing *listing)
+{
+    char flops[FORMAT_SIZE], bytes[FORMAT_SIZE];
+    format_count(flops, sizeof flops, listing->roof_flops);
+    format_count(bytes, sizeof bytes, listing->roof_bytes);
+    const char *source = roof_source_name(listing->trace->roof.source);
+    bool knows_flops = isfinite(listing->roof_flops), knows_bytes = isfinite(listing->roof_bytes);
+    if (knows_flops && knows_bytes)
+        execution_print(execution, "roof: %sFLOP/s, %sB/s (%s)", flops, bytes, source);
+    else if (knows_flops)
+        execution_print(execution,
+                        "roof: %sFLOP/s (%s); the memory's bytes/s are not known, so shares are of "
+                        "arithmetic alone",
+                        flops, source);
+    else if (knows_bytes)
+        execution_print(execution,
+                        "roof: %sB/s (%s); FLOP/s are not known at this precision, so shares are "
+                        "of memory alone",
+                        bytes, source);
+    else
+        execution_print(execution, "roof: not known of this device");
+}
+
 static void print_rest(struct execution *execution, const struct listing *listing)
 {
     const struct store_trace *trace = listing->trace;
@@ -162,12 +185,7 @@ static void print_rest(struct execution *execution, const struct listing *listin
                         format_time_ms(a, sizeof a, trace->overheads[i].total_ms));
     trace_report_text(trace, text, sizeof text);
     execution_print(execution, "timed by %s, %s", trace->timing_source, text);
-    if (isfinite(listing->roof_flops) || isfinite(listing->roof_bytes))
-        execution_print(
-            execution, "roof: %sFLOP/s, %sB/s (%s)", format_count(a, sizeof a, listing->roof_flops),
-            format_count(b, sizeof b, listing->roof_bytes), roof_source_name(trace->roof.source));
-    else
-        execution_print(execution, "roof: not known of this device");
+    print_roof(execution, listing);
 }
 
 /* The roof for the precision of the plan. */
@@ -303,8 +321,10 @@ const struct command command_kernels = {
         "events time the ops, the implementation of each op. Means per step, of the last `run` or\n"
         "since the live steps began. FLOP/s and bytes/s are the op's least work over the time of\n"
         "all its kernels, on the row of the longest. The roof is what the device can do at most\n"
-        "in this precision; the share is of the bound that is nearer. Replayed CUDA graphs are\n"
-        "traced kernel by kernel in bursts.",
+        "in this precision; the share is of the bound that is nearer. On the CPU that is "
+        "arithmetic\n"
+        "alone: what its memory can do is not known. Replayed CUDA graphs are traced kernel by\n"
+        "kernel in bursts.",
     .examples = WORDS("kernels", "kernels --top 10", "kernels conv2d"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_max = 3,

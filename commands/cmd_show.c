@@ -9,6 +9,7 @@
 char *setting_range(const struct setting *setting, char *out, size_t size)
 {
     size_t used = 0;
+    char least[32], most[32];
     *out = '\0';
     switch (setting->type) {
     case SETTING_BOOL:
@@ -21,8 +22,9 @@ char *setting_range(const struct setting *setting, char *out, size_t size)
         snprintf(out, size, "devices and their size (2x4GiB), or none");
         return out;
     case SETTING_TIME:
-        snprintf(out, size, "%lldms to %lldms", (long long)setting->minimum,
-                 (long long)setting->maximum);
+        setting_format_time((double)setting->minimum, least, sizeof least);
+        setting_format_time((double)setting->maximum, most, sizeof most);
+        snprintf(out, size, "%s to %s", least, most);
         return out;
     case SETTING_DEVICES:
         snprintf(out, size, "auto, cpu, 0, gpu:0, a UUID, or a list of them");
@@ -31,8 +33,10 @@ char *setting_range(const struct setting *setting, char *out, size_t size)
         used = (size_t)snprintf(out, size, "%lld to %lld", (long long)setting->minimum,
                                 (long long)setting->maximum);
         break;
-    case SETTING_CHOICE:
     case SETTING_TEXT:
+        snprintf(out, size, "a file, or %s", setting->value);
+        return out;
+    case SETTING_CHOICE:
         break;
     }
     for (const char *const *choice = setting->choices; choice && *choice && used < size; choice++)
@@ -71,17 +75,20 @@ static void run_show(struct execution *execution, int argc, char *const *argv)
         return;
     }
     json_t *list = json_array();
+    bool all_defaults = true;
     for (size_t i = 0; i < setting_count(); i++) {
         const struct setting *setting = setting_at(i);
         const json_t *now = workbench_setting(execution->workbench, setting->name);
         json_t *description = describe(setting, now);
         bool is_default = json_equal(now, json_object_get(description, "default"));
         json_array_append_new(list, description);
+        all_defaults = all_defaults && is_default;
         setting_format(setting, now, value, sizeof value);
         execution_print(execution, "%c %-10s %-14s %s", is_default ? ' ' : '*', setting->name,
                         value, setting->summary);
     }
-    execution_print(execution, "  (* differs from the default)");
+    execution_print(execution, "  (%s)",
+                    all_defaults ? "all at their defaults" : "* differs from the default");
     json_object_set_new(execution->data, "settings", list);
     execution_done(execution);
 }

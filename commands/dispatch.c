@@ -214,13 +214,18 @@ static void report(struct workbench *workbench, const struct sink *sink, const c
     workbench->interrupted = false;
 }
 
-/* Every error says what to type next: where nobody knows better, the command's own page. */
-static void hint_at_help(struct error *error, const char *command)
+/* Every error says what to type next: where nobody knows better, the page of the command, or of the
+ * setting that it was to change. */
+static void hint_at_help(struct error *error, const struct command *command, int argc, char **argv)
 {
+    bool sets = command && argc > 1 && strcmp(command->name, "set") == 0;
+    const struct setting *setting = sets ? setting_find(argv[1], NULL) : NULL;
     bool wanted = error->code != ERROR_NONE && error->code != ERROR_INTERRUPTED &&
                   error->code != ERROR_ASSERT && error->code != ERROR_WORKER;
-    if (wanted && !*error->hint && command)
-        error_hint(error, "help %s", command);
+    if (wanted && !*error->hint && setting)
+        error_hint(error, "help set %s", setting->name);
+    else if (wanted && !*error->hint && command)
+        error_hint(error, "help %s", command->name);
     else if (wanted && !*error->hint)
         error_hint(error, "help");
 }
@@ -228,7 +233,7 @@ static void hint_at_help(struct error *error, const char *command)
 static void finish_current(struct workbench *workbench)
 {
     struct execution *execution = workbench->current;
-    hint_at_help(&execution->error, execution->command->name);
+    hint_at_help(&execution->error, execution->command, execution->argc, execution->argv);
     workbench->current = NULL;
     workbench->cancel_ns = 0;
     report(workbench, execution->sink, execution->command->name, execution->data,
@@ -317,7 +322,7 @@ static void start_next(struct workbench *workbench)
     if (error.code != ERROR_NONE) {
         json_t *warnings = json_array();
         char name[64] = "";
-        hint_at_help(&error, command ? command->name : NULL);
+        hint_at_help(&error, command, item.argc, item.argv);
         if (command)
             snprintf(name, sizeof name, "%s", command->name);
         else if (item.argc > 0)

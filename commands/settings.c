@@ -524,8 +524,10 @@ json_t *setting_parse(const struct setting *setting, const char *text, struct er
             return NULL;
         }
         if (milliseconds < (double)setting->minimum || milliseconds > (double)setting->maximum) {
-            error_set(error, ERROR_VALUE, what, "'%s' is not a time from %lld ms to %lld ms", text,
-                      (long long)setting->minimum, (long long)setting->maximum);
+            char least[32], most[32];
+            error_set(error, ERROR_VALUE, what, "'%s' is not a time from %s to %s", text,
+                      setting_format_time((double)setting->minimum, least, sizeof least),
+                      setting_format_time((double)setting->maximum, most, sizeof most));
             error_hint(error, "%s", setting->example);
             return NULL;
         }
@@ -552,6 +554,22 @@ static char *format_list(const json_t *list, char *out, size_t size)
                        item) if (used < size && json_is_string(item)) used +=
         (size_t)snprintf(out + used, size - used, "%s%s", index ? "," : "",
                          json_string_value(item));
+    return out;
+}
+
+char *setting_format_time(double milliseconds, char *out, size_t size)
+{
+    const struct {
+        const char *name;
+        double one, least, step; /* so that 60s, 90s and 1.5s stay as they were typed */
+    } units[] = {{"h", 3600e3, 7200e3, 3600e3}, {"min", 60e3, 120e3, 60e3}, {"s", 1e3, 1e3, 100}};
+    for (size_t i = 0; i < sizeof units / sizeof *units; i++) {
+        if (milliseconds >= units[i].least && fmod(milliseconds, units[i].step) == 0) {
+            snprintf(out, size, "%g%s", milliseconds / units[i].one, units[i].name);
+            return out;
+        }
+    }
+    snprintf(out, size, "%gms", milliseconds);
     return out;
 }
 
@@ -584,10 +602,7 @@ char *setting_format(const struct setting *setting, const json_t *value, char *o
     } else if (setting->type == SETTING_SIZE) {
         format_size(json_integer_value(value), out, size);
     } else if (setting->type == SETTING_TIME) {
-        double milliseconds = json_number_value(value);
-        bool seconds = milliseconds >= 1000 && fmod(milliseconds, 100) == 0;
-        snprintf(out, size, "%g%s", seconds ? milliseconds / 1000 : milliseconds,
-                 seconds ? "s" : "ms");
+        setting_format_time(json_number_value(value), out, size);
     } else {
         snprintf(out, size, "%lld", (long long)json_integer_value(value));
     }

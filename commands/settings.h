@@ -41,6 +41,8 @@ const struct setting *setting_at(size_t index);
 const struct setting *setting_find(const char *word, struct error *error);
 /* Parse and range-check text into its JSON value; NULL with ERROR_VALUE. New reference. */
 json_t *setting_parse(const struct setting *setting, const char *text, struct error *error);
+/* A time in the largest unit that is exact ("33ms", "24h"), so that it can be typed. Returns out. */
+char *setting_format_time(double milliseconds, char *out, size_t size);
 /* The value as the user types it, into out[size]; returns out. */
 char *setting_format(const struct setting *setting, const json_t *value, char *out, size_t size);
 

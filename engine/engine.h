@@ -61,8 +61,8 @@
  *             preprocess?: {mode, source}}: top defaults to 3 (5 from 100 classes on), with an
  *             output to 0. preprocess, for pictures only: mode is "none", "tf", "caffe" or "torch",
  *             source says why: "setting", "recipe" (the demo model's), "model" (it scales by
- *             itself or takes no colours), "name" (a Keras application's) or "unknown".
- *             Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
+ *             itself or takes no colours), "name" (a Keras application's) or "unknown". A note
+ *             tells of inputs that are not numbers. Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
  *   export    {path}                           -> {path, parameters, bytes, export_ms}
  *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,

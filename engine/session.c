@@ -295,6 +295,21 @@ static bool parse_shape(const json_t *list, struct shape *shape, struct error *e
     return true;
 }
 
+/* A model's outputs get their shapes by lowering; without the batch's own size, as Keras tells them. */
+static void describe_output_shapes(const struct session *session, json_t *outputs)
+{
+    const struct graph *graph = session->graph;
+    for (size_t i = 0; graph != NULL && i < graph->output_count; i++) {
+        const struct shape *shape = &graph->values[graph->outputs[i]].shape;
+        json_t *dims = json_array();
+        for (int d = 0; d < shape->rank; d++)
+            json_array_append_new(dims, d == 0 && shape->dims[0] == graph->batch
+                                            ? json_null()
+                                            : json_integer((json_int_t)shape->dims[d]));
+        json_object_set_new(json_array_get(outputs, i), "shape", dims);
+    }
+}
+
 static json_t *do_load(struct session *session, const json_t *arguments, struct error *error)
 {
     int64_t start_ns = clock_now_ns();
@@ -335,6 +350,7 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     session->live = was_live;
     session->told_labels = false;
     json_t *reply = model_describe(session->model);
+    describe_output_shapes(session, json_object_get(reply, "outputs"));
     if (demo_is_name(path)) {
         json_object_set_new(reply, "file", json_string(path));
         json_object_set_new(reply, "format", json_string("demo"));

@@ -32,6 +32,7 @@ struct prediction {
     struct input *input;
     size_t rows;
     struct output *outputs; /* graph->output_count */
+    size_t nans;            /* in the inputs */
 };
 
 /* Room for all rows of all outputs. A graph that mixes samples may give other counts of rows than it
@@ -99,6 +100,22 @@ static bool give_inputs(struct prediction *p, const struct graph *graph, const s
     return true;
 }
 
+/* Values that are not numbers among the samples that a plan was given. */
+static size_t count_nans(const struct graph *graph, const struct slot *slot, size_t samples)
+{
+    size_t nans = 0;
+    for (size_t i = 0; i < graph->input_count; i++) {
+        if (session_host_dtype(graph->values[graph->inputs[i]].dtype) != DTYPE_F32)
+            continue;
+        const float *values = slot->backend->plan_input(slot->plan, i);
+        size_t row =
+            session_value_bytes(graph, graph->inputs[i]) / sizeof *values / (size_t)graph->batch;
+        for (size_t k = 0; k < samples * row; k++)
+            nans += isnan(values[k]) ? 1 : 0;
+    }
+    return nans;
+}
+
 /* A batch by the devices that share it, each its rows; one without rows repeats the last. */
 static bool predict_batch(struct prediction *p, size_t first, size_t count, struct error *error)
 {
@@ -114,6 +131,7 @@ static bool predict_batch(struct prediction *p, size_t first, size_t count, stru
                          rows[i] > 0 ? first + from : first + count - 1, rows[i] > 0 ? rows[i] : 1,
                          error))
             return false;
+        p->nans += count_nans(session_slot_graph(session, slot), slot, rows[i]);
     }
     if (!session_one_step(session, &session->slots[0], NULL, error))
         return false;
@@ -138,9 +156,11 @@ static bool predict_exact(struct prediction *p, size_t first, size_t count, stru
         return false;
     slot.plan = slot.backend->plan_new(slot.device, graph, &plan, error);
     struct step_context step = {.cancel = session->ports->cancel};
-    bool good = slot.plan != NULL && give_inputs(p, graph, &slot, first, count, error) &&
-                slot.backend->plan_run(slot.plan, &step, error) &&
-                take_outputs(p, graph, &slot, count, error);
+    bool good = slot.plan != NULL && give_inputs(p, graph, &slot, first, count, error);
+    if (good)
+        p->nans += count_nans(graph, &slot, count);
+    good = good && slot.backend->plan_run(slot.plan, &step, error) &&
+           take_outputs(p, graph, &slot, count, error);
     if (slot.plan != NULL)
         slot.backend->plan_free(slot.plan);
     graph_free(graph);
@@ -337,6 +357,12 @@ static json_t *predict(struct prediction *p, const json_t *arguments, struct err
     int64_t start_ns = clock_now_ns();
     if (!allocate_outputs(p, p->session->graph, error) || !predict_rows(p, error))
         return NULL;
+    if (p->nans > 0) /* oneDNN's ReLU answers 0 to a NaN */
+        session_note(p->session,
+                     "the input holds %zu %s (NaN): Keras hands them on to the outputs, here an "
+                     "activation or a pooling layer may end them",
+                     p->nans,
+                     p->nans == 1 ? "value that is not a number" : "values that are not numbers");
     if (output != NULL && !write_outputs(p, output, error))
         return NULL;
     json_t *reply =

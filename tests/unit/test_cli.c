@@ -35,6 +35,8 @@ static void exit_codes(void **state)
     cli_expect_code(NULL, "-c 'exit 9'", 9, NULL);
     cli_expect_code(NULL, "-c frobnicate", 1, "error[E002]: frobnicate: unknown command");
     cli_expect_code(NULL, "-c 'btach 32'", 1, "hint: batch 32");
+    cli_expect_code(NULL, "-c 'limit 101%'", 1, "hint: help set limit");
+    cli_expect_code(NULL, "-c 'span 1'", 1, "'1' is not a time from 5s to 24h");
     cli_expect_code(NULL, "-c 'batch 0'", 1, "error[E011]: set batch");
     cli_expect_code(NULL, "-c \"echo 'open\"", 1, "error[E003]");
     cli_expect_code(NULL, "-c run", 1, "error[E012]");

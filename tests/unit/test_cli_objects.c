@@ -179,6 +179,11 @@ static void commands_about_the_model(void **state)
     assert_int_equal(outcome.code, 0);
     assert_string_equal(json_string_value(cli_at(cli_object_of(&outcome, "load"), "data.name")),
                         "digits");
+    const json_t *shape =
+        cli_at(json_array_get(cli_at(cli_object_of(&outcome, "load"), "data.outputs"), 0), "shape");
+    assert_int_equal(json_array_size(shape), 2);
+    assert_true(json_is_null(json_array_get(shape, 0))); /* any batch */
+    assert_int_equal(json_integer_value(json_array_get(shape, 1)), 10);
     assert_int_equal(cli_number_at(cli_object_of(&outcome, "plan"), "data.batch"), 64);
     assert_true(cli_number_at(cli_object_of(&outcome, "plan"), "data.memory.planned_bytes") > 0);
     const json_t *layers = cli_at(cli_object_of(&outcome, "layers"), "data.layers");

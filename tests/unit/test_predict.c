@@ -1,6 +1,7 @@
 /* Pictures in, classes out: what `predict` makes of drawings, families of models and class names. */
 #include "engine/demo.h"
 #include "engine/labels.h"
+#include "engine/npy.h"
 #include "engine/session_private.h"
 
 #include <setjmp.h>
@@ -14,6 +15,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <math.h>
 
 /* ---- a session without listeners ---- */
 
@@ -279,6 +281,40 @@ static void many_classes_get_five_and_a_note_once(void **state)
     room_free(room);
 }
 
+/* oneDNN's and cuDNN's ReLU make 0 of what Keras would hand on: that must not go unsaid */
+static void nans_in_the_input_are_told(void **state)
+{
+    (void)state;
+    enum { ROWS = 5, PIXELS = 28 * 28 };
+    static float images[ROWS * PIXELS];
+    struct npy_array array = {.name = "",
+                              .dtype = DTYPE_F32,
+                              .shape = {.rank = 4, .dims = {ROWS, 28, 28, 1}},
+                              .data = images,
+                              .bytes = sizeof images};
+    char folder[] = "/tmp/layertop-predict-XXXXXX", path[64], request[128];
+    assert_non_null(mkdtemp(folder));
+    snprintf(path, sizeof path, "%s/x.npy", folder);
+    snprintf(request, sizeof request, "{'input': '%s'}", path);
+    struct room *room = room_with("demo:digits");
+    for (int nans = 0; nans <= 2; nans++) {
+        assert_true(npy_write(path, &array, 1, &room->error));
+        json_t *reply = ask(room, "predict", request); /* in batches of two, the last is padded */
+        assert_non_null(reply);
+        const char *note = json_string_value(json_object_get(reply, "note"));
+        if (nans == 0)
+            assert_null(note);
+        else
+            assert_non_null(strstr(note, nans == 1 ? "1 value that is not a number"
+                                                   : "2 values that are not numbers"));
+        json_decref(reply);
+        images[ROWS * PIXELS - 1 - nans] = (float)NAN;
+    }
+    unlink(path);
+    rmdir(folder);
+    room_free(room);
+}
+
 /* ---- export ---- */
 
 static void an_export_is_told(void **state)
@@ -322,6 +358,7 @@ int main(void)
         cmocka_unit_test(labels_are_lines),
         cmocka_unit_test(an_export_is_told),
         cmocka_unit_test(many_classes_get_five_and_a_note_once),
+        cmocka_unit_test(nans_in_the_input_are_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
