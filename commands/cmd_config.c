@@ -4,6 +4,8 @@
 #include "commands/table.h"
 #include "commands/workbench_private.h"
 
+#include "engine/output_file.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -57,7 +59,10 @@ static bool make_folders(const char *path, struct error *error)
 
 static bool save(const char *path, const json_t *lines, struct error *error)
 {
-    char *temporary = xasprintf("%s.tmp%d", path, (int)getpid());
+    char *target = output_file_target(path, error);
+    if (!target)
+        return false;
+    char *temporary = xasprintf("%s.tmp%d", target, (int)getpid());
     FILE *file = make_folders(path, error) ? fopen(temporary, "wxe") : NULL;
     bool ok = file != NULL;
     if (!ok && (!error || error->code == ERROR_NONE))
@@ -70,13 +75,14 @@ static bool save(const char *path, const json_t *lines, struct error *error)
             fprintf(file, "%s\n", json_string_value(line));
         ok = fflush(file) == 0 && fsync(fileno(file)) == 0;
         ok = fclose(file) == 0 && ok;
-        ok = ok && rename(temporary, path) == 0;
+        ok = ok && rename(temporary, target) == 0;
         if (!ok) {
             error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
             unlink(temporary);
         }
     }
     free(temporary);
+    free(target);
     return ok;
 }
 

@@ -38,7 +38,7 @@ static void print_loaded(struct execution *execution, const json_t *data)
     char parameters[FORMAT_SIZE], bytes[FORMAT_SIZE], took[FORMAT_SIZE], origin[256] = "";
     const char *writer = text(data, "writer"), *format = text(data, "format");
     if (strcmp(format, "demo") != 0)
-        snprintf(origin, sizeof origin, ", %s by %s", format, *writer ? writer : "unknown");
+        snprintf(origin, sizeof origin, ", %s%s%s", format, *writer ? " by " : "", writer);
     execution_print(
         execution, "loaded %s: %zu layers, %s parameters, %s of weights%s, in %s",
         text(data, "name"), json_array_size(json_object_get(data, "layers")),

@@ -5,6 +5,8 @@
 #include "commands/measures.h"
 #include "commands/workbench_private.h"
 
+#include "engine/output_file.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -22,20 +24,23 @@
 /* ---- files ---- */
 
 struct output {
-    char *temporary;
+    char *temporary, *target;
     const char *path;
     FILE *file;
 };
 
 static bool output_open(struct output *output, const char *path, struct error *error)
 {
-    *output =
-        (struct output){.temporary = xasprintf("%s.tmp%d", path, (int)getpid()), .path = path};
+    *output = (struct output){.target = output_file_target(path, error), .path = path};
+    if (!output->target)
+        return false;
+    output->temporary = xasprintf("%s.tmp%d", output->target, (int)getpid());
     output->file = fopen(output->temporary, "wxe");
     if (output->file)
         return true;
     error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
     free(output->temporary);
+    free(output->target);
     return false;
 }
 
@@ -47,13 +52,14 @@ static bool output_close(struct output *output, bool ok, struct error *error)
         cause = errno ? errno : EIO;
     if (fclose(output->file) != 0 && cause == 0)
         cause = errno;
-    if (cause == 0 && rename(output->temporary, output->path) != 0)
+    if (cause == 0 && rename(output->temporary, output->target) != 0)
         cause = errno;
     if (cause != 0) {
         unlink(output->temporary);
         error_set(error, ERROR_FILE, output->path, "cannot be written: %s", strerror(cause));
     }
     free(output->temporary);
+    free(output->target);
     return cause == 0;
 }
 

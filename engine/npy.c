@@ -1,5 +1,7 @@
 #include "engine/npy.h"
 
+#include "engine/output_file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -378,7 +380,10 @@ static bool write_npz(const char *temporary, const struct npy_array *arrays, siz
 
 bool npy_write(const char *path, const struct npy_array *arrays, size_t count, struct error *error)
 {
-    char *temporary = xasprintf("%s.tmp-%d", path, (int)getpid());
+    char *target = output_file_target(path, error);
+    if (target == NULL)
+        return false;
+    char *temporary = xasprintf("%s.tmp-%d", target, (int)getpid());
     bool good;
     if (npy_is_npz_name(path))
         good = write_npz(temporary, arrays, count, error);
@@ -387,12 +392,13 @@ bool npy_write(const char *path, const struct npy_array *arrays, size_t count, s
     else
         good = error_set(error, ERROR_VALUE, path,
                          "%zu outputs do not fit in one .npy; name a .npz", count);
-    if (good && rename(temporary, path) != 0)
+    if (good && rename(temporary, target) != 0)
         good = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
     if (!good) {
         unlink(temporary);
         snprintf(error->what, sizeof error->what, "%s", path);
     }
     free(temporary);
+    free(target);
     return good;
 }

@@ -3,6 +3,8 @@
 
 #include "profiler/records.h"
 
+#include "engine/output_file.h"
+
 #include <errno.h>
 #include <hdf5.h>
 #include <math.h>
@@ -496,16 +498,20 @@ static bool fill(const char *path, struct recording *part, struct error *error)
 bool recording_pack(const char *part, const char *path, struct error *error)
 {
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    struct recording *recording = recording_open(part, error);
-    if (!recording)
+    char *target = output_file_target(path, error);
+    struct recording *recording = target ? recording_open(part, error) : NULL;
+    if (!recording) {
+        free(target);
         return false;
-    char *temporary = xasprintf("%s.tmp%d", path, (int)getpid());
+    }
+    char *temporary = xasprintf("%s.tmp%d", target, (int)getpid());
     bool ok = fill(temporary, recording, error);
     recording_close(recording);
-    if (ok && rename(temporary, path) != 0)
+    if (ok && rename(temporary, target) != 0)
         ok = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
     if (!ok)
         unlink(temporary);
     free(temporary);
+    free(target);
     return ok;
 }

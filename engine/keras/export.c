@@ -2,6 +2,8 @@
  * walks it, in the order of its lists of layers. */
 #include "engine/keras/export_plan.h"
 
+#include "engine/output_file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -240,8 +242,11 @@ static bool touch(const char *path, struct error *error)
 static bool write_whole(struct export_plan *plan, const char *path, bool archive,
                         struct error *error)
 {
-    char *part = xasprintf("%s.part", path);
-    char *weights = archive ? xasprintf("%s.weights.part", path) : NULL;
+    char *target = output_file_target(path, error);
+    if (target == NULL)
+        return false;
+    char *part = xasprintf("%s.part", target);
+    char *weights = archive ? xasprintf("%s.weights.part", target) : NULL;
     bool good = touch(part, error);
     bool made = good;
     if (good && archive)
@@ -249,7 +254,7 @@ static bool write_whole(struct export_plan *plan, const char *path, bool archive
                export_zip(plan, part, weights, error);
     else if (good)
         good = export_h5(plan, part, false, error);
-    if (good && rename(part, path) != 0)
+    if (good && rename(part, target) != 0)
         good = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
     if (weights != NULL && made)
         unlink(weights);
@@ -257,6 +262,7 @@ static bool write_whole(struct export_plan *plan, const char *path, bool archive
         unlink(part);
     free(weights);
     free(part);
+    free(target);
     return good;
 }
 

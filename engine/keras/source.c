@@ -88,6 +88,18 @@ static bool writer_decide(struct reader *reader)
 }
 
 /* The JSON of an architecture must name a class and its config. */
+/* Does the file bring its weights along, and did the user name others? Taking either would be a
+ * guess. */
+static bool weights_twice(struct reader *reader)
+{
+    if (reader->files->weights.data == NULL || reader->files->folder)
+        return false;
+    error_set(reader->error, ERROR_MODEL_WEIGHTS, reader->files->name,
+              "it holds its own weights; --weights goes with an architecture in JSON");
+    error_hint(reader->error, "load %s", reader->files->name);
+    return true;
+}
+
 static bool root_check(struct reader *reader)
 {
     if (!json_is_object(reader->root))
@@ -287,9 +299,11 @@ static bool refuse(struct reader *reader)
 bool source_open(struct reader *reader)
 {
     struct keras_bytes bytes = reader->files->main;
-    bool ok = begins(bytes, "PK\3\4") || begins(bytes, "PK\5\6") ? open_zip(reader)
-              : is_hdf5(bytes)                                   ? open_hdf5(reader)
-              : is_json(bytes)                                   ? open_json(reader)
+    bool zip = begins(bytes, "PK\3\4") || begins(bytes, "PK\5\6");
+    bool ok = (zip || is_hdf5(bytes)) && weights_twice(reader) ? false
+              : zip                                            ? open_zip(reader)
+              : is_hdf5(bytes)                                 ? open_hdf5(reader)
+              : is_json(bytes)                                 ? open_json(reader)
               : reader->files->recipe && recipe_is(bytes)
                   ? recipe_open(reader) && root_check(reader)
                   : refuse(reader);

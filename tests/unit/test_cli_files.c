@@ -230,6 +230,42 @@ static void measurements_are_exported(void **state)
     cli_expect_code(NULL, DEMO "-c 'export chrome /nonexistent/x'", 1, "nothing is measured yet");
 }
 
+/* A file is renamed onto its name: /dev/null must not become one */
+static void only_files_are_replaced(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {
+        "run 2; export csv %s",
+        "export keras %s",
+        "predict share/layertop/demo/digits/"
+        "digit-7.png %s",
+        "record %s; record off",
+    };
+    static const char *const names[] = {"pipe.csv", "pipe.keras", "pipe.npy", "pipe.ltr"};
+    char path[256], link[256], command[256], arguments[512];
+    struct stat status;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", cli_folder, names[i]);
+        assert_int_equal(mkfifo(path, 0600), 0);
+        snprintf(command, sizeof command, commands[i], path);
+        snprintf(arguments, sizeof arguments, DEMO "-c '%s'", command);
+        cli_expect_code(NULL, arguments, 1, "error[E013]");
+        assert_int_equal(lstat(path, &status), 0);
+        assert_true(S_ISFIFO(status.st_mode));
+    }
+    /* a symbolic link stays one, and what it points to is new */
+    cli_write_file("real.csv", "old\n");
+    snprintf(link, sizeof link, "%s/link.csv", cli_folder);
+    assert_int_equal(symlink("real.csv", link), 0);
+    snprintf(arguments, sizeof arguments, DEMO "-c 'run 2; export csv %s'", link);
+    cli_expect_code(NULL, arguments, 0, NULL);
+    assert_int_equal(lstat(link, &status), 0);
+    assert_true(S_ISLNK(status.st_mode));
+    char *csv = cli_read_file("real.csv");
+    assert_non_null(strstr(csv, "conv1"));
+    free(csv);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -237,6 +273,7 @@ int main(void)
         cmocka_unit_test(a_cut_journal_plays_to_its_last_frame),
         cmocka_unit_test(record_off_makes_one_file),
         cmocka_unit_test(measurements_are_exported),
+        cmocka_unit_test(only_files_are_replaced),
     };
     return cmocka_run_group_tests(tests, cli_make_folder, cli_remove_folder);
 }

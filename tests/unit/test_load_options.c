@@ -168,6 +168,17 @@ static void custom_class(void **state)
     unlink(path);
 }
 
+/* Two sets of weights for one model: neither is taken in silence */
+static void weights_twice(void **state)
+{
+    (void)state;
+    struct error error;
+    const char *weights = DATA "tf215_nested.h5";
+    assert_null(load(weights, NULL, NULL, weights, &error));
+    assert_int_equal(error.code, ERROR_MODEL_WEIGHTS);
+    assert_non_null(strstr(error.why, "--weights goes with an architecture"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -175,6 +186,7 @@ int main(void)
         cmocka_unit_test(weightless_needs_no_weights),
         cmocka_unit_test(drops_inputs),
         cmocka_unit_test(custom_class),
+        cmocka_unit_test(weights_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
