@@ -80,6 +80,7 @@ static bool next_step(struct plan *plan)
             tune->best = -1;
             tune->best_ns = tune->first_ns = 0;
             tune->open = true;
+            tune->problems++;
             return true;
         }
     }
@@ -162,17 +163,18 @@ bool plan_tune(struct plan *plan, int64_t budget_ns)
         tune->done = true;
         return false;
     }
+    /* kernels that are loaded to be measured take memory outside our regions */
+    uint64_t free_before = device_free_bytes();
     do {
-        if (!tune->open) {
-            if (!next_step(plan)) {
-                finish(plan);
-                return false;
-            }
-            tune->problems++;
+        if (!tune->open && !next_step(plan)) {
+            finish(plan);
+            break;
         }
         next_candidate(plan);
     } while (clock_now_ns() - start_ns < budget_ns);
-    return true;
+    device_charge_context(plan->device, free_before);
+    device_report(plan->device);
+    return !tune->done;
 }
 
 void tune_free(struct plan *plan)
