@@ -32,6 +32,9 @@ static void each_operand(struct chain *chain, void (*visit)(struct chain *, stru
                          int axis)
 {
     visit(chain, &chain->x, axis);
+    for (int i = 0; i < 2 && chain->select; i++) {
+        visit(chain, &chain->chosen[i], axis);
+    }
     for (int i = 0; i < chain->count; i++) {
         if (chain->stages[i].kind == STAGE_BINARY) {
             visit(chain, &chain->stages[i].operand, axis);
@@ -57,6 +60,9 @@ static bool all_join(const struct chain *chain, int axis)
 {
     if (chain->dims[axis] == 1 || joins(chain, &chain->x, axis)) {
         bool good = true;
+        for (int i = 0; i < 2 && chain->select && chain->dims[axis] != 1; i++) {
+            good = good && joins(chain, &chain->chosen[i], axis);
+        }
         for (int i = 0; i < chain->count && chain->dims[axis] != 1; i++) {
             good = good && (chain->stages[i].kind != STAGE_BINARY ||
                             joins(chain, &chain->stages[i].operand, axis));
@@ -102,6 +108,9 @@ static bool has_halves(const struct chain *chain)
 {
     bool found =
         dtype_bytes((enum dtype)chain->dtype) == 2 || dtype_bytes((enum dtype)chain->x.dtype) == 2;
+    for (int i = 0; i < 2 && chain->select; i++) {
+        found |= dtype_bytes((enum dtype)chain->chosen[i].dtype) == 2;
+    }
     for (int i = 0; i < chain->count; i++) {
         found |= chain->stages[i].kind == STAGE_BINARY &&
                  dtype_bytes((enum dtype)chain->stages[i].operand.dtype) == 2;

@@ -12,6 +12,14 @@ __global__ void chain_kernel(const __grid_constant__ struct chain chain, void *y
     }
     float value[VEC];
     read_operand<VEC, Index>(chain, chain.x, (Index)at, value);
+    if (chain.select) {
+        float a[VEC], b[VEC];
+        read_operand<VEC, Index>(chain, chain.chosen[0], (Index)at, a);
+        read_operand<VEC, Index>(chain, chain.chosen[1], (Index)at, b);
+        for (int v = 0; v < VEC; v++) {
+            value[v] = value[v] != 0.0f ? a[v] : b[v];
+        }
+    }
     apply_chain<VEC, Index>(chain, (Index)at, value);
     store_any<VEC>(chain.dtype, y, at, value);
 }

@@ -53,6 +53,8 @@ struct chain {
     int vector;         /* neighbours at a time: 1, 4 or 8 */
     int64_t row, pitch; /* pitch 0, or y has rows of `pitch`: `row` elements, then zeros */
     struct operand x;
+    bool select; /* x != 0 chooses between two operands before the stages run on the chosen one */
+    struct operand chosen[2]; /* where it is not 0; where it is */
     int count;
     struct stage stages[CHAIN_STAGES_MAX];
 };

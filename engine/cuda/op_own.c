@@ -174,7 +174,7 @@ static void make_gather(struct plan *plan, struct step *step, union own_data *da
             g->value = op->pad.value; /* 0 where channels are added: storage.c */
         } else if (op->kind == OP_SLICE) {
             g->begin[axis] = op->slice.begin[axis];
-            g->step[axis] = op->slice.step[axis];
+            g->step[axis] = op->slice.step[axis]; /* 0 repeats one cell */
         }
     }
     step->run = run_gather;
@@ -255,6 +255,42 @@ static void make_copy(struct plan *plan, struct step *step)
     step->chains[0].x.value = step->op->inputs[0];
 }
 
+/* A constant where an op takes only values: copied, as it is in float32. */
+static void make_constant(struct plan *plan, struct step *step)
+{
+    const struct constant *data = step->op->constant.data;
+    step_chain_begin(plan, step, -1);
+    struct step_chain *chain = &step->chains[0];
+    chain->x.upload = upload_plain(plan->device, data);
+    chain->chain.x = chain_operand(&chain->chain, &data->shape);
+}
+
+static void make_select(struct plan *plan, struct step *step)
+{
+    const struct op *op = step->op;
+    const struct constant *const constants[] = {op->select.on_true, op->select.on_false};
+    size_t next = 1;
+
+    step_chain_begin(plan, step, op->inputs[0]);
+    struct step_chain *chain = &step->chains[0];
+    chain->chain.select = true;
+    for (int i = 0; i < 2; i++) {
+        const struct shape *shape;
+        struct source *source = &chain->chosen[i];
+        source->value = -1;
+        if (constants[i] != NULL) {
+            source->upload = upload_plain(plan->device, constants[i]);
+            shape = &constants[i]->shape;
+        } else {
+            source->value = op->inputs[next++];
+            shape = plan_model_shape(plan, source->value);
+        }
+        chain->chain.chosen[i] = chain_operand(&chain->chain, shape);
+        chain->chain.chosen[i].dtype =
+            source->upload != NULL ? source->upload->dtype : plan->storage[source->value];
+    }
+}
+
 bool step_own(struct plan *plan, struct step *step, struct error *error)
 {
     const struct op *op = step->op;
@@ -300,6 +336,12 @@ bool step_own(struct plan *plan, struct step *step, struct error *error)
         break;
     case OP_RESHAPE:
         make_copy(plan, step);
+        break;
+    case OP_CONSTANT:
+        make_constant(plan, step);
+        break;
+    case OP_SELECT:
+        make_select(plan, step);
         break;
     default:
         return step_lacks(step, "any implementation", error);

@@ -30,6 +30,7 @@ struct source {
 struct step_chain {
     struct chain chain;
     struct source x; /* none: what the op's own kernel made */
+    struct source chosen[2];
     struct source operands[CHAIN_STAGES_MAX];
 };
 

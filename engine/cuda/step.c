@@ -105,7 +105,11 @@ void step_posts(struct plan *plan, struct step *step, size_t first)
 
 void step_chain_resolve(const struct plan *plan, struct step_chain *chain, const void *x)
 {
-    chain->chain.x.data = chain->x.value >= 0 ? plan_address(plan, chain->x.value) : x;
+    bool given = chain->x.value >= 0 || chain->x.upload != NULL;
+    chain->chain.x.data = given ? source_address(plan, &chain->x) : x;
+    for (int i = 0; i < 2 && chain->chain.select; i++) {
+        chain->chain.chosen[i].data = source_address(plan, &chain->chosen[i]);
+    }
     for (int i = 0; i < chain->chain.count; i++) {
         if (chain->chain.stages[i].kind == STAGE_BINARY) {
             chain->chain.stages[i].operand.data = source_address(plan, &chain->operands[i]);

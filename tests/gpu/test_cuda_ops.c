@@ -431,6 +431,11 @@ static void test_moves(void)
                 y.dims[axis] = x.dims[axis] + op->pad.before[axis] + op->pad.after[axis];
             } else if (op->kind == OP_SLICE) {
                 bool flip = bench_roll(0, 3) == 0;
+                if (!flip && bench_roll(0, 4) == 0) { /* one cell, again and again */
+                    op->slice.begin[axis] = bench_roll(0, x.dims[axis] - 1);
+                    y.dims[axis] = op->slice.size[axis] = bench_roll(1, 5);
+                    continue;
+                }
                 op->slice.step[axis] = flip ? -1 : bench_roll(1, 2);
                 op->slice.begin[axis] = flip ? x.dims[axis] - 1 : bench_roll(0, x.dims[axis] - 1);
                 int64_t room = flip ? x.dims[axis] : x.dims[axis] - op->slice.begin[axis];
@@ -448,6 +453,59 @@ static void test_moves(void)
         bench_output(b, op->outputs[0]);
         check(b, op_kind_name(op->kind));
     }
+}
+
+/* Chosen by a condition of zeros and ones, with broadcasts, constants and functions behind. */
+static void test_select(void)
+{
+    for (int i = 0; i < cases(24); i++) {
+        struct shape y = D(bench_roll(1, 4), bench_roll(1, 5), bench_roll(1, 5),
+                           i % 2 ? 8 * bench_roll(1, 2) : bench_roll(1, 9));
+        struct shape sides[3] = {y, y, y};
+        for (int axis = 0; axis < 4; axis++) {
+            int side = (int)bench_roll(0, 5);
+            if (side < 3) {
+                sides[side].dims[axis] = 1;
+            }
+        }
+        struct bench *b = bench_new(y.dims[0]);
+        struct op *condition = bench_op(b, OP_UNARY, bench_input(b, sides[0]), sides[0]);
+        condition->unary = (struct op_unary){UNARY_CLIP, 0.0f, 1.0f}; /* half of them are 0 */
+        struct op *values[2] = {NULL, NULL};
+        for (int j = 0; j < 2; j++) {
+            if (i % 4 != j + 1) {
+                values[j] = bench_op(b, OP_UNARY, bench_input(b, sides[1 + j]), sides[1 + j]);
+                values[j]->unary = (struct op_unary){UNARY_LINEAR, 2.0f, 0.5f};
+            }
+        }
+        struct op *op = bench_op(b, OP_SELECT, condition->outputs[0], y);
+        for (int j = 0; j < 2; j++) {
+            if (values[j] != NULL) {
+                op->inputs[op->input_count++] = values[j]->outputs[0];
+            } else if (j == 0) {
+                op->select.on_true = bench_constant(b, sides[1], 1.0f);
+            } else {
+                op->select.on_false = bench_constant(b, sides[2], 1.0f);
+            }
+        }
+        random_posts(b, op, -1);
+        bench_output(b, op->outputs[0]);
+        check(b, "select");
+    }
+}
+
+static void test_constant(void)
+{
+    struct bench *b = bench_new(2);
+    struct shape shape = D(I(2), I(3), I(8));
+    struct op *op = bench_op(b, OP_CONSTANT, 0, shape);
+    op->input_count = 0;
+    op->constant.data = bench_constant(b, shape, 1.0f);
+    struct op *sum = bench_op(b, OP_BINARY, bench_input(b, shape), shape);
+    sum->inputs[sum->input_count++] = op->outputs[0];
+    sum->binary.function = BINARY_ADD;
+    bench_output(b, sum->outputs[0]);
+    check(b, "constant");
 }
 
 static void test_concat(void)
@@ -563,6 +621,8 @@ static const struct bench_test op_tests[] = {{"conv", test_conv},
                                              {"normalise", test_normalise},
                                              {"reduce", test_reduce},
                                              {"moves", test_moves},
+                                             {"select", test_select},
+                                             {"constant", test_constant},
                                              {"concat", test_concat},
                                              {"resize", test_resize},
                                              {"reshape_alias", test_reshape_alias},

@@ -549,12 +549,19 @@ static void test_chain(void **state)
             chain.stages[o].kind = STAGE_BINARY;
             chain.stages[o].operand = chain_operand(&chain, &operands[o + 1]);
         }
+        chain.select = round % 3 == 0;
+        chain.chosen[0] = chain_operand(&chain, &operands[1]);
+        chain.chosen[1] = chain_operand(&chain, &operands[0]);
         chain_finish(&chain);
         const struct operand *made[] = {&chain.x, &chain.stages[0].operand,
-                                        &chain.stages[1].operand};
+                                        &chain.stages[1].operand, &chain.chosen[0],
+                                        &chain.chosen[1]};
+        const struct shape *read[] = {&operands[0], &operands[1], &operands[2], &operands[1],
+                                      &operands[0]};
+        int count = chain.select ? 5 : 3;
         for (int64_t i = 0; i < chain.elements; i++) {
-            for (int o = 0; o < 3; o++) {
-                int64_t wanted = offset_by_broadcast(&shape, &operands[o], i);
+            for (int o = 0; o < count; o++) {
+                int64_t wanted = offset_by_broadcast(&shape, read[o], i);
                 assert_int_equal(offset_by_mode(&chain, made[o], i), wanted);
                 if (chain.vector > 1 && made[o]->mode != OPERAND_SCALAR && i % chain.vector == 0) {
                     /* neighbours: one aligned load, or one value */
