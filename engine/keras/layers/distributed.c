@@ -1,5 +1,6 @@
-/* TimeDistributed: a layer or a whole model on every time step. The steps are folded into the batch,
- * so that the wrapped layers see more samples and nothing else. */
+/* Wrappers that run another layer. TimeDistributed: a layer or a whole model on every time step; the
+ * steps are folded into the batch, so that what is wrapped sees more samples and nothing else.
+ * SpectralNormalization: the layer with the kernel that training left normalised. */
 #include "engine/keras/layers/recurrent.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -228,4 +229,19 @@ bool lower_time_distributed(struct call *call)
         return false;
     call_set_mask(call, 0, mask);
     return true;
+}
+
+bool lower_spectral_normalization(struct call *call)
+{
+    const json_t *layer = json_object_get(call->config, "layer");
+    const char *class_name = json_string_value(json_object_get(layer, "class_name"));
+    int x = call_input(call, 0), mask = -1;
+    if (x < 0)
+        return false;
+    json_t *args = json_pack("[{s:i}]", "tensor", 0);
+    int y = run_inner(call, class_name ? class_name : "(no name)", json_object_get(layer, "config"),
+                      "", &x, &mask, 1, args);
+    json_decref(args);
+    call_skip_weights(call); /* the vector of the power iteration only serves training */
+    return y >= 0 && call_return(call, y);
 }

@@ -125,6 +125,7 @@ static const struct layer_row ROWS[] = {
     {"SpatialDropout1D", lower_identity, 0},
     {"SpatialDropout2D", lower_identity, 0},
     {"SpatialDropout3D", lower_identity, 0},
+    {"SpectralNormalization", lower_spectral_normalization, 0},
     {"StochasticDepth", lower_identity, 0},
     {"Subtract", lower_merge, BINARY_SUBTRACT},
     {"SyncBatchNormalization", lower_batch_normalization, 0},

@@ -106,8 +106,9 @@ bool lower_concatenate(struct call *call);
 bool lower_dot(struct call *call);
 bool lower_recurrent(struct call *call);        /* recurrent.c */
 bool lower_time_distributed(struct call *call); /* distributed.c */
-bool lower_bidirectional(struct call *call);    /* wrapper.c */
-bool lower_embedding(struct call *call);        /* embedding.c */
+bool lower_spectral_normalization(struct call *call);
+bool lower_bidirectional(struct call *call); /* wrapper.c */
+bool lower_embedding(struct call *call);     /* embedding.c */
 bool lower_reversible_embedding(struct call *call);
 bool lower_masking(struct call *call);
 bool lower_op_binary(struct call *call);     /* ops.c; parameter: enum binary_function */
