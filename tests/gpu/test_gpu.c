@@ -28,6 +28,7 @@
 #include "engine/npy.h"
 #include "engine/random.h"
 #include "support/gpu.h"
+#include "support/gpu_devices.h"
 #include "support/gpu_profiler.h"
 #include "support/vt.h"
 
@@ -710,6 +711,8 @@ static const struct gpu_test tests[] = {
     {"logical_devices_share_batches", gpu_test_logical},
     {"batch_max_is_exact", gpu_test_batch_max},
     {"batch_max_beside_a_ballast", gpu_test_batch_max_ballast},
+    {"compare_concurrent", gpu_test_compare},
+    {"proof_against_cpu", gpu_test_proof},
     {"raw_recording", test_raw_recording},
     {"live_screen", test_screen},
     {"screens_of_a_session", gpu_test_screens},
