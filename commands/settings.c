@@ -184,7 +184,8 @@ static const struct setting settings[] = {
      .value = "error",
      .engine = true,
      .summary = "what to do with a layer that the GPU part lacks",
-     .help = "error names the layer; cpu runs it on the CPU and marks it.",
+     .help = "error names the layer; cpu runs its op on the CPU, with copies there and back, and\n"
+             "marks it: `layers` shows cpu for what runs it. Such a step is no CUDA graph.",
      .example = "set fallback cpu"},
     {.name = "input",
      .type = SETTING_TEXT,

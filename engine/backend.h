@@ -17,6 +17,8 @@
 
 #define BACKEND_ABI 2
 
+struct host_ops;
+
 enum precision {
     PRECISION_FP32, /* strict: no TF32 */
     PRECISION_TF32,
@@ -44,9 +46,11 @@ struct plan_options {
     bool autotune;  /* GPU: plan_tune() may replace what the heuristics chose, and what was measured
                        earlier is read from disk */
     bool channels_first; /* GPU: convolutions run on (N, C, ...) tensors, turned there and back */
-    int slice;  /* CPU: samples that run through the whole network together; 0 as many as are
+    int slice; /* CPU: samples that run through the whole network together; 0 as many as are
                        fastest, -1 always the whole batch. Graphs that mix samples are never
                        sliced. A GPU does not look at it */
+    const struct host_ops *host; /* what the backend lacks runs on the CPU by these (host_op.h), and
+                                    has "cpu" for its name; NULL: it is an error */
     bool force; /* ask for memory whatever is free: the answer is the system's or the driver's
                        own, never a forecast's. The limit stays */
 };

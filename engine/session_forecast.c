@@ -1,6 +1,8 @@
 /* What a batch would need on a device, and the largest that fits. Computed: nothing is taken. */
 #include "engine/session_private.h"
 
+#include "engine/host_op.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -52,6 +54,7 @@ bool session_forecast(struct session *session, const struct slot *slot,
     struct graph_options lowering = {.batch = batch, .fusion = settings->fusion};
     struct plan_options options = {.precision = settings->precision,
                                    .graph = settings->graph,
+                                   .host = settings->fallback ? &host_ops : NULL,
                                    .slice = settings->slice,
                                    .autotune = settings->autotune,
                                    .channels_first = settings->channels_first};

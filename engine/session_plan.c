@@ -3,6 +3,7 @@
 #include "engine/session_private.h"
 
 #include "engine/clock.h"
+#include "engine/host_op.h"
 #include "engine/input.h"
 
 #include <stdio.h>
@@ -303,6 +304,7 @@ static bool make_plans(struct session *session, const struct settings *settings,
                                        .autotune = settings->autotune,
                                        .channels_first = settings->channels_first,
                                        .force = session->force,
+                                       .host = settings->fallback ? &host_ops : NULL,
                                        .op_events = strcmp(source, "events") == 0,
                                        .op_sync = strcmp(source, "clock") == 0};
         const struct graph *share = slots[i].part != NULL ? slots[i].part : graph;
@@ -544,6 +546,26 @@ static const char *op_layer_name(const struct graph *graph, int op)
     return graph->model->layers[graph->ops[op].layer].name;
 }
 
+/* Layers that a GPU leaves to the CPU are told at once: they cost two copies each. */
+static void note_fallback(struct session *session, const struct slot *slot,
+                          const struct graph *graph, const char *const *impls)
+{
+    char names[256] = "";
+    size_t count = 0;
+    for (size_t i = 0; !session_is_cpu(slot->id) && i < graph->op_count; i++) {
+        size_t used = strlen(names);
+        if (impls[i] == NULL || strcmp(impls[i], "cpu") != 0)
+            continue;
+        if (count++ < 8)
+            snprintf(names + used, sizeof names - used, "%s%.60s", used > 0 ? ", " : "",
+                     op_layer_name(graph, (int)i));
+    }
+    if (count > 0)
+        session_note(session, "fallback cpu: %zu op%s of %s %s on the CPU: %s%s", count,
+                     count == 1 ? "" : "s", slot->id, count == 1 ? "runs" : "run", names,
+                     count > 8 ? " ..." : "");
+}
+
 void session_publish_plan(struct session *session)
 {
     const struct slot *slot = &session->slots[0];
@@ -551,6 +573,9 @@ void session_publish_plan(struct session *session)
     struct plan_memory memory = {0};
     slot->backend->plan_memory(slot->plan, &memory);
     const char *const *impls = slot->backend->plan_impls(slot->plan);
+    for (size_t i = 0; i < session->slot_count; i++)
+        note_fallback(session, &session->slots[i], graph,
+                      session->slots[i].backend->plan_impls(session->slots[i].plan));
     json_t *layers = graph_describe_layers(graph);
     for (size_t i = 0; i < json_array_size(layers); i++) {
         json_t *row = json_array_get(layers, i);

@@ -23,6 +23,7 @@ struct settings {
     double limit_share;            /* 0..1 of total memory, 0: none */
     int logical_count;             /* devices that each named one becomes; 0: none */
     uint64_t logical_bytes;        /* the fence of each */
+    bool fallback;                 /* ops that a GPU lacks run on the CPU */
     bool concurrent;               /* compared devices also run at once */
     int threads;                   /* 0: auto */
     int slice;                     /* samples; 0: auto, -1: off */

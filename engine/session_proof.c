@@ -2,6 +2,8 @@
  * fp32 and without fusion, on the same input; how far the outputs lie apart, and what ran. */
 #include "engine/session_private.h"
 
+#include "engine/host_op.h"
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,7 +37,8 @@ static bool trial_run(struct session *session, struct trial *trial, bool fusion,
                       enum precision precision, struct error *error)
 {
     struct graph_options lowering = {.batch = 1, .fusion = fusion};
-    struct plan_options options = {.precision = precision, .slice = -1};
+    struct plan_options options = {
+        .precision = precision, .slice = -1, .host = session->settings.fallback ? &host_ops : NULL};
     struct observer observer = {.context = trial, .launches = count_launches};
     struct step_context step = {.observer = &observer, .cancel = session->ports->cancel};
     struct slot *slot = &trial->slot;

@@ -189,16 +189,14 @@ static bool set_layout(struct settings *settings, const json_t *value, struct er
     return true;
 }
 
-static bool set_fallback(const json_t *value, struct error *error)
+static bool set_fallback(struct settings *settings, const json_t *value, struct error *error)
 {
     const char *text = json_string_value(value);
-    if (text != NULL && (strcasecmp(text, "error") == 0 || strcasecmp(text, "off") == 0))
-        return true;
-    if (text == NULL || strcasecmp(text, "cpu") != 0)
+    bool off = text != NULL && (strcasecmp(text, "error") == 0 || strcasecmp(text, "off") == 0);
+    if (!off && (text == NULL || strcasecmp(text, "cpu") != 0))
         return refuse(error, "fallback", "it is error or cpu");
-    error_set(error, ERROR_UNSUPPORTED, "set fallback",
-              "a layer that a GPU lacks cannot be moved to the CPU alone; the whole model can");
-    return error_hint(error, "devices cpu");
+    settings->fallback = !off;
+    return true;
 }
 
 static bool set_preprocess(struct settings *settings, const json_t *value, struct error *error)
@@ -284,7 +282,7 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
     if (strcmp(key, "compare") == 0)
         return set_compare(settings, value, error);
     if (strcmp(key, "fallback") == 0)
-        return set_fallback(value, error);
+        return set_fallback(settings, value, error);
     if (strcmp(key, "input") == 0)
         return set_path(settings->input, sizeof settings->input, key, "random", value, error);
     if (strcmp(key, "preprocess") == 0)

@@ -66,11 +66,35 @@ static void name_step(const struct graph *graph, struct step *step)
     }
 }
 
+/* Make the op into a step of ours. */
+static bool choose_step(struct plan *plan, struct step *step, struct error *error)
+{
+    switch (step->op->kind) {
+    case OP_CONV:
+        return step_conv(plan, step, error);
+    case OP_MATMUL:
+        return step_matmul(plan, step, error);
+    default:
+        return step_own(plan, step, error);
+    }
+}
+
+/* What was begun and is not to be had. */
+static void clear_step(struct plan *plan, struct step *step)
+{
+    if (step->free_data != NULL && step->data != NULL) {
+        step->free_data(plan, step);
+    }
+    free(step->chains);
+    *step = (struct step){.op = step->op, .index = step->index};
+    name_step(plan->graph, step);
+}
+
 static bool make_step(struct plan *plan, size_t index, struct error *error)
 {
     struct step *step = &plan->steps[index];
     const struct op *op = &plan->local.ops[index];
-    bool good;
+    struct error lacked = {0};
 
     step->op = op;
     step->index = (int)index;
@@ -82,15 +106,13 @@ static bool make_step(struct plan *plan, size_t index, struct error *error)
     if (op->output_count != 1) {
         return step_lacks(step, "several outputs", error);
     }
-    switch (op->kind) {
-    case OP_CONV:
-        good = step_conv(plan, step, error);
-        break;
-    case OP_MATMUL:
-        good = step_matmul(plan, step, error);
-        break;
-    default:
-        good = step_own(plan, step, error);
+    bool good = choose_step(plan, step, &lacked);
+    if (!good && lacked.code == ERROR_BACKEND_OP && plan->options.host != NULL) {
+        clear_step(plan, step);
+        good = step_host(plan, step, &lacked);
+    }
+    if (!good && error != NULL) {
+        *error = lacked;
     }
     for (size_t i = 0; good && i < step->chain_count; i++) {
         chain_finish(&step->chains[i].chain);

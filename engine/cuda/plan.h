@@ -190,6 +190,7 @@ bool step_matmul(struct plan *plan, struct step *step, struct error *error);
  * op's second input. */
 bool step_product(struct plan *plan, struct step *step, const struct constant *weights,
                   const struct constant *bias, struct error *error);
+bool step_host(struct plan *plan, struct step *step, struct error *error); /* on the CPU */
 bool step_own(struct plan *plan, struct step *step, struct error *error);
 
 /* Append functions to a step's chains. The first begins with step_chain_begin(). */

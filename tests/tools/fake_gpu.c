@@ -7,6 +7,7 @@
  * engine/tensor.c. FAKE_GPU_BROKEN: opening a device fails. */
 #include "engine/backend.h"
 #include "engine/cuda_module.h"
+#include "engine/host_op.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,9 @@ struct plan {
     int pauses;
     void **values;
     const char **impls;
-    struct timespec until; /* the step under way is done */
+    const struct host_ops *host;
+    struct host_op **hosts; /* ops that it lacks */
+    struct timespec until;  /* the step under way is done */
 };
 
 static bool devices(json_t *list, struct error *error)
@@ -86,6 +89,11 @@ static void plan_free(struct plan *plan)
 {
     for (size_t i = 0; i < plan->graph->value_count; i++)
         free(plan->values[i]);
+    for (size_t i = 0; i < plan->graph->op_count; i++) {
+        if (plan->hosts[i] != NULL)
+            plan->host->close(plan->hosts[i]);
+    }
+    free(plan->hosts);
     plan->device->held_bytes -= plan->arena_bytes;
     free(plan->values);
     free(plan->impls);
@@ -95,10 +103,13 @@ static void plan_free(struct plan *plan)
 static struct plan *plan_new(struct device *device, const struct graph *graph,
                              const struct plan_options *options, struct error *error)
 {
+    const char *lacks = getenv("FAKE_GPU_LACKS"); /* the name of a kind of op */
     struct plan *plan = xcalloc(1, sizeof *plan);
     plan->autotune = options->autotune;
     plan->device = device;
     plan->graph = graph;
+    plan->host = options->host;
+    plan->hosts = xcalloc(graph->op_count, sizeof *plan->hosts);
     plan->values = xcalloc(graph->value_count, sizeof *plan->values);
     plan->impls = xcalloc(graph->op_count, sizeof *plan->impls);
     for (size_t i = 0; i < graph->op_count; i++)
@@ -113,6 +124,17 @@ static struct plan *plan_new(struct device *device, const struct graph *graph,
     }
     for (size_t i = 0; i < graph->value_count; i++)
         plan->values[i] = xcalloc((size_t)shape_elements(&graph->values[i].shape), 8);
+    for (size_t i = 0; lacks != NULL && i < graph->op_count; i++) {
+        if (strcmp(op_kind_name(graph->ops[i].kind), lacks) != 0)
+            continue;
+        error_set(error, ERROR_BACKEND_OP, "fake", "the fake GPU has no %s", lacks);
+        plan->hosts[i] = plan->host != NULL ? plan->host->open(graph, (int)i, error) : NULL;
+        plan->impls[i] = "cpu";
+        if (plan->hosts[i] == NULL) {
+            plan_free(plan);
+            return NULL;
+        }
+    }
     return plan;
 }
 
@@ -137,9 +159,30 @@ static bool plan_launch(struct plan *plan, const struct step_context *step, stru
     return true;
 }
 
+/* Values in, the op on the CPU, its output out. */
+static bool run_host(struct plan *plan, size_t op, struct error *error)
+{
+    const int *values;
+    enum dtype dtype;
+    struct host_op *host = plan->hosts[op];
+    size_t count = plan->host->inputs(host, &values);
+    for (size_t i = 0; i < count; i++) {
+        void *in = plan->host->input(host, i, &dtype);
+        int64_t elements = shape_elements(&plan->graph->values[values[i]].shape);
+        memcpy(in, plan->values[values[i]], (size_t)elements * dtype_bytes(dtype));
+    }
+    if (!plan->host->run(host, error))
+        return false;
+    int out = plan->graph->ops[op].outputs[0];
+    const void *result = plan->host->output(host, &dtype);
+    int64_t elements = shape_elements(&plan->graph->values[out].shape);
+    memcpy(plan->values[out], result, (size_t)elements * dtype_bytes(dtype));
+    return true;
+}
+
 static bool plan_wait(struct plan *plan, const struct step_context *step, struct error *error)
 {
-    (void)step, (void)error;
+    (void)step;
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &plan->until, NULL);
     plan->device->steps++;
     for (size_t i = 0; i < plan->graph->output_count; i++) {
@@ -147,6 +190,10 @@ static bool plan_wait(struct plan *plan, const struct step_context *step, struct
         int64_t count = shape_elements(&plan->graph->values[plan->graph->outputs[i]].shape);
         for (int64_t j = 0; j < count; j++)
             out[j] = (float)plan->device->steps;
+    }
+    for (size_t i = 0; i < plan->graph->op_count; i++) {
+        if (plan->hosts[i] != NULL && !run_host(plan, i, error))
+            return false;
     }
     return true;
 }

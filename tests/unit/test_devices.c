@@ -431,6 +431,41 @@ static void a_card_can_be_several_fenced_ones(void **state)
     finish(session, &listener);
 }
 
+/* An op that the GPU lacks is an error that names it, or runs on the CPU and says so. */
+static void what_a_gpu_lacks_runs_on_the_cpu_when_asked(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    setenv("FAKE_GPU_LACKS", "softmax", 1);
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"0\"], \"batch\": 2, \"threads\": 1}}");
+    assert_null(load(session, &error));
+    assert_int_equal(error.code, ERROR_BACKEND_OP);
+    finish(session, &listener);
+
+    session = session_with(&listener, "{\"settings\": {\"devices\": [\"0\"], \"batch\": 2, "
+                                      "\"threads\": 1, \"fallback\": \"cpu\"}}");
+    json_t *reply = load(session, &error);
+    assert_non_null(reply);
+    assert_non_null(strstr(json_string_value(json_object_get(reply, "note")),
+                           "1 op of gpu:0 runs on the CPU: predictions"));
+    json_decref(reply);
+    const json_t *layers = json_object_get(listener.plan, "layers");
+    const char *impl = json_string_value(
+        json_object_get(json_array_get(layers, json_array_size(layers) - 1), "impl"));
+    assert_non_null(strstr(impl, "cpu"));
+    json_decref(ask(session, "run", json_pack("{s:i}", "steps", 1), &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    /* softmax of what the fake computes, ten times the same: a tenth each */
+    const struct slot *slot = &session->slots[0];
+    const float *out = slot->backend->plan_output(slot->plan, 0);
+    for (int i = 0; i < 20; i++)
+        assert_true(out[i] > 0.0999f && out[i] < 0.1001f);
+    unsetenv("FAKE_GPU_LACKS");
+    finish(session, &listener);
+}
+
 /* The fake computes nothing: the proof must say so, and `devices` keep it. */
 static void a_proof_is_of_outputs(void **state)
 {
@@ -503,9 +538,10 @@ static int build_module(void **state)
     if (descriptor < 0)
         return -1;
     close(descriptor);
-    char *command = xasprintf("${CC:-cc} -std=gnu17 -shared -fPIC -fvisibility=hidden -I. -o %s "
-                              "tests/tools/fake_gpu.c engine/error.c engine/tensor.c -ljansson",
-                              module);
+    char *command = xasprintf(
+        "${CC:-cc} -std=gnu17 -shared -fPIC -fvisibility=hidden -I. -o %s "
+        "tests/tools/fake_gpu.c engine/error.c engine/tensor.c engine/graph/op.c -ljansson",
+        module);
     int status = system(command);
     free(command);
     setenv("LAYERTOP_CUDA_MODULE", module, 1);
@@ -531,6 +567,7 @@ int main(void)
         cmocka_unit_test(gpus_share_the_batches),
         cmocka_unit_test(both_at_once_show_their_interference),
         cmocka_unit_test(a_card_can_be_several_fenced_ones),
+        cmocka_unit_test(what_a_gpu_lacks_runs_on_the_cpu_when_asked),
         cmocka_unit_test(a_proof_is_of_outputs),
         cmocka_unit_test(memory_tells_who_holds_it),
     };

@@ -324,7 +324,7 @@ static void a_set_replans_and_a_refused_one_does_not(void **state)
         {ERROR_MEMORY_LIMIT, "{'key': 'limit', 'value': 1000}"},
         {ERROR_VALUE, "{'key': 'threads', 'value': -1}"},
         {ERROR_VALUE, "{'key': 'fusion', 'value': 3}"},
-        {ERROR_UNSUPPORTED, "{'key': 'fallback', 'value': 'cpu'}"},
+        {ERROR_VALUE, "{'key': 'fallback', 'value': 'gpu'}"},
         {ERROR_FILE, "{'key': 'input', 'value': 'tests/absent.npy'}"},
         {ERROR_INPUT, "{'key': 'input', 'value': 'tests/data/arrays/float32.npy'}"},
         {ERROR_UNKNOWN_COMMAND, "{'key': 'colour', 'value': 1}"},
