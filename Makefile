@@ -75,6 +75,7 @@ include mk/gpu.mk
 include mk/trixie.mk
 include mk/conformance.mk
 include mk/bench.mk
+include mk/fuzz.mk
 -include mk/mutants.mk
 
 -include $(OBJECTS:.o=.d) $(B)/main.d

@@ -101,6 +101,31 @@ static void weightless_needs_no_weights(void **state)
     unlink(path);
 }
 
+/* A layer inside a wrapper is what a file says, and a file may say nothing. */
+static void wrapped_layer_without_class(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"class_name\":\"Sequential\",\"keras_version\":\"3.9.2\",\"config\":{\"name\":\"s\","
+        "\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"x\",\"batch_shape\":"
+        "[null,5,4]}},{\"class_name\":\"TimeDistributed\",\"config\":{\"name\":\"t\",\"trainable\":"
+        "true,\"layer\":{\"class_name\":\"Sequential\",\"config\":{\"name\":\"i\",\"layers\":["
+        "{\"config\":{\"name\":\"a\",\"trainable\":true}}]}}}}]}}";
+    char path[] = "/tmp/layertop-wrapped-XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    struct error error;
+    struct model *model = load(path, NULL, NULL, NULL, &error);
+    assert_non_null(model);
+    assert_false(lowers(model, &error));
+    assert_int_equal(error.code, ERROR_MODEL_SHAPE);
+    assert_non_null(strstr(error.why, "no class"));
+    model_free(model);
+    close(fd);
+    unlink(path);
+}
+
 /* Inputs that nothing needs any more need not be given. */
 static void drops_inputs(void **state)
 {
@@ -184,6 +209,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ends_where_asked),
         cmocka_unit_test(weightless_needs_no_weights),
+        cmocka_unit_test(wrapped_layer_without_class),
         cmocka_unit_test(drops_inputs),
         cmocka_unit_test(custom_class),
         cmocka_unit_test(weights_twice),

@@ -107,6 +107,10 @@ static int run_member(struct inner_model *model, const json_t *layer, const int 
     const char *class_name = json_string_value(json_object_get(layer, "class_name"));
     const char *name = json_string_value(json_object_get(config, "name"));
     char op[80], path[512];
+    if (!class_name) {
+        call_misfit(model->call, "a layer of the model that it wraps has no class");
+        return -1;
+    }
     snprintf(path, sizeof path, "%s/%.100s", model->path, name ? name : "");
     if (json_is_array(config) || json_is_array(json_object_get(config, "layers"))) {
         if (count == 1 && strlen(path) + 128 < sizeof path)
@@ -117,7 +121,7 @@ static int run_member(struct inner_model *model, const json_t *layer, const int 
     /* ops have no trainable, see config.c */
     bool is_op = !json_object_get(config, "trainable") && !json_object_get(config, "dtype") &&
                  config_keras_major(model->call) >= 3;
-    snprintf(op, sizeof op, "ops.%.70s", class_name ? class_name : "?");
+    snprintf(op, sizeof op, "ops.%.70s", class_name);
     return run_inner(model->call, is_op ? op : class_name, config, path, inputs, NULL, count, args);
 }
 
