@@ -35,6 +35,10 @@ own_kernel *own_kernel_of(const struct op *op)
         return own_gather;
     case OP_ATTENTION:
         return own_attention;
+    case OP_CUMULATE:
+        return own_cumulate;
+    case OP_TOP:
+        return own_top;
     default:
         return NULL;
     }
@@ -116,6 +120,44 @@ static inline __attribute__((always_inline)) float apply(enum unary_function fun
         return alpha * x + beta;
     case UNARY_THRESHOLD:
         return x > alpha ? x : beta;
+    case UNARY_FLOOR:
+        return floorf(x);
+    case UNARY_CEIL:
+        return ceilf(x);
+    case UNARY_ROUND:
+        return rintf(x);
+    case UNARY_TRUNCATE:
+        return truncf(x);
+    case UNARY_SIGN:
+        return (float)((x > 0) - (x < 0));
+    case UNARY_SIN:
+        return sinf(x);
+    case UNARY_COS:
+        return cosf(x);
+    case UNARY_TAN:
+        return tanf(x);
+    case UNARY_ASIN:
+        return asinf(x);
+    case UNARY_ACOS:
+        return acosf(x);
+    case UNARY_ATAN:
+        return atanf(x);
+    case UNARY_SINH:
+        return sinhf(x);
+    case UNARY_COSH:
+        return coshf(x);
+    case UNARY_ASINH:
+        return asinhf(x);
+    case UNARY_ACOSH:
+        return acoshf(x);
+    case UNARY_ATANH:
+        return atanhf(x);
+    case UNARY_EXPM1:
+        return expm1f(x);
+    case UNARY_LOG1P:
+        return log1pf(x);
+    case UNARY_ERF:
+        return erff(x);
     default:
         return x;
     }
@@ -182,6 +224,13 @@ void own_unary(const struct own_call *call)
 
 /* ---- binary ---- */
 
+/* The rest with the sign of the divisor; exact, unlike u - floor(u / v) v. */
+static float modulo(float u, float v)
+{
+    float rest = fmodf(u, v);
+    return rest != 0 && (rest < 0) != (v < 0) ? rest + v : rest;
+}
+
 /* One row: each operand moves by 0 or 1. */
 #define ROW(expression)                                                                            \
     do {                                                                                           \
@@ -244,6 +293,15 @@ OWN_VECTOR static void binary_row(enum binary_function function, const float *a,
         break;
     case BINARY_LESS_EQUAL:
         ROW(u <= v ? 1.0F : 0.0F);
+        break;
+    case BINARY_FLOOR_DIVIDE:
+        ROW(floorf(u / v));
+        break;
+    case BINARY_MODULO:
+        ROW(modulo(u, v));
+        break;
+    case BINARY_ATAN2:
+        ROW(atan2f(u, v));
         break;
     default:
         ROW(powf(u, v));

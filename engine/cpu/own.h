@@ -102,6 +102,8 @@ bool own_has_amx_bf16(void);
 #define OWN_AVX512 1
 #endif
 
+/* own_order.c */
+own_kernel own_cumulate, own_top;
 /* own_attention.c */
 own_kernel own_attention;
 size_t own_attention_scratch(const struct own_call *call, int threads);

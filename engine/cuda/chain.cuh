@@ -7,8 +7,8 @@
 #include "engine/graph/op.h"
 
 /* a new function must not run as the identity */
-static_assert(UNARY_THRESHOLD + 1 == UNARY_FUNCTION_COUNT, "a unary function is missing here");
-static_assert(BINARY_LESS_EQUAL + 1 == BINARY_FUNCTION_COUNT, "a binary function is missing here");
+static_assert(UNARY_ERF + 1 == UNARY_FUNCTION_COUNT, "a unary function is missing here");
+static_assert(BINARY_ATAN2 + 1 == BINARY_FUNCTION_COUNT, "a binary function is missing here");
 
 /* Out of line: inlined into every kernel and unrolled, the functions below would be megabytes. */
 static __device__ __noinline__ float apply_rare_unary(int function, float x, float alpha,
@@ -61,6 +61,44 @@ static __device__ __noinline__ float apply_rare_unary(int function, float x, flo
         return x < alpha ? alpha : x > beta ? beta : x;
     case UNARY_THRESHOLD:
         return x > alpha ? x : beta;
+    case UNARY_FLOOR:
+        return floorf(x);
+    case UNARY_CEIL:
+        return ceilf(x);
+    case UNARY_ROUND:
+        return rintf(x);
+    case UNARY_TRUNCATE:
+        return truncf(x);
+    case UNARY_SIGN:
+        return (float)((x > 0) - (x < 0));
+    case UNARY_SIN:
+        return sinf(x);
+    case UNARY_COS:
+        return cosf(x);
+    case UNARY_TAN:
+        return tanf(x);
+    case UNARY_ASIN:
+        return asinf(x);
+    case UNARY_ACOS:
+        return acosf(x);
+    case UNARY_ATAN:
+        return atanf(x);
+    case UNARY_SINH:
+        return sinhf(x);
+    case UNARY_COSH:
+        return coshf(x);
+    case UNARY_ASINH:
+        return asinhf(x);
+    case UNARY_ACOSH:
+        return acoshf(x);
+    case UNARY_ATANH:
+        return atanhf(x);
+    case UNARY_EXPM1:
+        return expm1f(x);
+    case UNARY_LOG1P:
+        return log1pf(x);
+    case UNARY_ERF:
+        return erff(x);
     default: /* UNARY_IDENTITY */
         return x;
     }
@@ -102,6 +140,14 @@ static __device__ __noinline__ float apply_rare_binary(int function, float a, fl
         return a < b;
     case BINARY_LESS_EQUAL:
         return a <= b;
+    case BINARY_FLOOR_DIVIDE:
+        return floorf(a / b);
+    case BINARY_MODULO: {
+        float rest = fmodf(a, b);
+        return rest != 0.0f && (rest < 0.0f) != (b < 0.0f) ? rest + b : rest;
+    }
+    case BINARY_ATAN2:
+        return atan2f(a, b);
     default: /* BINARY_POWER */
         return powf(a, b);
     }

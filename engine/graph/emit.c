@@ -347,6 +347,22 @@ int emit_constant(struct lowering *low, const struct constant *constant)
     return constant ? append(low, op, NULL, 0, NULL) : -1;
 }
 
+int emit_cumulate(struct lowering *low, int x, const struct op_cumulate *cumulate)
+{
+    if (cumulate->axis == 0)
+        low->graph->mixes_samples = true;
+    return append_one(low, (struct op){.kind = OP_CUMULATE, .cumulate = *cumulate}, x);
+}
+
+int emit_top(struct lowering *low, int x, const struct op_top *top)
+{
+    if (low->failed || x < 0)
+        return -1;
+    if (shape_at(low, x)->rank == 1)
+        low->graph->mixes_samples = true;
+    return append_one(low, (struct op){.kind = OP_TOP, .top = *top}, x);
+}
+
 int emit_attention(struct lowering *low, int q, int k, int v, int mask, int bias,
                    const struct op_attention *attention)
 {

@@ -170,6 +170,8 @@ int emit_resize(struct lowering *low, int x, enum resize_function function, int6
                 int64_t width);
 /* A constant as a value of the graph, for ops that take only values. */
 int emit_constant(struct lowering *low, const struct constant *constant);
+int emit_cumulate(struct lowering *low, int x, const struct op_cumulate *cumulate);
+int emit_top(struct lowering *low, int x, const struct op_top *top);
 /* A mask or bias of -1 is none. */
 int emit_attention(struct lowering *low, int q, int k, int v, int mask, int bias,
                    const struct op_attention *attention);

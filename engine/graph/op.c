@@ -27,22 +27,36 @@ static const char *const UNARY_NAMES[UNARY_FUNCTION_COUNT] = {
     [UNARY_CLIP] = "clip",
     [UNARY_LINEAR] = "linear",
     [UNARY_THRESHOLD] = "threshold",
+    [UNARY_FLOOR] = "floor",
+    [UNARY_CEIL] = "ceil",
+    [UNARY_ROUND] = "round",
+    [UNARY_TRUNCATE] = "truncate",
+    [UNARY_SIGN] = "sign",
+    [UNARY_SIN] = "sin",
+    [UNARY_COS] = "cos",
+    [UNARY_TAN] = "tan",
+    [UNARY_ASIN] = "asin",
+    [UNARY_ACOS] = "acos",
+    [UNARY_ATAN] = "atan",
+    [UNARY_SINH] = "sinh",
+    [UNARY_COSH] = "cosh",
+    [UNARY_ASINH] = "asinh",
+    [UNARY_ACOSH] = "acosh",
+    [UNARY_ATANH] = "atanh",
+    [UNARY_EXPM1] = "expm1",
+    [UNARY_LOG1P] = "log1p",
+    [UNARY_ERF] = "erf",
 };
 
 static const char *const BINARY_NAMES[BINARY_FUNCTION_COUNT] = {
-    [BINARY_ADD] = "add",
-    [BINARY_SUBTRACT] = "subtract",
-    [BINARY_MULTIPLY] = "multiply",
-    [BINARY_DIVIDE] = "divide",
-    [BINARY_MAXIMUM] = "maximum",
-    [BINARY_MINIMUM] = "minimum",
-    [BINARY_POWER] = "power",
-    [BINARY_EQUAL] = "equal",
-    [BINARY_NOT_EQUAL] = "not_equal",
-    [BINARY_GREATER] = "greater",
-    [BINARY_GREATER_EQUAL] = "greater_equal",
-    [BINARY_LESS] = "less",
-    [BINARY_LESS_EQUAL] = "less_equal",
+    [BINARY_ADD] = "add",           [BINARY_SUBTRACT] = "subtract",
+    [BINARY_MULTIPLY] = "multiply", [BINARY_DIVIDE] = "divide",
+    [BINARY_MAXIMUM] = "maximum",   [BINARY_MINIMUM] = "minimum",
+    [BINARY_POWER] = "power",       [BINARY_FLOOR_DIVIDE] = "floor_divide",
+    [BINARY_MODULO] = "modulo",     [BINARY_ATAN2] = "atan2",
+    [BINARY_EQUAL] = "equal",       [BINARY_NOT_EQUAL] = "not_equal",
+    [BINARY_GREATER] = "greater",   [BINARY_GREATER_EQUAL] = "greater_equal",
+    [BINARY_LESS] = "less",         [BINARY_LESS_EQUAL] = "less_equal",
 };
 
 const char *unary_function_name(enum unary_function function)
@@ -485,6 +499,24 @@ static uint64_t recurrent_flops(const struct graph *graph, const struct op *op)
     return 2 * steps * ((uint64_t)x->dims[2] + units) * units * gates + each * steps * units;
 }
 
+static bool top_shape(const struct graph *graph, const struct op *op, struct shape *out,
+                      const char *what, struct error *error)
+{
+    const struct shape *x = input_shape(graph, op, 0);
+    int64_t count = op->top.count;
+    if (x->rank < 1 || count < 1 || count > x->dims[x->rank - 1])
+        return refuse(error, what, "it asks for more elements than there are", x);
+    *out = *x;
+    out->dims[x->rank - 1] = count;
+    return true;
+}
+
+/* every element is compared once, as for a maximum */
+static uint64_t top_flops(const struct graph *graph, const struct op *op)
+{
+    return input_elements(graph, op);
+}
+
 static bool attention_shape(const struct graph *graph, const struct op *op, struct shape *out,
                             const char *what, struct error *error)
 {
@@ -562,6 +594,8 @@ static const struct op_row ROWS[OP_KIND_COUNT] = {
     [OP_GATHER] = {"gather", gather_shape, no_flops, false},
     [OP_RECURRENT] = {"recurrent", recurrent_shape, recurrent_flops, false},
     [OP_ATTENTION] = {"attention", attention_shape, attention_flops, false},
+    [OP_CUMULATE] = {"cumulate", same_shape, elementwise_flops, false},
+    [OP_TOP] = {"top", top_shape, top_flops, false},
 };
 
 const char *op_kind_name(enum op_kind kind)

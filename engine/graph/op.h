@@ -39,7 +39,9 @@
     X(OP_SELECT, "select")                                                                         \
     X(OP_GATHER, "gather")                                                                         \
     X(OP_RECURRENT, "recurrent")                                                                   \
-    X(OP_ATTENTION, "attention")
+    X(OP_ATTENTION, "attention")                                                                   \
+    X(OP_CUMULATE, "cumulate")                                                                     \
+    X(OP_TOP, "top")
 
 enum op_kind {
 #define OP_ENUM(kind, name) kind,
@@ -73,6 +75,25 @@ enum unary_function {
     UNARY_CLIP,      /* clip(x, alpha, beta) */
     UNARY_LINEAR,    /* alpha x + beta */
     UNARY_THRESHOLD, /* x > alpha ? x : beta */
+    UNARY_FLOOR,
+    UNARY_CEIL,
+    UNARY_ROUND,    /* halves to even */
+    UNARY_TRUNCATE, /* towards 0 */
+    UNARY_SIGN,
+    UNARY_SIN,
+    UNARY_COS,
+    UNARY_TAN,
+    UNARY_ASIN,
+    UNARY_ACOS,
+    UNARY_ATAN,
+    UNARY_SINH,
+    UNARY_COSH,
+    UNARY_ASINH,
+    UNARY_ACOSH,
+    UNARY_ATANH,
+    UNARY_EXPM1,
+    UNARY_LOG1P,
+    UNARY_ERF,
     UNARY_FUNCTION_COUNT
 };
 
@@ -90,6 +111,9 @@ enum binary_function {
     BINARY_GREATER_EQUAL,
     BINARY_LESS,
     BINARY_LESS_EQUAL,
+    BINARY_FLOOR_DIVIDE, /* floor(a / b) */
+    BINARY_MODULO,       /* a - floor(a / b) b: the sign of b */
+    BINARY_ATAN2,
     BINARY_FUNCTION_COUNT
 };
 
@@ -275,6 +299,20 @@ static inline int recurrent_gates(enum recurrent_cell cell)
     return cell == CELL_SIMPLE ? 1 : cell == CELL_LSTM ? 4 : 3;
 }
 
+struct op_cumulate { /* running sums or products along an axis */
+    int axis;
+    bool product;
+    bool reverse;   /* from the end */
+    bool exclusive; /* without the element itself */
+};
+
+/* The `count` largest along the last axis, the largest first; of equal ones the first comes first. */
+struct op_top {
+    int64_t count;
+    bool smallest; /* the smallest, the smallest first */
+    bool indices;  /* where they are, instead of what they are */
+};
+
 /* Scaled dot product attention: queries (N, T, H, D), keys (N, S, G, D) and values (N, S, G, V) give
  * (N, T, H, V), where query head h reads key head h G / H. Then, if there are any, a mask and a
  * bias, of (N or 1, H or 1, T or 1, S or 1) each.
@@ -324,6 +362,8 @@ struct op {
         struct op_gather gather;
         struct op_recurrent recurrent;
         struct op_attention attention;
+        struct op_cumulate cumulate;
+        struct op_top top;
     };
     struct post *posts;
     size_t post_count;

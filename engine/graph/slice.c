@@ -46,6 +46,10 @@ static bool keeps_rows_apart(const struct graph *graph, const struct op *op)
                                     : op->gather.batch_axes > 0;
     case OP_TRANSPOSE:
         return op->transpose.permutation[0] == 0;
+    case OP_CUMULATE:
+        return op->cumulate.axis > 0;
+    case OP_TOP:
+        return out->rank > 1;
     case OP_CONSTANT: /* it has no axis of the batch to cut */
         return false;
     default:

@@ -124,6 +124,14 @@ static void put_parameters(FILE *out, const struct graph *graph, const struct op
         for (int i = 0; i < rank; i++)
             fprintf(out, "%s%d", i ? "," : " ", op->transpose.permutation[i]);
         break;
+    case OP_CUMULATE:
+        fprintf(out, " %s axis=%d%s%s", op->cumulate.product ? "product" : "sum", op->cumulate.axis,
+                op->cumulate.reverse ? " reverse" : "", op->cumulate.exclusive ? " exclusive" : "");
+        break;
+    case OP_TOP:
+        fprintf(out, " %s%" PRId64 "%s", op->top.smallest ? "smallest " : "", op->top.count,
+                op->top.indices ? " indices" : "");
+        break;
     case OP_ATTENTION: {
         const struct op_attention *attention = &op->attention;
         fprintf(out, " scale=%g%s%s%s", (double)attention->scale,

@@ -342,6 +342,5 @@ bool config_is_op(const struct reader *reader, json_t *object)
     /* A Keras 3 HDF5 file has no modules, and ops share class names with layers; but every layer
      * writes whether it is trainable, and no op does. */
     json_t *config = json_object_get(object, "config");
-    return reader->major >= 3 && json_object_get(config, "trainable") == NULL &&
-           json_object_get(config, "dtype") == NULL;
+    return reader->major >= 3 && json_object_get(config, "trainable") == NULL;
 }

@@ -278,8 +278,12 @@ static void test_unary(void)
         int input = bench_input(b, shape);
         struct op *before = bench_op(b, OP_UNARY, input, shape);
         bool positive = f == UNARY_LOG || f == UNARY_SQRT || f == UNARY_RSQRT;
-        before->unary = positive ? (struct op_unary){UNARY_LINEAR, 0.9f, 1.5f}
-                                 : (struct op_unary){UNARY_LINEAR, 8.0f, 0.0f};
+        bool inside = f == UNARY_ASIN || f == UNARY_ACOS || f == UNARY_ATANH || f == UNARY_LOG1P ||
+                      f == UNARY_TAN;
+        before->unary = positive           ? (struct op_unary){UNARY_LINEAR, 0.9f, 1.5f}
+                        : inside           ? (struct op_unary){UNARY_LINEAR, 0.9f, 0.0f}
+                        : f == UNARY_ACOSH ? (struct op_unary){UNARY_LINEAR, 0.9f, 2.5f}
+                                           : (struct op_unary){UNARY_LINEAR, 8.0f, 0.0f};
         struct op *op = bench_op(b, OP_UNARY, before->outputs[0], shape);
         float alpha = f == UNARY_HARD_SIGMOID ? 0.2f : f == UNARY_CLIP ? -1.0f : 0.3f;
         op->unary = (struct op_unary){(enum unary_function)f, alpha,
@@ -307,7 +311,9 @@ static void test_binary(void)
         }
         struct bench *b = bench_new(y.dims[0]);
         int left = bench_input(b, x);
-        if (function == BINARY_POWER || function == BINARY_DIVIDE) {
+        bool divides = function == BINARY_DIVIDE || function == BINARY_FLOOR_DIVIDE ||
+                       function == BINARY_MODULO;
+        if (function == BINARY_POWER || divides) {
             struct op *lift = bench_op(b, OP_UNARY, left, x);
             lift->unary = (struct op_unary){UNARY_LINEAR, 0.5f, 1.5f};
             left = lift->outputs[0];
@@ -322,7 +328,7 @@ static void test_binary(void)
             op = bench_op(b, OP_BINARY, left, y);
             op->binary.constant = bench_constant(b, other, 1.0f);
             op->binary.swapped = i % 4 == 0 && function != BINARY_POWER;
-            if (!op->binary.swapped && function == BINARY_DIVIDE) { /* nothing near zero below */
+            if (!op->binary.swapped && divides) { /* nothing near zero below */
                 float *data = (float *)(uintptr_t)op->binary.constant->data;
                 for (int64_t j = 0; j < shape_elements(&other); j++) {
                     data[j] = 1.5f + 0.5f * data[j];

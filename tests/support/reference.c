@@ -94,6 +94,44 @@ double reference_unary(const struct op_unary *unary, double x)
         return a * x + b;
     case UNARY_THRESHOLD:
         return x > a ? x : b;
+    case UNARY_FLOOR:
+        return floor(x);
+    case UNARY_CEIL:
+        return ceil(x);
+    case UNARY_ROUND:
+        return rint(x);
+    case UNARY_TRUNCATE:
+        return trunc(x);
+    case UNARY_SIGN:
+        return (double)((x > 0) - (x < 0));
+    case UNARY_SIN:
+        return sin(x);
+    case UNARY_COS:
+        return cos(x);
+    case UNARY_TAN:
+        return tan(x);
+    case UNARY_ASIN:
+        return asin(x);
+    case UNARY_ACOS:
+        return acos(x);
+    case UNARY_ATAN:
+        return atan(x);
+    case UNARY_SINH:
+        return sinh(x);
+    case UNARY_COSH:
+        return cosh(x);
+    case UNARY_ASINH:
+        return asinh(x);
+    case UNARY_ACOSH:
+        return acosh(x);
+    case UNARY_ATANH:
+        return atanh(x);
+    case UNARY_EXPM1:
+        return expm1(x);
+    case UNARY_LOG1P:
+        return log1p(x);
+    case UNARY_ERF:
+        return erf(x);
     default:
         return x;
     }
@@ -126,6 +164,12 @@ static double binary(enum binary_function function, double a, double b)
         return a < b;
     case BINARY_LESS_EQUAL:
         return a <= b;
+    case BINARY_FLOOR_DIVIDE:
+        return floor(a / b);
+    case BINARY_MODULO:
+        return a - floor(a / b) * b;
+    case BINARY_ATAN2:
+        return atan2(a, b);
     default:
         return pow(a, b);
     }
@@ -547,6 +591,42 @@ static void constant(const struct ref *r)
         r->out[i] = (double)r->op->constant.data->data[i];
 }
 
+static void cumulate(const struct ref *r)
+{
+    const struct op_cumulate *op = &r->op->cumulate;
+    int64_t index[RANK], n = r->y->dims[op->axis];
+    for (int64_t i = 0; i < shape_elements(r->y); i++) {
+        split(i, r->y, index);
+        int64_t own = index[op->axis];
+        double value = op->product;
+        for (int64_t j = 0; j < n; j++) {
+            index[op->axis] = j;
+            double x = r->in[join(index, r->x)];
+            bool before = op->reverse ? j > own : j < own;
+            if (before || (j == own && !op->exclusive))
+                value = op->product ? value * x : value + x;
+        }
+        r->out[i] = value;
+    }
+}
+
+/* element i goes to the place that its number of betters gives */
+static void top(const struct ref *r)
+{
+    const struct op_top *op = &r->op->top;
+    int64_t n = r->x->dims[r->x->rank - 1];
+    for (int64_t row = 0; row < shape_elements(r->x) / n; row++) {
+        const double *x = r->in + row * n;
+        for (int64_t i = 0; i < n; i++) {
+            int64_t place = 0;
+            for (int64_t j = 0; j < n; j++)
+                place += (op->smallest ? x[j] < x[i] : x[j] > x[i]) || (x[j] == x[i] && j < i);
+            if (place < op->count)
+                r->out[row * op->count + place] = op->indices ? (double)i : x[i];
+        }
+    }
+}
+
 /* Element [n][h][t][s] of a mask or bias whose axes of one cell stand for all. */
 static double attention_at(const struct ref *r, size_t input, const int64_t *nhts)
 {
@@ -606,6 +686,7 @@ static void (*const REFERENCES[OP_KIND_COUNT])(const struct ref *) = {
     [OP_RESIZE] = resize,       [OP_CONSTANT] = constant,
     [OP_SELECT] = select_op,    [OP_GATHER] = gather,
     [OP_RECURRENT] = recurrent, [OP_ATTENTION] = attention,
+    [OP_CUMULATE] = cumulate,   [OP_TOP] = top,
 };
 
 double **reference_run(const struct graph *graph, const float *const *inputs)

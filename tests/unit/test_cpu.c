@@ -415,6 +415,18 @@ static void attention_of_every_sort(void **state)
               "q 5,2,3 qb 2,3 k 5,2,3 kb 2,3 v 5,2,3 vb 2,3 o 2,3,5 ob 5\nout y\n");
 }
 
+static void running_sums_and_the_largest(void **state)
+{
+    (void)state;
+    check_all("x = Input 5,7,3\ny = ops.Cumsum(x) {'axis': 2}\nz = ops.Cumprod(y) {'axis': -1}\n"
+              "out y\nout z\n");
+    check_all("x = Input 5,7\ny = ops.Cumsum(x) {'axis': 1, 'reverse': true, 'exclusive': true}\n"
+              "out y\n");
+    check_all("x = Input 5,7\ny = ops.Argmax(x) {'axis': 1}\nz = ops.Argmin(x) {'axis': -1, "
+              "'keepdims': true}\nt = ops.Sort(x) {'axis': 1}\nout y\nout z\nout t\n");
+    check("x = Input 9000\ny = ops.Argsort(x)\nout y\n", 5, true, 1); /* several threads */
+}
+
 static void whole_blocks(void **state)
 {
     (void)state;
@@ -634,6 +646,7 @@ int main(void)
         cmocka_unit_test(moves),
         cmocka_unit_test(constants_and_broadcasts),
         cmocka_unit_test(attention_of_every_sort),
+        cmocka_unit_test(running_sums_and_the_largest),
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(no_op_models),
         cmocka_unit_test(batch_statistics_and_mixing),

@@ -81,6 +81,12 @@ static int softmax(struct call *call, int x)
     return softmax_last(call, x, false);
 }
 
+static int sparsemax(struct call *call, int x)
+{
+    int rank = call_shape(call, x)->rank;
+    return x < 0 || rank < 1 ? -1 : lower_sparsemax(call, x, rank - 1);
+}
+
 static int log_softmax(struct call *call, int x)
 {
     return softmax_last(call, x, true);
@@ -130,6 +136,7 @@ static const struct activation {
     {"soft_shrink", 0, 0, 0, soft_shrink, false},
     {"softmax", 0, 0, 0, softmax, true},
     {"softmax_v2", 0, 0, 0, softmax, true},
+    {"sparsemax", 0, 0, 0, sparsemax, true},
     {"softplus", UNARY_SOFTPLUS, 0, 0, NULL, false},
     {"softsign", UNARY_SOFTSIGN, 0, 0, NULL, false},
     {"sparse_plus", 0, 0, 0, sparse_plus, false},

@@ -113,3 +113,16 @@ const struct constant *lower_json_constant(struct call *call, const char *role, 
     free(scratch);
     return constant;
 }
+
+bool op_axes(struct call *call, size_t position, const char *name, int rank, bool *axes)
+{
+    const json_t *given = op_argument(call, position, name);
+    size_t count = json_is_array(given) ? json_array_size(given) : 1;
+    for (int i = 0; i < TENSOR_RANK_MAX; i++)
+        axes[i] = !given && i < rank;
+    for (size_t i = 0; given && i < count; i++) {
+        const json_t *one = json_is_array(given) ? json_array_get(given, i) : given;
+        axes[config_axis(call, json_integer_value(one), rank)] = true;
+    }
+    return given != NULL;
+}

@@ -20,4 +20,7 @@ size_t op_operands(struct call *call, size_t position, const char *name, int *va
 /* An integer argument; `missing` if it is missing or null. */
 int64_t op_integer(struct call *call, size_t position, const char *name, int64_t missing);
 
+/* Which axes an argument names: a number, a list, or nothing for all of them. Whether it was given. */
+bool op_axes(struct call *call, size_t position, const char *name, int rank, bool *axes);
+
 #endif

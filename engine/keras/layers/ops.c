@@ -123,8 +123,13 @@ bool lower_op_clip(struct call *call)
 {
     int x = op_operand(call, 0, "x");
     const json_t *low = op_argument(call, 1, "x_min"), *high = op_argument(call, 2, "x_max");
-    if ((low && !json_is_number(low)) || (high && !json_is_number(high)))
-        return call_refuse(call, "its bounds are not numbers");
+    if ((low && !json_is_number(low)) || (high && !json_is_number(high))) {
+        if (low)
+            x = emit_binary(call->low, BINARY_MAXIMUM, x, op_value(call, 1, "x_min"));
+        if (high)
+            x = emit_binary(call->low, BINARY_MINIMUM, x, op_value(call, 2, "x_max"));
+        return call_return(call, x);
+    }
     double least = low ? json_number_value(low) : (double)-INFINITY;
     double most = high ? json_number_value(high) : (double)INFINITY;
     return call_return(call, emit_unary(call->low, x, UNARY_CLIP, least, most));
@@ -420,8 +425,7 @@ bool lower_op_pad(struct call *call)
     const json_t *width = op_argument(call, 1, "pad_width");
     const json_t *value = op_argument(call, 3, "constant_values");
     struct op_pad pad = {.value = value ? (float)json_number_value(value) : 0};
-    if (strcmp(config_string(call, "mode", "constant"), "constant") != 0)
-        return call_refuse(call, "only constant padding is supported");
+    const char *mode = config_string(call, "mode", "constant");
     for (int i = 0; i < rank; i++) {
         const json_t *pair = json_is_array(width) ? json_array_get(width, (size_t)i) : width;
         if ((int)json_array_size(width) == 1)
@@ -434,5 +438,7 @@ bool lower_op_pad(struct call *call)
             pad.before[i] > INT32_MAX || pad.after[i] > INT32_MAX)
             return call_misfit(call, "'pad_width' makes no sense");
     }
+    if (strcmp(mode, "constant") != 0)
+        return call_return(call, lower_mirror_pad(call, x, &pad, mode));
     return call_return(call, emit_pad(call->low, x, &pad));
 }

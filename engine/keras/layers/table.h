@@ -58,6 +58,11 @@ int lower_binary_number(struct call *call, enum binary_function function, int x,
 const struct constant *lower_json_constant(struct call *call, const char *role,
                                            const json_t *value);
 
+/* Reflect, symmetric or edge padding by the counts of `pad`. */
+int lower_mirror_pad(struct call *call, int x, const struct op_pad *pad, const char *mode);
+/* Keras's sparsemax along an axis. */
+int lower_sparsemax(struct call *call, int x, int axis);
+
 /* The rows' functions, by file. */
 bool lower_conv(struct call *call); /* conv.c; parameter: spatial rank */
 bool lower_depthwise(struct call *call);
@@ -139,5 +144,42 @@ bool lower_op_inner(struct call *call);
 bool lower_op_tensordot(struct call *call);
 bool lower_op_outer(struct call *call);
 bool lower_op_vdot(struct call *call);
+bool lower_op_take(struct call *call); /* ops_move.c */
+bool lower_op_take_along_axis(struct call *call);
+bool lower_op_one_hot(struct call *call);
+bool lower_op_tile(struct call *call);
+bool lower_op_repeat(struct call *call);
+bool lower_op_broadcast_to(struct call *call);
+bool lower_op_flip(struct call *call);
+bool lower_op_roll(struct call *call);
+bool lower_op_moveaxis(struct call *call);
+bool lower_op_unstack(struct call *call);
+bool lower_op_slice(struct call *call);
+bool lower_op_depth_space(struct call *call);
+bool lower_op_extract_patches(struct call *call);
+bool lower_op_arg(struct call *call); /* ops_order.c */
+bool lower_op_top_k(struct call *call);
+bool lower_op_sort(struct call *call);
+bool lower_op_cumulate(struct call *call);
+bool lower_op_sparsemax(struct call *call);
+bool lower_op_prod(struct call *call);
+bool lower_op_logsumexp(struct call *call);
+bool lower_op_average(struct call *call);
+bool lower_op_moments(struct call *call);
+bool lower_op_norm(struct call *call);
+bool lower_op_normalize(struct call *call);
+bool lower_op_where(struct call *call); /* ops_nn.c */
+bool lower_op_cast(struct call *call);
+bool lower_op_logical_not(struct call *call);
+bool lower_op_logical_xor(struct call *call);
+bool lower_op_reciprocal(struct call *call);
+bool lower_op_round(struct call *call);
+bool lower_op_log_base(struct call *call);
+bool lower_op_like(struct call *call);
+bool lower_op_full(struct call *call);
+bool lower_op_batch_norm(struct call *call);
+bool lower_op_layer_norm(struct call *call);
+bool lower_op_pool(struct call *call);
+bool lower_op_conv(struct call *call);
 
 #endif
