@@ -377,6 +377,14 @@ static bool parse_headroom(struct search *search, const char *word, struct error
     return true;
 }
 
+static bool parse_slo(const char *text, double *slo_ms, struct error *error)
+{
+    if (!parse_time(text, "batch max --slo", slo_ms, error))
+        return false;
+    return *slo_ms > 0 || error_set(error, ERROR_VALUE, "batch max --slo",
+                                    "'%s' is not a time above 0: no batch is that fast", text);
+}
+
 static bool parse_words(struct search *search, int argc, char *const *argv, struct error *error)
 {
     for (int i = 2; i < argc; i++) {
@@ -388,7 +396,7 @@ static bool parse_words(struct search *search, int argc, char *const *argv, stru
         else if (strcmp(argv[i], "--headroom") == 0 && value)
             good = parse_headroom(search, argv[++i], error);
         else if (strcmp(argv[i], "--slo") == 0 && value)
-            good = parse_time(argv[++i], "batch max --slo", &search->slo_ms, error);
+            good = parse_slo(argv[++i], &search->slo_ms, error);
         else
             good = error_set(error, ERROR_SYNTAX, "batch max", "'%s' is not understood: %s",
                              argv[i], command_batch.usage);

@@ -325,7 +325,7 @@ const struct command command_kernels = {
         "arithmetic\n"
         "alone: what its memory can do is not known. Replayed CUDA graphs are traced kernel by\n"
         "kernel in bursts.",
-    .examples = WORDS("kernels", "kernels --top 10", "kernels conv2d"),
+    .examples = WORDS("kernels", "kernels --top 10", "kernels conv1"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_max = 3,
     .run = run_kernels,

@@ -226,7 +226,7 @@ const struct command command_model = {
     .help =
         "summary: the layers as Keras lists them. layer: one of them, with its arithmetic at the\n"
         "present batch. graph: what each layer became, and who runs it.",
-    .examples = WORDS("model", "model layer conv2d", "model graph"),
+    .examples = WORDS("model", "model layer conv1", "model graph"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_max = 2,
     .run = run_model,

@@ -23,6 +23,7 @@ static void run_sleep(struct execution *execution, int argc, char *const *argv)
     double milliseconds;
     (void)argc;
     if (!parse_time(argv[1], "sleep", &milliseconds, &error)) {
+        error_hint(&error, "sleep 500ms");
         execution_fail(execution, &error);
         return;
     }

@@ -3,11 +3,33 @@
 #include "commands/workbench_private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define SOURCE_DEPTH 16
 #define SOURCE_LINES 100000
+
+/* A pipe that nobody writes into would hold the screen for ever: regular files only. */
+static FILE *open_script(const char *path, struct error *error)
+{
+    struct stat status;
+    int descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    FILE *file = NULL;
+    if (descriptor >= 0 && fstat(descriptor, &status) == 0 && !S_ISREG(status.st_mode)) {
+        error_set(error, ERROR_FILE, path, "cannot be read: it is %s",
+                  S_ISDIR(status.st_mode) ? "a folder" : "no regular file");
+        if (!S_ISDIR(status.st_mode))
+            error_hint(error, "layertop -f %s", path);
+    } else if (descriptor < 0 || (file = fdopen(descriptor, "r")) == NULL) {
+        error_set(error, ERROR_FILE, path, "cannot be read: %s", strerror(errno));
+    }
+    if (!file && descriptor >= 0)
+        close(descriptor);
+    return file;
+}
 
 static void run_source(struct execution *execution, int argc, char *const *argv)
 {
@@ -20,9 +42,8 @@ static void run_source(struct execution *execution, int argc, char *const *argv)
         execution_fail(execution, &error);
         return;
     }
-    FILE *file = fopen(argv[1], "re");
+    FILE *file = open_script(argv[1], &error);
     if (!file) {
-        error_set(&error, ERROR_FILE, argv[1], "cannot be read: %s", strerror(errno));
         execution_fail(execution, &error);
         return;
     }

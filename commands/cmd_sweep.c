@@ -303,7 +303,7 @@ static bool add_values(struct sweep *sweep, const char *text, struct error *erro
     if (setting->type == SETTING_INTEGER && strstr(text, "..")) {
         int64_t values[VALUES_MAX];
         size_t count = parse_range(text, "sweep", values, VALUES_MAX, error);
-        bool ok = count > 0;
+        bool ok = count > 0 || error_hint(error, "sweep %s 1..8x2", setting->name);
         for (size_t i = 0; ok && i < count; i++) {
             snprintf(number, sizeof number, "%lld", (long long)values[i]);
             ok = add_value(sweep, setting_parse(setting, number, error), error);

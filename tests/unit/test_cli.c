@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static void options(void **state)
@@ -36,6 +37,9 @@ static void exit_codes(void **state)
     cli_expect_code(NULL, "-c frobnicate", 1, "error[E002]: frobnicate: unknown command");
     cli_expect_code(NULL, "-c 'btach 32'", 1, "hint: batch 32");
     cli_expect_code(NULL, "-c 'limit 101%'", 1, "hint: help set limit");
+    cli_expect_code(NULL, "-c 'sleep 1y'", 1, "hint: sleep 500ms");
+    cli_expect_code(NULL, DEMO "-c 'sweep batch 8..1x2'", 1, "hint: sweep batch 1..");
+    cli_expect_code(NULL, DEMO "-c 'batch max --slo 0'", 1, "not a time above 0");
     cli_expect_code(NULL, "-c 'span 1'", 1, "'1' is not a time from 5s to 24h");
     cli_expect_code(NULL, "-c 'batch 0'", 1, "error[E011]: set batch");
     cli_expect_code(NULL, "-c \"echo 'open\"", 1, "error[E003]");
@@ -44,6 +48,11 @@ static void exit_codes(void **state)
     cli_expect_code(NULL, "-c 'load /nonexistent/model.h5'", 3, "error[E020]");
     cli_expect_code(NULL, "-c 'devices 1000'", 4, "error[E03");
     cli_expect_code(NULL, "-c 'source /nonexistent/script'", 1, "error[E013]");
+    char pipe[256], arguments[512];
+    snprintf(pipe, sizeof pipe, "%s/script.pipe", cli_folder);
+    assert_int_equal(mkfifo(pipe, 0600), 0);
+    snprintf(arguments, sizeof arguments, "-c 'source %s'", pipe); /* nobody writes */
+    cli_expect_code(NULL, arguments, 1, "no regular file");
     cli_expect_code(NULL, "-c 'devices cpu; save-display x'", 1, "error[E015]");
     cli_expect_code(NULL, DEMO "-c 'run 3' --require gpu", 7, "error[E070]");
     cli_expect_code(NULL, DEMO "-c 'run 3' --require cupti", 7, "error[E070]");
