@@ -80,12 +80,15 @@ static bool child_declare(struct reader *reader, struct scope *scope, struct chi
     child->is_op = config_is_op(reader, object);
     child->config = config_normalise(reader, class_name, config, &child->class_name);
     child->is_input = strcmp(child->class_name, "InputLayer") == 0;
-    /* quantised layers keep integer kernels and scales under the names of others */
-    if (strstr(json_text(child->config, "dtype", ""), "_from_") != NULL)
+    const char *policy = json_text(child->config, "dtype", "");
+    bool known;
+    if (variables_quantised(child->class_name, child->config, &known) && !known)
         return error_set(reader->error, ERROR_MODEL_LAYERS, reader->files->name,
-                         "the layer \"%s\" is quantised (%s); save the model as it was before "
+                         "the layer \"%s\" (%s) is quantised to %.*s, and only int8 of Dense, "
+                         "EinsumDense and Embedding is read; save the model as it was before "
                          "quantize()",
-                         child->name, json_text(child->config, "dtype", ""));
+                         child->name, child->class_name, (int)(strstr(policy, "_from_") - policy),
+                         policy);
     if (child->is_input &&
         (json_truth(child->config, "sparse", false) || json_truth(child->config, "ragged", false)))
         return error_set(reader->error, ERROR_MODEL_LAYERS, reader->files->name,

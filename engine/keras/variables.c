@@ -12,9 +12,10 @@
 
 /* A row lists variables; after the name may stand "!" (never trainable) and then a condition:
  * "?key" unless the key is false, "+key" only if it is true, "-key" only if it is false. */
-static const struct {
+struct plain {
     const char *class_name, *variables;
-} plain[] = {
+};
+static const struct plain plain[] = {
     {"Dense", "kernel bias?use_bias"},
     {"EinsumDense", "kernel bias+bias_axes"},
     {"Embedding", "embeddings"},
@@ -284,14 +285,15 @@ static bool word_applies(char *word, json_t *config, bool *frozen)
     return applies;
 }
 
-static bool walk_plain(struct walk *walk, const char *class_name, json_t *config, const char *path,
-                       const char *name, bool trainable)
+static bool walk_plain(struct walk *walk, const struct plain *table, size_t count,
+                       const char *class_name, json_t *config, const char *path, const char *name,
+                       bool trainable)
 {
-    for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
-        if (strcmp(plain[i].class_name, class_name) != 0)
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(table[i].class_name, class_name) != 0)
             continue;
         char row[256], *save = NULL;
-        snprintf(row, sizeof row, "%s", plain[i].variables);
+        snprintf(row, sizeof row, "%s", table[i].variables);
         size_t n = 0;
         for (char *word = strtok_r(row, " ", &save); word; word = strtok_r(NULL, " ", &save)) {
             bool frozen;
@@ -312,10 +314,22 @@ static bool is_listed(const char *const *list, size_t count, const char *class_n
     return false;
 }
 
-/* Quantised layers hold integer kernels and scales under the names of others. */
-static bool is_quantised(json_t *config)
+/* Layers with 8-bit weights hold a scale too, and the integers are not trained. */
+static const struct plain quantised[] = {
+    {"Dense", "kernel! bias?use_bias kernel_scale!"},
+    {"EinsumDense", "kernel! bias+bias_axes kernel_scale!"},
+    {"Embedding", "embeddings! embeddings_scale!"},
+};
+
+bool variables_quantised(const char *class_name, json_t *config, bool *known)
 {
-    return strstr(json_text(config, "dtype", ""), "_from_") != NULL;
+    const char *policy = json_text(config, "dtype", "");
+    *known = false;
+    for (size_t i = 0; i < sizeof quantised / sizeof *quantised; i++)
+        *known |= strcmp(quantised[i].class_name, class_name) == 0;
+    *known &= strncmp(policy, "int8_from_", 10) == 0;
+    *known |= is_listed(weightless, sizeof weightless / sizeof *weightless, class_name);
+    return strstr(policy, "_from_") != NULL;
 }
 
 /* Keras 1 kept the matrices of every gate apart, unless it was asked to favour GPUs. */
@@ -338,12 +352,16 @@ static bool walk_gates(struct walk *walk, const char *class_name, json_t *config
 static void walk_layer(struct walk *walk, const char *class_name, json_t *config, const char *path,
                        bool trainable, int depth)
 {
-    if (depth > KERAS_NESTING_MAX || is_quantised(config)) {
+    bool known, integers = variables_quantised(class_name, config, &known);
+    if (depth > KERAS_NESTING_MAX || (integers && !known)) {
         walk->list->unknown = true;
         return;
     }
     const char *name = reader_print(walk->reader, "%s", json_text(config, "name", class_name));
     trainable = trainable && json_truth(config, "trainable", true);
+    if (integers && walk_plain(walk, quantised, sizeof quantised / sizeof *quantised, class_name,
+                               config, path, name, trainable))
+        return;
     if (is_listed(cell_layers, sizeof cell_layers / sizeof *cell_layers, class_name)) {
         const char *cell = reader_print(walk->reader, "%scell/", path);
         if (walk->reader->keras1 && walk_gates(walk, class_name, config, name, cell, trainable))
@@ -354,7 +372,8 @@ static void walk_layer(struct walk *walk, const char *class_name, json_t *config
             append(walk, "bias", name, cell, 2, trainable);
         return;
     }
-    if (walk_plain(walk, class_name, config, path, name, trainable) ||
+    if (walk_plain(walk, plain, sizeof plain / sizeof *plain, class_name, config, path, name,
+                   trainable) ||
         walk_special(walk, class_name, config, path, name, trainable, depth))
         return;
     /* Random* layers of Keras 2 may own a generator state: whatever the file has for them */

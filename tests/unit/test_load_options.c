@@ -126,6 +126,32 @@ static void wrapped_layer_without_class(void **state)
     unlink(path);
 }
 
+/* Integers that we cannot read are refused by the name of what made them. */
+static void other_quantisations(void **state)
+{
+    (void)state;
+    static const char *const modes[] = {"int4", "float8", "gptq", "awq"};
+    static const char *const text =
+        "{\"class_name\":\"Sequential\",\"keras_version\":\"3.12.0\",\"config\":{\"name\":\"s\","
+        "\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"x\",\"batch_shape\":"
+        "[null,8]}},{\"class_name\":\"Dense\",\"config\":{\"name\":\"a\",\"trainable\":true,"
+        "\"units\":4,\"dtype\":{\"class_name\":\"QuantizedDTypePolicy\",\"config\":{\"mode\":\"%"
+        "s\","
+        "\"source_name\":\"float32\"}}}}]}}";
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        char path[] = "/tmp/layertop-quantised-XXXXXX";
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        dprintf(fd, text, modes[i]);
+        struct error error;
+        assert_null(load(path, NULL, NULL, NULL, &error));
+        assert_int_equal(error.code, ERROR_MODEL_LAYERS);
+        assert_non_null(strstr(error.why, modes[i]));
+        close(fd);
+        unlink(path);
+    }
+}
+
 /* Inputs that nothing needs any more need not be given. */
 static void drops_inputs(void **state)
 {
@@ -207,11 +233,9 @@ static void weights_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ends_where_asked),
-        cmocka_unit_test(weightless_needs_no_weights),
-        cmocka_unit_test(wrapped_layer_without_class),
-        cmocka_unit_test(drops_inputs),
-        cmocka_unit_test(custom_class),
+        cmocka_unit_test(ends_where_asked),    cmocka_unit_test(weightless_needs_no_weights),
+        cmocka_unit_test(other_quantisations), cmocka_unit_test(wrapped_layer_without_class),
+        cmocka_unit_test(drops_inputs),        cmocka_unit_test(custom_class),
         cmocka_unit_test(weights_twice),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

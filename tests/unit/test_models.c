@@ -29,6 +29,8 @@ static const char *const MODELS[][2] = {
     {"models/convlstm2d_v_s2.keras", "models/convlstm2d_v_s2.io.h5"},
     {"models/LSTM_bi_masked.h5", "models/LSTM_bi_masked.io.h5"},
     {"models/LSTM_hs_relu.keras", "models/LSTM_hs_relu.io.h5"},
+    {"models/int8.h5", "models/int8.io.h5"},
+    {"models/int8.keras", "models/int8.io.h5"},
     {"models/lstm_encdec.h5", "models/lstm_encdec.io.h5"},
     {"models/masking_lstm.keras", "models/masking_lstm.io.h5"},
     {"models/rnn_stack.keras", "models/rnn_stack.io.h5"},

@@ -1,4 +1,5 @@
 /* Dense, the reshapes, the layers that do nothing at inference, and simple scalings. */
+#include "engine/keras/layers/quantised.h"
 #include "engine/keras/layers/table.h"
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,27 @@ bool lower_input(struct call *call)
     return call_return(call, call_input(call, 0));
 }
 
+/* Dense with 8-bit weights: kernel, bias, scale of each unit. */
+static bool dense_int8(struct call *call, int x, const struct shape *kernel)
+{
+    struct lowering *low = call->low;
+    struct shape units = shape_of(1, &kernel->dims[1]), wide = *call_shape(call, x);
+    bool axes[TENSOR_RANK_MAX] = {false}, biased = config_bool(call, "use_bias", true);
+    int scale;
+    axes[wide.rank - 1] = true;
+    for (int i = 0; i < wide.rank; i++)
+        wide.dims[i] = axes[i] ? kernel->dims[1] : 1;
+    const struct constant *weights = call_weight(call, "kernel", kernel, NULL);
+    const struct constant *bias = biased ? call_weight(call, "bias", &units, &wide) : NULL;
+    int y = quantised_input(call, x, axes, &scale);
+    if (low->failed)
+        return false;
+    y = quantised_result(call, emit_matmul(low, y, weights, NULL), scale, &units, &wide);
+    if (biased && y >= 0)
+        y = emit_binary_constant(low, BINARY_ADD, y, bias, false);
+    return call_return(call, lower_own_activation(call, y));
+}
+
 bool lower_dense(struct call *call)
 {
     int x = call_input(call, 0);
@@ -25,6 +47,8 @@ bool lower_dense(struct call *call)
         return call_misfit(call, "its input has no channel axis");
     int64_t dims[2] = {shape->dims[shape->rank - 1], units};
     struct shape kernel = shape_of(2, dims), bias = shape_of(1, &units);
+    if (quantised_is(call))
+        return dense_int8(call, x, &kernel);
     const struct constant *weights = call_weight(call, "kernel", &kernel, NULL);
     const struct constant *shift =
         config_bool(call, "use_bias", true) ? call_weight(call, "bias", &bias, NULL) : NULL;

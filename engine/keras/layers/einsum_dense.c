@@ -1,6 +1,7 @@
 /* EinsumDense: an equation over the input and a kernel. */
 #include "engine/graph/constant.h"
 #include "engine/keras/layers/einsum.h"
+#include "engine/keras/layers/quantised.h"
 #include "engine/keras/layers/table.h"
 #include <stdlib.h>
 #include <string.h>
@@ -113,7 +114,7 @@ static struct shape bias_shape(struct call *call, const struct einsum *e, const 
 }
 
 /* The product as one matrix product whose matrix is the kernel; -1 on failure. The bias goes into
- * it if it covers just the kernel's own axes; *biased says so. */
+ * it if it covers just the kernel's own axes; *biased says so (true before: leave it out). */
 static int matrix_product(struct call *call, const struct einsum *e, const struct roles *roles,
                           int x, const struct shape *kernel, bool *biased)
 {
@@ -141,7 +142,7 @@ static int matrix_product(struct call *call, const struct einsum *e, const struc
     bool covered[TENSOR_RANK_MAX] = {false}, whole = true;
     for (int i = 0; i < e->result.rank; i++)
         result.dims[i] = out.dims[axis_of(&made, e->result.list[i])];
-    if (json_is_string(json_object_get(call->config, "bias_axes"))) {
+    if (!*biased) {
         int first;
         struct shape stored = bias_shape(call, e, &result, covered, &first);
         for (int i = 0; i < e->result.rank; i++)
@@ -171,6 +172,69 @@ static int add_bias(struct call *call, const struct einsum *e, int y)
     return emit_binary_constant(call->low, BINARY_ADD, y, bias, false);
 }
 
+/* The input's scale, (input with 1 for what is summed), along the result's axes. */
+static int align_scale(struct call *call, const struct einsum *e, const struct roles *roles,
+                       int scale)
+{
+    const struct labels *x = &e->operands[0];
+    struct shape shape = *call_shape(call, scale), kept = {.rank = 0},
+                 wide = {.rank = e->result.rank};
+    struct labelled rest = {.labels = {.rank = 0}};
+    for (int i = 0; i < x->rank; i++) {
+        if (axis_of(&roles->left, x->list[i]) < 0)
+            continue;
+        rest.labels.list[rest.labels.rank++] = x->list[i];
+        kept.dims[kept.rank++] = shape.dims[i];
+    }
+    for (int i = 0; i < wide.rank; i++) {
+        int axis = axis_of(x, e->result.list[i]);
+        wide.dims[i] = axis >= 0 ? shape.dims[axis] : 1;
+    }
+    rest.value = emit_reshape(call->low, scale, &kept);
+    return emit_reshape(call->low, einsum_arrange(call, rest, &roles->left), &wide);
+}
+
+/* The same with 8-bit weights: kernel, bias, and a scale that fits the result's axes. */
+static bool einsum_int8(struct call *call, const struct einsum *e, const struct roles *roles, int x,
+                        const struct shape *kernel)
+{
+    bool axes[TENSOR_RANK_MAX] = {false}, apart = true;
+    const struct labels *labels = &e->operands[0];
+    const struct model_layer *layer = call->layer;
+    const struct shape *stored = &layer->weights[layer->weight_count - 1].shape;
+    bool biased = json_is_string(json_object_get(call->config, "bias_axes"));
+    int scale, rank = e->result.rank;
+    for (int i = 0; i < labels->rank; i++)
+        axes[i] = axis_of(&roles->left, labels->list[i]) < 0;
+    for (int i = 0; i < labels->rank; i++) /* summed without a part of the kernel in it */
+        apart &= !axes[i] || axis_of(&roles->summed, labels->list[i]) >= 0;
+    if (roles->shared || roles->left.rank == 0 || roles->summed.rank == 0 || !apart ||
+        stored->rank != rank)
+        return call_refuse(call, "an equation like '%.60s' with 8-bit weights is not supported",
+                           config_string(call, "equation", ""));
+    int y = quantised_input(call, x, axes, &scale);
+    if (y < 0)
+        return false;
+    bool later = true;
+    y = matrix_product(call, e, roles, y, kernel, &later);
+    size_t bias_at = call->next_weight;
+    if (y < 0)
+        return false;
+    if (scale >= 0)
+        scale = align_scale(call, e, roles, scale);
+    for (int i = 0; i < rank; i++) {
+        if (stored->dims[i] != 1 && stored->dims[i] != call_shape(call, y)->dims[i])
+            return call_misfit(call, "the scale of its kernel does not fit its result");
+    }
+    call->next_weight = layer->weight_count - 1;
+    y = quantised_result(call, y, scale, stored, NULL);
+    call->next_weight = bias_at;
+    if (biased)
+        y = add_bias(call, e, y);
+    call_skip_weights(call);
+    return call_return(call, lower_own_activation(call, y));
+}
+
 bool lower_einsum_dense(struct call *call)
 {
     int x = call_input(call, 0);
@@ -184,6 +248,8 @@ bool lower_einsum_dense(struct call *call)
         return false;
     struct roles roles = sort_roles(&e);
     struct shape kernel = kernel_shape(call, &e, call_shape(call, x));
+    if (quantised_is(call))
+        return einsum_int8(call, &e, &roles, x, &kernel);
     bool biased = !json_is_string(json_object_get(call->config, "bias_axes"));
     int y;
     if (roles.shared || roles.left.rank == 0 || roles.summed.rank == 0) {

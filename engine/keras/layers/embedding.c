@@ -1,4 +1,6 @@
 /* Embeddings, and the layers that say which time steps are real. */
+#include "engine/graph/constant.h"
+#include "engine/keras/layers/quantised.h"
 #include "engine/keras/layers/table.h"
 #include <stdlib.h>
 
@@ -7,7 +9,18 @@ static const struct constant *table_of(struct call *call)
 {
     int64_t dims[2] = {config_int(call, "input_dim", 1, 1), config_int(call, "output_dim", 1, 1)};
     struct shape shape = shape_of(2, dims);
-    return call_weight(call, "embeddings", &shape, NULL);
+    if (!quantised_is(call))
+        return call_weight(call, "embeddings", &shape, NULL);
+    /* 8-bit rows, each with a scale: the quotient is what Keras looks up */
+    struct shape rows = shape_of(1, dims);
+    float *data;
+    const struct model_weight *table = call_raw_weight(call, "embeddings", &shape);
+    const struct model_weight *scale = call_raw_weight(call, "embeddings_scale", &rows);
+    const struct constant *made = scale ? call_constant(call, "embeddings", &shape, &data) : NULL;
+    for (int64_t i = 0; made && data && i < dims[0] * dims[1]; i++)
+        data[i] = (float)weight_element(table, (size_t)i) /
+                  (float)weight_element(scale, (size_t)(i / dims[1]));
+    return made;
 }
 
 /* Row x[i] of the table for every element of x. */

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+"""Make tests/data/models/int8.{keras,h5,io.h5} with real Keras: usage: make_int8.py
+
+Every layer that model.quantize('int8') changes, with and without bias. The answers are Keras's own in float32: in
+float64 the inputs would be rounded to other integers. Needs keras 3, jax, numpy and h5py.
+"""
+import os
+
+os.environ['KERAS_BACKEND'] = 'jax'
+import h5py
+import keras
+import numpy as np
+
+L = keras.layers
+STEM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'data', 'models', 'int8')
+
+
+def main():
+    x = L.Input((6,), dtype='int32')
+    y = L.Embedding(12, 8)(x)
+    y = L.Dense(5, activation='relu')(y)
+    y = L.EinsumDense('abc,cde->abde', output_shape=(None, 3, 4), bias_axes='de')(y)
+    y = L.EinsumDense('abde,def->abf', output_shape=(None, 7))(y)
+    y = L.GlobalAveragePooling1D()(y)
+    model = keras.Model(x, L.Dense(4, use_bias=False)(y))
+    random = np.random.RandomState(0)
+    for weight in model.weights:
+        weight.assign(random.randn(*weight.shape) * 0.5)
+    model.quantize('int8')
+    model.save(STEM + '.keras')
+    model.save(STEM + '.h5')
+    given = random.randint(0, 12, (3, 6)).astype('int32')
+    with h5py.File(STEM + '.io.h5', 'w') as f:
+        f['x0'] = given
+        f['y64_0'] = np.asarray(model(given)).astype('float64')
+
+
+if __name__ == '__main__':
+    main()
