@@ -449,7 +449,7 @@ const char *nearest_word(const char *word, const char *const *candidates, size_t
     size_t best_distance = 3, length = strlen(word);
     for (size_t i = 0; i < count; i++) {
         size_t distance = edit_distance(word, candidates[i]);
-        if (distance < best_distance && distance < length) {
+        if (distance < best_distance && 2 * distance <= length) { /* half of it is right */
             best = candidates[i];
             best_distance = distance;
         }

@@ -62,7 +62,7 @@ bool parse_device(const char *text, char *out, size_t size, struct error *error)
 
 /* Edits (insert, delete, replace, swap of neighbours) between two words, letters' case ignored. */
 size_t edit_distance(const char *a, const char *b);
-/* The candidate nearest to `word` within distance 2 and below the word's length; NULL if none. */
+/* The candidate nearest to `word` within distance 2 and half the word's length; NULL if none. */
 const char *nearest_word(const char *word, const char *const *candidates, size_t count);
 
 #endif

@@ -344,6 +344,11 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     free(file);
     if (model == NULL)
         return NULL;
+    if (session_cancelled(session)) { /* what follows takes longest; the model before stays */
+        model_free(model);
+        error_set(error, ERROR_INTERRUPTED, "load", "stopped before the model was planned");
+        return NULL;
+    }
     session->plan_held = true; /* the front wants the model before its plan */
     if (!session_adopt(session, model, path, error))
         return NULL;

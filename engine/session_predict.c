@@ -176,9 +176,11 @@ static bool predict_rows(struct prediction *p, struct error *error)
         size_t count = p->rows - first < batch ? p->rows - first : batch;
         bool good = count < batch && graph->mixes_samples ? predict_exact(p, first, count, error)
                                                           : predict_batch(p, first, count, error);
-        if (!good)
+        if (!good && error->code == ERROR_INTERRUPTED) /* within a step */
+            count = 0;
+        else if (!good)
             return false;
-        if (session_cancelled(session))
+        if (!good || session_cancelled(session))
             return error_set(error, ERROR_INTERRUPTED, "predict", "stopped after %zu of %zu rows",
                              first + count, p->rows);
         char text[64];

@@ -36,6 +36,7 @@ static void exit_codes(void **state)
     cli_expect_code(NULL, "-c 'exit 9'", 9, NULL);
     cli_expect_code(NULL, "-c frobnicate", 1, "error[E002]: frobnicate: unknown command");
     cli_expect_code(NULL, "-c 'btach 32'", 1, "hint: batch 32");
+    cli_expect_code(NULL, "-c foo", 1, "unknown command\nhint: help\n"); /* not `oom` */
     cli_expect_code(NULL, "-c 'limit 101%'", 1, "hint: help set limit");
     cli_expect_code(NULL, "-c 'sleep 1y'", 1, "hint: sleep 500ms");
     cli_expect_code(NULL, DEMO "-c 'sweep batch 8..1x2'", 1, "hint: sweep batch 1..");

@@ -315,6 +315,24 @@ static void nans_in_the_input_are_told(void **state)
     room_free(room);
 }
 
+/* Ctrl-C in a command: the old model stays, and the words are the command's, not a step's */
+static void an_interrupt_is_the_commands(void **state)
+{
+    (void)state;
+    struct room *room = room_with("demo:digits");
+    atomic_store(&room->cancel, true);
+    assert_null(ask(room, "predict", "{'input': 'tests/data/digits'}"));
+    assert_int_equal(room->error.code, ERROR_INTERRUPTED);
+    assert_string_equal(room->error.what, "predict");
+    assert_non_null(strstr(room->error.why, "stopped after 0 of 2 rows"));
+    assert_null(ask(room, "load", "{'path': 'demo:cnn'}"));
+    assert_int_equal(room->error.code, ERROR_INTERRUPTED);
+    assert_string_equal(room->session->model_path, "demo:digits");
+    atomic_store(&room->cancel, false);
+    expect_ok(room, "load", "{'path': 'demo:cnn'}");
+    room_free(room);
+}
+
 /* ---- export ---- */
 
 static void an_export_is_told(void **state)
@@ -359,6 +377,7 @@ int main(void)
         cmocka_unit_test(an_export_is_told),
         cmocka_unit_test(many_classes_get_five_and_a_note_once),
         cmocka_unit_test(nans_in_the_input_are_told),
+        cmocka_unit_test(an_interrupt_is_the_commands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
