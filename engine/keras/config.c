@@ -339,8 +339,14 @@ bool config_is_op(const struct reader *reader, json_t *object)
     if (module != NULL)
         return strstr(module, ".ops.") != NULL || ends_with(module, ".ops") ||
                strstr(module, ".activations") != NULL;
-    /* A Keras 3 HDF5 file has no modules, and ops share class names with layers; but every layer
-     * writes whether it is trainable, and no op does. */
+    /* A Keras 3 HDF5 file has no modules, and ops share class names with layers; but no op writes
+     * whether it is trainable, and every layer does but these, which no op is called like. */
+    static const char *const silent[] = {"Discretization", "HashedCrossing", "Pipeline",
+                                         "SpatialDropout1D"};
+    for (size_t i = 0; i < sizeof silent / sizeof *silent; i++) {
+        if (strcmp(class_name, silent[i]) == 0)
+            return false;
+    }
     json_t *config = json_object_get(object, "config");
     return reader->major >= 3 && json_object_get(config, "trainable") == NULL;
 }

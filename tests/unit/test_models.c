@@ -39,6 +39,7 @@ static const char *const MODELS[][2] = {
     {"models/att_options.h5", "models/att_options.io.h5"},
     {"models/categories.keras", "models/categories.io.h5"},
     {"models/conv2dT_same_s2_k3.h5", "models/conv2dT_same_s2_k3.io.h5"},
+    {"models/discret.h5", "models/discret.io.h5"},
     {"models/dwconv2d_m3_s2.h5", "models/dwconv2d_m3_s2.io.h5"},
     {"models/einsum_dense.keras", "models/einsum_dense.io.h5"},
     {"models/embed.keras", "models/embed.io.h5"},
