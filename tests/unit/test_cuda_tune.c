@@ -196,7 +196,8 @@ static int tune_all(struct rig *rig)
 
 static void the_fastest_is_kept(void **state)
 {
-    struct problem a = {{1e5, 9e4, 5e4, 0, 7e4}, 4}, b = {{2e5, 3e5, 1.99e5}, 2};
+    struct problem a = {.ns = {1e5, 9e4, 5e4, 0, 7e4}, .count = 4},
+                   b = {.ns = {2e5, 3e5, 1.99e5}, .count = 2};
     struct problem *problems[] = {&a, NULL, &b};
     struct rig *rig = rig_new(problems, 3);
     (void)state;
@@ -215,7 +216,7 @@ static void the_fastest_is_kept(void **state)
 
 static void the_hopeless_is_left_soon(void **state)
 {
-    struct problem a = {{1e5, 1e7, 9e4}, 2};
+    struct problem a = {.ns = {1e5, 1e7, 9e4}, .count = 2};
     struct problem *problems[] = {&a};
     struct rig *rig = rig_new(problems, 1);
     (void)state;
@@ -228,7 +229,7 @@ static void the_hopeless_is_left_soon(void **state)
 
 static void what_fails_is_not_kept(void **state)
 {
-    struct problem a = {{1e5, -1, 8e4}, 2}, b = {{-1, 1e4}, 1};
+    struct problem a = {.ns = {1e5, -1, 8e4}, .count = 2}, b = {.ns = {-1, 1e4}, .count = 1};
     struct problem *problems[] = {&a, &b};
     struct rig *rig = rig_new(problems, 2);
     (void)state;
@@ -242,7 +243,7 @@ static void what_fails_is_not_kept(void **state)
 
 static void steps_of_one_problem_are_measured_once(void **state)
 {
-    struct problem a = {{1e5, 5e4}, 1};
+    struct problem a = {.ns = {1e5, 5e4}, .count = 1};
     struct problem *problems[] = {&a, &a, &a};
     struct rig *rig = rig_new(problems, 3);
     (void)state;
@@ -254,7 +255,7 @@ static void steps_of_one_problem_are_measured_once(void **state)
 
 static void nothing_to_measure_writes_nothing(void **state)
 {
-    struct problem a = {{1e5, 5e4}, 1};
+    struct problem a = {.ns = {1e5, 5e4}, .count = 1};
     struct problem *problems[] = {&a};
     struct rig *rig = rig_new(problems, 1);
     (void)state;
@@ -267,7 +268,7 @@ static void nothing_to_measure_writes_nothing(void **state)
 
 static void the_first_numbers_wait_for_nothing(void **state)
 {
-    struct problem a = {{1e5, 5e4}, 1};
+    struct problem a = {.ns = {1e5, 5e4}, .count = 1};
     struct problem *problems[] = {&a};
     struct rig *rig = rig_new(problems, 1);
     (void)state;
@@ -286,7 +287,7 @@ static void the_first_numbers_wait_for_nothing(void **state)
 /* The workspace that any plan of the device lacks is not used. */
 static void the_smallest_plan_bounds_the_workspace(void **state)
 {
-    struct problem a = {{1e5}, 0};
+    struct problem a = {.ns = {1e5}, .count = 0};
     struct problem *problems[] = {&a};
     struct rig *rig = rig_new(problems, 1);
     struct plan other = {.workspace_bytes = 5000, .temporary_bytes = 1024};
