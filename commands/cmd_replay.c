@@ -75,6 +75,27 @@ static bool parse_speed(const char *text, double *speed, struct error *error)
     return error_hint(error, "replay session.ltr --speed 4");
 }
 
+static void came_back(struct execution *execution, const json_t *data, const struct error *error)
+{
+    if (data)
+        execution_done(execution);
+    else
+        execution_fail(execution, error);
+}
+
+/* Out of the recording: the model that was there before is loaded again by whatever is asked. */
+static void left(struct execution *execution)
+{
+    struct workbench *workbench = execution->workbench;
+    if (workbench->replay.path)
+        return;
+    execution->tick = NULL;
+    if (workbench->load_arguments)
+        execution_request(execution, "memory", NULL, came_back);
+    else
+        execution_done(execution);
+}
+
 static void leave(struct execution *execution)
 {
     struct workbench *workbench = execution->workbench;
@@ -87,7 +108,7 @@ static void leave(struct execution *execution)
     json_object_set_new(execution->data, "path", json_string(workbench->replay.path));
     execution_print(execution, "replay off");
     workbench_replay_off(workbench);
-    execution_done(execution);
+    execution->tick = left;
 }
 
 static void run_replay(struct execution *execution, int argc, char *const *argv)

@@ -230,6 +230,21 @@ static void measurements_are_exported(void **state)
     cli_expect_code(NULL, DEMO "-c 'export chrome /nonexistent/x'", 1, "nothing is measured yet");
 }
 
+/* The model that was loaded before a replay is there again after it, for whatever command */
+static void a_replay_ends_where_it_began(void **state)
+{
+    (void)state;
+    char arguments[512];
+    snprintf(arguments, sizeof arguments,
+             DEMO "-c 'record %s/back.ltr; record off; replay %s/back.ltr --speed max; replay off; "
+                  "model layer conv1; unload'",
+             cli_folder, cli_folder);
+    cli_expect_code(NULL, arguments, 0, NULL);
+    snprintf(arguments, sizeof arguments, "-c 'replay %s/back.ltr --speed max; replay off; echo x'",
+             cli_folder);
+    cli_expect_code(NULL, arguments, 0, NULL); /* nothing to come back to */
+}
+
 /* A file is renamed onto its name: /dev/null must not become one */
 static void only_files_are_replaced(void **state)
 {
@@ -273,6 +288,7 @@ int main(void)
         cmocka_unit_test(a_cut_journal_plays_to_its_last_frame),
         cmocka_unit_test(record_off_makes_one_file),
         cmocka_unit_test(measurements_are_exported),
+        cmocka_unit_test(a_replay_ends_where_it_began),
         cmocka_unit_test(only_files_are_replaced),
     };
     return cmocka_run_group_tests(tests, cli_make_folder, cli_remove_folder);
