@@ -4,6 +4,7 @@
  * (receive.c). Everything else runs inside that child, on bytes nobody has checked:
  *
  *   source.c     which container is it? the architecture as JSON, the weights as an HDF5 image
+ *   unfold.c     weights whose paths Windows wrote
  *   network.c    the tree of layers and nested models, and their calls           (inbound.c)
  *   trace.c      nested models inlined, calls in topological order
  *   config.c     class names and config keys in Keras 3 spelling                 (tfop.c)
@@ -83,6 +84,8 @@ bool lzf_register(void);
 
 bool h5_open(struct h5 *h5, struct error *error);
 void h5_close(struct h5 *h5);
+/* unfold.c: where Windows joined paths by backslashes, link the groups as the paths say. */
+bool h5_unfold(struct h5 *h5, struct error *error);
 /* Follow `path` from `parent` through hard links only. A negative id: absent, or refused with
  * error->code set. Close with H5Oclose. */
 hid_t h5_find(hid_t parent, const char *path, struct error *error);

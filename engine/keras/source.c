@@ -145,6 +145,8 @@ static void backend_read(struct reader *reader)
 /* Tell the two kinds of weights apart. */
 static bool layout_detect(struct reader *reader)
 {
+    if (!h5_unfold(&reader->h5, reader->error))
+        return false;
     hid_t file = reader->h5.file;
     hid_t root = H5Oopen(file, "/", H5P_DEFAULT);
     bool legacy =

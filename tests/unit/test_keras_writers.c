@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include <zip.h>
 
 #include <cmocka.h>
 
@@ -352,6 +353,73 @@ static void names_that_say_nothing(void **state)
     model_free(model);
 }
 
+/* One member of an archive as a file. */
+static void unpack(zip_t *zip, const char *member, const char *to)
+{
+    static char buffer[1 << 16];
+    zip_file_t *file = zip_fopen(zip, member, 0);
+    assert_non_null(file);
+    zip_int64_t size = zip_fread(file, buffer, sizeof buffer);
+    zip_fclose(file);
+    FILE *out = fopen(to, "wb");
+    assert_non_null(out);
+    assert_int_equal(fwrite(buffer, 1, (size_t)size, out), size);
+    fclose(out);
+}
+
+/* Put every group that holds variables at the root, under its path joined by backslashes. */
+static herr_t fold(hid_t from, const char *name, const H5O_info_t *info, void *to)
+{
+    char folded[512];
+    snprintf(folded, sizeof folded, "%s", name);
+    char *end = strrchr(folded, '/');
+    if (info->type != H5O_TYPE_GROUP || end == NULL || strcmp(end, "/vars") != 0)
+        return 0;
+    *end = '\0';
+    for (char *c = folded; (c = strchr(c, '/')) != NULL;)
+        *c = '\\';
+    hid_t group = H5Gcreate2(*(hid_t *)to, folded, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Ocopy(from, name, group, "vars", H5P_DEFAULT, H5P_DEFAULT) >= 0);
+    H5Gclose(group);
+    return 0;
+}
+
+/* tf.keras on Windows joined the paths inside the weights by backslashes. */
+static void windows_paths(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"config.json", "metadata.json", "model.weights.h5",
+                                        "plain.h5"};
+    char folder[] = "/tmp/layertop-windows-XXXXXX", files[4][96];
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 4; i++)
+        snprintf(files[i], sizeof files[i], "%s/%s", folder, names[i]);
+    zip_t *zip = zip_open(DATA "tf212_nested.keras", ZIP_RDONLY, NULL);
+    unpack(zip, names[0], files[0]);
+    unpack(zip, names[1], files[1]);
+    unpack(zip, names[2], files[3]);
+    zip_discard(zip);
+    hid_t from = H5Fopen(files[3], H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t to = H5Fcreate(files[2], H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    assert_true(H5Ovisit(from, H5_INDEX_NAME, H5_ITER_INC, fold, &to) >= 0);
+    assert_true(H5Lexists(to, "_layer_checkpoint_dependencies", H5P_DEFAULT) == 0);
+    H5Fclose(to);
+    H5Fclose(from);
+    struct model *model = load(folder, NULL), *same = load(DATA "tf212_nested.keras", NULL);
+    assert_int_equal(model->layer_count, same->layer_count);
+    for (size_t i = 0; i < model->layer_count; i++) {
+        const struct model_layer *a = &model->layers[i], *b = &same->layers[i];
+        assert_int_equal(a->weight_count, b->weight_count);
+        for (size_t j = 0; j < a->weight_count; j++)
+            assert_int_equal(hash(&a->weights[j]), hash(&b->weights[j]));
+    }
+    model_free(same);
+    model_free(model);
+    for (int i = 0; i < 4; i++)
+        unlink(files[i]);
+    rmdir(folder);
+}
+
 /* A user block moves every address in the file. */
 static void user_block(void **state)
 {
@@ -411,6 +479,7 @@ int main(void)
         cmocka_unit_test(storage_formats),
         cmocka_unit_test(split_and_padded_names),
         cmocka_unit_test(names_that_say_nothing),
+        cmocka_unit_test(windows_paths),
         cmocka_unit_test(user_block),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
