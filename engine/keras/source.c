@@ -273,6 +273,18 @@ static bool open_json(struct reader *reader)
     if (files->weights.data == NULL)
         return !files->folder || error_set(reader->error, ERROR_MODEL_WEIGHTS, files->name,
                                            "the folder holds no model.weights.h5");
+    if (is_json(files->weights)) {
+        json_t *map = json_read(files->weights.data, files->weights.size, files->name, NULL);
+        bool sharded = json_object_get(map, "weight_map") != NULL;
+        json_decref(map);
+        if (sharded) {
+            error_set(reader->error, ERROR_MODEL_WEIGHTS, files->name,
+                      "its weights are cut into shards; join them in Python first: "
+                      "model.load_weights(\"x.weights.json\"), then "
+                      "model.save_weights(\"model.weights.h5\")");
+            return error_hint(reader->error, "load %s --weights model.weights.h5", files->name);
+        }
+    }
     if (!is_hdf5(files->weights))
         return error_set(reader->error, ERROR_MODEL_FILE, files->name,
                          "its weights file is no HDF5 file");

@@ -407,6 +407,17 @@ static void lambda_is_opaque(void **state)
     model_free(model);
 }
 
+/* What names its shards by paths of its own choice is not followed anywhere. */
+static void sharded_weights(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"metadata\":{\"total_size\":64},\"weight_map\":"
+                               "{\"/layers/dense/vars\":\"../../../etc/passwd\"}}";
+    char path[512];
+    snprintf(path, sizeof path, "%s", spill("x.weights.json", text, sizeof text - 1));
+    must_fail(DATA "tf215_nested.json", path, ERROR_MODEL_WEIGHTS, "shards");
+}
+
 static void no_model_at_all(void **state)
 {
     (void)state;
@@ -457,6 +468,7 @@ int main(void)
         cmocka_unit_test(json_depth),
         cmocka_unit_test(json_exponential),
         cmocka_unit_test(lambda_is_opaque),
+        cmocka_unit_test(sharded_weights),
         cmocka_unit_test(no_model_at_all),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
