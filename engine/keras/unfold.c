@@ -8,8 +8,9 @@
 
 #define NAMES_MAX 100000
 
-/* The same file with room for more links, in memory of its own and under a name of its own, by which
- * HDF5 tells such files apart. The data stay where they are, so views into the mapping remain right. */
+/* The same file with room for more links, in memory of its own and under a name of its own, by
+ * which HDF5 tells such files apart. The data stay where they are: views into the mapping remain
+ * right. */
 static hid_t open_copy(const struct h5 *h5)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
