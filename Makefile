@@ -53,7 +53,14 @@ PROGRAM := $(B)/layertop
 .PHONY: all
 all: deps-check $(PROGRAM) $(CUDA_TARGETS)
 
-# the version goes into one object only, so that a commit rebuilds one file
+# only these objects hold the version, so that a commit rebuilds four files
+VERSIONED := $(addprefix $(B)/,main.o engine/worker.o profiler/recording_pack.o profiler/replay.o)
+$(VERSIONED): $(B)/version
+.PHONY: version-check
+$(B)/version: version-check
+	@mkdir -p $(@D)
+	@echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' >$@
+
 $(B)/%.o: %.c | deps-check
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  CC      $<")

@@ -69,16 +69,6 @@ static const char *source_of(struct collector_bench *bench)
     return bench->hooks->timing_source(bench->hooks->context, "gpu:0");
 }
 
-static bool configure(struct collector_bench *bench, const char *profile, struct error *error)
-{
-    bool restart = false;
-    json_t *value = json_string(profile);
-    bool good = bench->hooks->configure(bench->hooks->context, "profile", value, &restart, error);
-    json_decref(value);
-    assert_false(restart);
-    return good;
-}
-
 static void wait_for_note(struct collector_bench *bench, const char *word)
 {
     int64_t until = clock_now_ns() + 5000 * MS;
@@ -163,6 +153,16 @@ static void dumb_events_fall_back_to_the_clock(void **state)
 
 #ifdef LAYERTOP_CUDA_HEADERS
 #include "profiler/cupti_api.h"
+
+static bool configure(struct collector_bench *bench, const char *profile, struct error *error)
+{
+    bool restart = false;
+    json_t *value = json_string(profile);
+    bool good = bench->hooks->configure(bench->hooks->context, "profile", value, &restart, error);
+    json_decref(value);
+    assert_false(restart);
+    return good;
+}
 
 /* ---------------------------------------------------------------- a scripted CUPTI */
 
