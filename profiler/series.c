@@ -92,14 +92,13 @@ static void level_advance(const struct series *series, struct level *level, int6
     level->newest = index;
 }
 
-static void level_push(const struct series *series, struct level *level, int64_t time_ns,
-                       int64_t span_ns, float value)
+/* `index` is the bin of the sample, `since` that of the beginning of its span. */
+static void level_push(const struct series *series, struct level *level, int64_t index,
+                       int64_t since, float value)
 {
-    int64_t index = time_ns / level->width_ns;
     int64_t oldest = index - (int64_t)series->shape.bins + 1;
     if (index > level->newest)
         level_advance(series, level, index);
-    int64_t since = (time_ns - span_ns) / level->width_ns;
     if (since < oldest)
         since = oldest;
     for (int64_t i = index - 1; i >= since && i >= 0; i--) {
@@ -148,8 +147,11 @@ void series_push(struct series *series, int64_t time_ns, int64_t span_ns, double
     series->head = (series->head + 1) % series->shape.ring;
     if (series->count < series->shape.ring)
         series->count++;
-    for (size_t i = 0; i < series->shape.levels; i++)
-        level_push(series, &series->levels[i], time_ns, span_ns, (float)value);
+    /* each level's bins are four times as wide as those before */
+    int64_t index = time_ns / series->shape.base_ns;
+    int64_t since = (time_ns - span_ns) / series->shape.base_ns;
+    for (size_t i = 0; i < series->shape.levels; i++, index /= 4, since /= 4)
+        level_push(series, &series->levels[i], index, since, (float)value);
 }
 
 double series_last(const struct series *series)

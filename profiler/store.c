@@ -533,7 +533,15 @@ size_t store_layer_count(const struct store *store)
 
 void store_layer(const struct store *store, size_t index, struct store_layer *out)
 {
-    layer_table_get(&store->layers, index, recent_mean_ns(&store->wall_recent, NULL) * 1e-6, out);
+    layer_table_get(&store->layers, index, recent_mean_ns(&store->wall_recent, NULL) * 1e-6, true,
+                    out);
+}
+
+void store_layers(const struct store *store, struct store_layer *out)
+{
+    double wall_ms = recent_mean_ns(&store->wall_recent, NULL) * 1e-6;
+    for (size_t i = 0; i < store->layers.count; i++)
+        layer_table_get(&store->layers, i, wall_ms, false, &out[i]);
 }
 
 const struct series *store_series_get(const struct store *store, enum store_series which)

@@ -136,6 +136,9 @@ void store_reset(struct store *store);
 size_t store_layer_count(const struct store *store);
 /* Fill *out for layer `index`. */
 void store_layer(const struct store *store, size_t index, struct store_layer *out);
+/* Fill out[0 .. store_layer_count()), all but the quantiles of their totals, which take longest and
+ * are NaN here: for a frame, which shows a few of a thousand layers. */
+void store_layers(const struct store *store, struct store_layer *out);
 const struct series *store_series_get(const struct store *store, enum store_series which);
 /* Ledger over the last second of live steps. steps is 0 if there were none. */
 void store_ledger(const struct store *store, struct ledger *out);

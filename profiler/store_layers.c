@@ -8,11 +8,18 @@
 #include <string.h>
 
 struct measured {
+    struct recent recent;
+    struct histogram histogram;
+};
+
+/* What every frame reads of every layer. It stands in the row itself: the measurements lie pages
+ * apart, and a thousand misses are most of what a frame of a large model costs. */
+struct totals {
     uint64_t steps;
     double sum_ns;
     int64_t min_ns, max_ns;
-    struct recent recent;
-    struct histogram histogram;
+    double recent_ns, recent_kernels; /* means of `recent` */
+    int64_t newest_ns;
 };
 
 struct layer_row {
@@ -22,6 +29,7 @@ struct layer_row {
     uint64_t flops, bytes, parameters;
     struct series *series;     /* NULL until the first time arrives */
     struct measured *measured; /* likewise */
+    struct totals totals;      /* meaningless without `measured` */
 };
 
 static const struct series_shape layer_series = {
@@ -207,19 +215,18 @@ void layer_table_plan(struct layer_table *table, const json_t *plan)
     }
 }
 
-static void measured_clear(struct measured *measured)
+static void measured_clear(struct layer_row *row)
 {
-    measured->steps = 0;
-    measured->sum_ns = 0;
-    measured->recent = (struct recent){.used = 0};
-    histogram_init(&measured->histogram);
+    row->totals = (struct totals){.recent_ns = (double)NAN, .recent_kernels = (double)NAN};
+    row->measured->recent = (struct recent){.used = 0};
+    histogram_init(&row->measured->histogram);
 }
 
 void layer_table_reset(struct layer_table *table, bool series)
 {
     for (size_t i = 0; i < table->count; i++) {
         if (table->rows[i].measured)
-            measured_clear(table->rows[i].measured);
+            measured_clear(&table->rows[i]);
         if (series && table->rows[i].series)
             series_clear(table->rows[i].series);
     }
@@ -240,23 +247,26 @@ void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns
     struct layer_row *row = &table->rows[layer->layer];
     if (!row->measured) {
         row->measured = xmalloc(sizeof *row->measured);
-        measured_clear(row->measured);
+        measured_clear(row);
         row->series = series_new(&layer_series);
     }
     struct measured *measured = row->measured;
-    int64_t since_ns = time_ns - newest_ns(&measured->recent);
+    struct totals *totals = &row->totals;
+    int64_t since_ns = time_ns - totals->newest_ns;
     if (bursts && since_ns > span_ns && since_ns <= BURST_SPAN_NS)
         span_ns = since_ns;
     double kernels = layer->kernels == RECORD_UNKNOWN ? (double)NAN : (double)layer->kernels;
     recent_add(&measured->recent, time_ns, (double)layer->sum_ns, layer->steps, kernels);
-    measured->sum_ns += (double)layer->sum_ns;
+    totals->recent_ns = recent_mean_ns(&measured->recent, &totals->recent_kernels);
+    totals->newest_ns = newest_ns(&measured->recent);
+    totals->sum_ns += (double)layer->sum_ns;
     if (layer->steps == 0)
         return; /* the rest of a step that was counted before */
-    if (measured->steps == 0 || layer->min_ns < measured->min_ns)
-        measured->min_ns = layer->min_ns;
-    if (measured->steps == 0 || layer->max_ns > measured->max_ns)
-        measured->max_ns = layer->max_ns;
-    measured->steps += layer->steps;
+    if (totals->steps == 0 || layer->min_ns < totals->min_ns)
+        totals->min_ns = layer->min_ns;
+    if (totals->steps == 0 || layer->max_ns > totals->max_ns)
+        totals->max_ns = layer->max_ns;
+    totals->steps += layer->steps;
     for (uint32_t i = 0; i < layer->bucket_count; i++) {
         struct histogram_cell cell = record_bucket(buckets, i);
         histogram_add(&measured->histogram, cell.bucket, cell.count);
@@ -264,7 +274,7 @@ void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns
     series_push(row->series, time_ns, span_ns, (double)layer->sum_ns / layer->steps * 1e-6);
 }
 
-void layer_table_get(const struct layer_table *table, size_t index, double wall_ms,
+void layer_table_get(const struct layer_table *table, size_t index, double wall_ms, bool quantiles,
                      struct store_layer *out)
 {
     *out = (struct store_layer){
@@ -295,23 +305,28 @@ void layer_table_get(const struct layer_table *table, size_t index, double wall_
     out->bytes = row->bytes;
     out->parameters = row->parameters;
     out->series = row->series;
-    const struct measured *measured = row->measured;
-    if (!measured || row->fused_into >= 0)
+    const struct totals *totals = &row->totals;
+    if (!row->measured || row->fused_into >= 0)
         return;
-    out->time_ms = recent_mean_ns(&measured->recent, &out->kernels) * 1e-6;
+    out->time_ms = totals->recent_ns * 1e-6;
+    out->kernels = totals->recent_kernels;
     out->share = out->time_ms / wall_ms;
-    out->time_ns = newest_ns(&measured->recent);
-    if (measured->steps == 0)
+    out->time_ns = totals->newest_ns;
+    if (totals->steps == 0)
         return;
     out->total = (struct summary){
-        .count = measured->steps,
-        .mean = measured->sum_ns / (double)measured->steps * 1e-6,
-        .min = (double)measured->min_ns * 1e-6,
-        .max = (double)measured->max_ns * 1e-6,
-        .p50 = histogram_quantile_ns(&measured->histogram, 0.50) * 1e-6,
-        .p95 = histogram_quantile_ns(&measured->histogram, 0.95) * 1e-6,
-        .sum = measured->sum_ns * 1e-6,
+        .count = totals->steps,
+        .mean = totals->sum_ns / (double)totals->steps * 1e-6,
+        .min = (double)totals->min_ns * 1e-6,
+        .max = (double)totals->max_ns * 1e-6,
+        .p50 = (double)NAN,
+        .p95 = (double)NAN,
+        .sum = totals->sum_ns * 1e-6,
     };
+    if (!quantiles)
+        return;
+    out->total.p50 = histogram_quantile_ns(&row->measured->histogram, 0.50) * 1e-6;
+    out->total.p95 = histogram_quantile_ns(&row->measured->histogram, 0.95) * 1e-6;
     out->total.p50 = fmin(fmax(out->total.p50, out->total.min), out->total.max);
     out->total.p95 = fmin(fmax(out->total.p95, out->total.min), out->total.max);
 }

@@ -48,8 +48,9 @@ void layer_table_free(struct layer_table *table);
  * measured now and then, and a value stands for the time since the one before. */
 void layer_table_add(struct layer_table *table, int64_t time_ns, int64_t span_ns, bool bursts,
                      const struct record_layer *layer, const uint8_t *buckets);
-/* Fill *out; wall_ms is the mean wall of a step over the last second, NaN if not known. */
-void layer_table_get(const struct layer_table *table, size_t index, double wall_ms,
+/* Fill *out; wall_ms is the mean wall of a step over the last second, NaN if not known. Without
+ * `quantiles` those of the total are NaN. */
+void layer_table_get(const struct layer_table *table, size_t index, double wall_ms, bool quantiles,
                      struct store_layer *out);
 
 #endif

@@ -97,7 +97,9 @@ void pane_detail_draw(struct canvas *canvas, struct rect rect, const struct view
     canvas_clip(canvas, rect);
     if (view->selected < 0 || (size_t)view->selected >= view->row_count)
         return;
-    const struct store_layer *layer = &view->layers[view->rows[view->selected]];
+    struct store_layer whole; /* the view's has no quantiles */
+    store_layer(view->store, (size_t)view->rows[view->selected], &whole);
+    const struct store_layer *layer = &whole;
     static const struct {
         const char *name;
         void (*write)(char *out, size_t size, const struct store_layer *layer);

@@ -151,9 +151,12 @@ struct table {
     const char *unit;
 };
 
-static void draw_row(struct canvas *canvas, int y, int x, const struct table *table,
-                     const struct store_layer *layer, const struct view *view)
+static void draw_row(struct canvas *canvas, int y, int x, const struct table *table, int index,
+                     const struct view *view)
 {
+    struct store_layer whole; /* the view's has no quantiles */
+    store_layer(view->store, (size_t)index, &whole);
+    const struct store_layer *layer = &whole;
     bool free_layer = isnan(layer->time_ms);
     for (int i = 0; i < COLUMN_COUNT; i++) {
         int width = table->widths[i];
@@ -164,7 +167,7 @@ static void draw_row(struct canvas *canvas, int y, int x, const struct table *ta
         switch ((enum column_id)i) {
         case COLUMN_MARK:
             for (size_t k = 0; k < view->plotted_count; k++) {
-                if (&view->layers[view->plotted[k]] == layer)
+                if (view->plotted[k] == index)
                     canvas_put(canvas, y, x, 'a' + (uint32_t)k, view_plot_styles[k]);
             }
             break;
@@ -262,7 +265,7 @@ void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view
     draw_heading(canvas, rect, table.widths, table.unit, view, (size_t)shown, view->row_count);
     for (int i = 0; i < shown; i++) {
         int y = rect.y + 1 + i;
-        draw_row(canvas, y, rect.x, &table, &view->layers[view->rows[view->top + i]], view);
+        draw_row(canvas, y, rect.x, &table, view->rows[view->top + i], view);
         if ((view->focus == FOCUS_PANES || view->focus == FOCUS_SEARCH) &&
             view->top + i == view->selected)
             flag_row(canvas, y, rect.x, table.widths);

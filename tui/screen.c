@@ -147,11 +147,11 @@ static void refresh_order(struct screen *screen)
     if (!order_due(&screen->order, count, plan, now))
         return;
     double *times = xcalloc(count + 1, sizeof *times);
-    for (size_t i = 0; i < count; i++) {
-        struct store_layer layer;
-        store_layer(store, i, &layer);
-        times[i] = layer.time_ms;
-    }
+    struct store_layer *layers = xcalloc(count + 1, sizeof *layers);
+    store_layers(store, layers);
+    for (size_t i = 0; i < count; i++)
+        times[i] = layers[i].time_ms;
+    free(layers);
     if (count != screen->order.count)
         screen->followed = -1; /* another model */
     order_look(&screen->order, times, count, plan, now);

@@ -96,8 +96,7 @@ void view_take(struct view *view)
 {
     view->layer_count = store_layer_count(view->store);
     view->layers = xcalloc(view->layer_count, sizeof *view->layers);
-    for (size_t i = 0; i < view->layer_count; i++)
-        store_layer(view->store, i, &view->layers[i]);
+    store_layers(view->store, view->layers);
     view->rows = sorted_rows(view, view->sort, &view->row_count);
     view->by_time = sorted_rows(view, SORT_TIME, &view->row_count);
     choose_plotted(view);
