@@ -87,6 +87,11 @@ static bool bind_all(struct reader *reader, int layer, hid_t root, hid_t group, 
     json_t *names = h5_names(group, KERAS_WEIGHTS_MAX);
     bool ok = true;
     for (size_t i = 0; ok && i < json_array_size(names); i++) {
+        if (reader->visits++ >= KERAS_WEIGHTS_MAX) { /* groups that hold each other in circles */
+            ok = error_set(reader->error, ERROR_MODEL_REFUSED, reader->files->name,
+                           "its groups have more than %d members", KERAS_WEIGHTS_MAX);
+            break;
+        }
         const char *name = json_string_value(json_array_get(names, i));
         char *full = xasprintf("%s%s", path, name);
         hid_t object = h5_find(group, name, reader->error);

@@ -12,6 +12,7 @@
 #define NAMES_MAX          100000
 #define TEXT_BYTES_MAX     (256u << 20)
 #define PATH_COMPONENT_MAX 1024
+#define DATA_VISITS_MAX    8192
 
 static void *image_malloc(size_t size, H5FD_file_image_op_t op, void *udata)
 {
@@ -263,22 +264,31 @@ json_t *h5_names(hid_t group, size_t most)
     return names.list;
 }
 
-bool h5_has_data(hid_t group, int depth)
+/* `visits` is how many more objects may be looked at: hard links can hold groups in circles, and
+ * then there are more paths than anybody can walk. */
+static bool has_data(hid_t group, int depth, size_t *visits)
 {
     bool found = false;
     json_t *names = h5_names(group, NAMES_MAX);
-    for (size_t i = 0; !found && i < json_array_size(names); i++) {
+    for (size_t i = 0; !found && i < json_array_size(names) && *visits > 0; i++) {
         hid_t child = h5_find(group, json_string_value(json_array_get(names, i)), NULL);
+        --*visits;
         if (child < 0)
             continue;
         if (H5Iget_type(child) == H5I_DATASET)
             found = true;
         else if (H5Iget_type(child) == H5I_GROUP && depth > 0)
-            found = h5_has_data(child, depth - 1);
+            found = has_data(child, depth - 1, visits);
         H5Oclose(child);
     }
     json_decref(names);
     return found;
+}
+
+bool h5_has_data(hid_t group, int depth)
+{
+    size_t visits = DATA_VISITS_MAX;
+    return has_data(group, depth, &visits);
 }
 
 /* The dtype that a file's type becomes, and the HDF5 type to read it with. bfloat16 is an opaque

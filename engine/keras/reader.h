@@ -150,6 +150,7 @@ struct reader {
     json_t *layers; /* reply: array of layers, weights still empty until bound */
     json_t *nodes;
     size_t weight_count;
+    size_t visits; /* objects looked at below layers of unknown class */
 };
 
 /* Memory that dies with the reader. */
