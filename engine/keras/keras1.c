@@ -131,12 +131,13 @@ static void rewrite_config(const char *class_name, json_t *object, json_t *confi
     }
     if (strcmp(class_name, "ZeroPadding2D") == 0)
         rewrite_padding(config);
+    /* what follows replaces the class, and class_name with it */
     if (strcmp(class_name, "Merge") == 0)
         rewrite_merge(object, config);
-    /* statistics per sample or per batch: refused by name */
-    if (strcmp(class_name, "BatchNormalization") == 0 &&
-        json_integer_value(json_object_get(config, "mode")) != 0)
-        json_object_set_new(object, "class_name", json_string("BatchNormalization(mode!=0)"));
+    else if (strcmp(class_name, "BatchNormalization") == 0 &&
+             json_integer_value(json_object_get(config, "mode")) != 0)
+        json_object_set_new(object, "class_name", /* statistics of a sample or a batch: refused */
+                            json_string("BatchNormalization(mode!=0)"));
 }
 
 static void rewrite_list(json_t *layers, bool theano, int depth)
