@@ -341,8 +341,9 @@ bool config_is_op(const struct reader *reader, json_t *object)
                strstr(module, ".activations") != NULL;
     /* A Keras 3 HDF5 file has no modules, and ops share class names with layers; but no op writes
      * whether it is trainable, and every layer does but these, which no op is called like. */
-    static const char *const silent[] = {"Discretization", "HashedCrossing", "Pipeline",
-                                         "SpatialDropout1D"};
+    static const char *const silent[] = {"Discretization",   "HashedCrossing",
+                                         "Pipeline",         "SpatialDropout1D",
+                                         "SpatialDropout2D", "SpatialDropout3D"};
     for (size_t i = 0; i < sizeof silent / sizeof *silent; i++) {
         if (strcmp(class_name, silent[i]) == 0)
             return false;
