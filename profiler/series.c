@@ -18,18 +18,23 @@ struct bin {
     uint32_t count;
 };
 
+/* The newest bin is not in the ring: `open` is what the finer level's closed bins brought to it, so
+ * that a sample costs one bin, not one of each level (a thousand layers push ten times a second). */
 struct level {
     int64_t width_ns;
     int64_t newest; /* index (time / width) of the newest bin; -1 if none */
+    size_t slot;    /* the newest one's place in the ring, when it closes */
+    struct bin open;
     struct bin *bins;
 };
 
+/* One allocation: levels, samples, bins */
 struct series {
     struct series_shape shape;
     struct sample *samples;
     size_t head, count; /* head: slot of the next sample */
     int64_t first_ns;   /* time of the first sample ever */
-    struct level *levels;
+    struct level levels[];
 };
 
 size_t series_bytes(const struct series_shape *shape)
@@ -40,14 +45,14 @@ size_t series_bytes(const struct series_shape *shape)
 
 struct series *series_new(const struct series_shape *shape)
 {
-    struct series *series = xcalloc(1, sizeof *series);
+    struct series *series = xcalloc(1, series_bytes(shape));
     series->shape = *shape;
-    series->samples = xcalloc(shape->ring, sizeof *series->samples);
-    series->levels = xcalloc(shape->levels, sizeof *series->levels);
+    series->samples = (struct sample *)&series->levels[shape->levels];
+    struct bin *bins = (struct bin *)&series->samples[shape->ring];
     int64_t width = shape->base_ns;
     for (size_t i = 0; i < shape->levels; i++, width *= 4) {
         series->levels[i].width_ns = width;
-        series->levels[i].bins = xcalloc(shape->bins, sizeof *series->levels[i].bins);
+        series->levels[i].bins = bins + i * shape->bins;
     }
     series_clear(series);
     return series;
@@ -55,72 +60,88 @@ struct series *series_new(const struct series_shape *shape)
 
 void series_free(struct series *series)
 {
-    if (!series)
-        return;
-    for (size_t i = 0; i < series->shape.levels; i++)
-        free(series->levels[i].bins);
-    free(series->levels);
-    free(series->samples);
     free(series);
-}
-
-void series_clear(struct series *series)
-{
-    series->head = series->count = 0;
-    for (size_t i = 0; i < series->shape.levels; i++)
-        series->levels[i].newest = -1;
 }
 
 static const struct bin empty_bin = {NAN, NAN, 0, 0};
 
-static struct bin *level_slot(const struct series *series, const struct level *level, int64_t index)
+void series_clear(struct series *series)
 {
-    return &level->bins[(size_t)index % series->shape.bins];
+    series->head = series->count = 0;
+    for (size_t i = 0; i < series->shape.levels; i++) {
+        series->levels[i].newest = -1;
+        series->levels[i].slot = 0;
+        series->levels[i].open = empty_bin;
+    }
 }
 
-/* Make `index` the newest bin; bins between the old newest one and it become gaps */
+static void bin_add(struct bin *bin, const struct bin *more)
+{
+    if (more->count == 0)
+        return;
+    if (bin->count == 0)
+        *bin = (struct bin){more->min, more->max, 0, 0};
+    bin->min = more->min < bin->min ? more->min : bin->min;
+    bin->max = more->max > bin->max ? more->max : bin->max;
+    bin->sum += more->sum;
+    bin->count = bin->count > UINT32_MAX - more->count ? UINT32_MAX : bin->count + more->count;
+}
+
+/* Place in the ring of a bin that is not newer than the newest and less than a ring older. */
+static struct bin *level_slot(const struct series *series, const struct level *level, int64_t index)
+{
+    size_t back = (size_t)(level->newest - index);
+    return &level->bins[level->slot >= back ? level->slot - back
+                                            : level->slot + series->shape.bins - back];
+}
+
+/* A bin from oldest to newest; the newest one is what it and all finer levels hold open. */
+static struct bin level_bin(const struct series *series, const struct level *level, int64_t index)
+{
+    if (index < level->newest)
+        return *level_slot(series, level, index);
+    struct bin bin = level->open;
+    for (const struct level *finer = series->levels; finer < level; finer++)
+        bin_add(&bin, &finer->open);
+    return bin;
+}
+
+/* Close the newest bin and make `index` the newest one; bins between them become gaps. */
 static void level_advance(const struct series *series, struct level *level, int64_t index)
 {
     int64_t bins = (int64_t)series->shape.bins;
-    int64_t from = level->newest + 1;
-    if (level->newest < 0 || from < index - bins + 1)
-        from = index - bins + 1;
-    if (from < 0)
-        from = 0;
-    for (int64_t i = from; i <= index; i++)
-        *level_slot(series, level, i) = empty_bin;
+    if (level->newest >= 0)
+        level->bins[level->slot] = level->open;
+    int64_t skipped = level->newest < 0 ? index : index - level->newest - 1;
+    for (int64_t i = 0; i < skipped && i < bins; i++) {
+        level->slot = level->slot + 1 < series->shape.bins ? level->slot + 1 : 0;
+        level->bins[level->slot] = empty_bin;
+    }
+    level->slot = level->slot + 1 < series->shape.bins ? level->slot + 1 : 0;
     level->newest = index;
+    level->open = empty_bin;
 }
 
-/* `index` is the bin of the sample, `since` that of the beginning of its span. */
-static void level_push(const struct series *series, struct level *level, int64_t index,
-                       int64_t since, float value)
+/* The gaps before the newest bin that lie in a sample's span hold its value. */
+static void level_hold(const struct series *series, const struct level *level, int64_t since,
+                       float value)
 {
-    int64_t oldest = index - (int64_t)series->shape.bins + 1;
-    if (index > level->newest)
-        level_advance(series, level, index);
+    int64_t oldest = level->newest - (int64_t)series->shape.bins + 1;
     if (since < oldest)
         since = oldest;
-    for (int64_t i = index - 1; i >= since && i >= 0; i--) {
+    for (int64_t i = level->newest - 1; i >= since && i >= 0; i--) {
         struct bin *held = level_slot(series, level, i);
         if (held->count || !isnan(held->min))
             break;
         held->min = held->max = value;
     }
-    struct bin *bin = level_slot(series, level, index);
-    if (bin->count == 0)
-        *bin = (struct bin){value, value, 0, 0};
-    bin->min = fminf(bin->min, value);
-    bin->max = fmaxf(bin->max, value);
-    bin->sum += value;
-    if (bin->count < UINT32_MAX)
-        bin->count++;
 }
 
 static const struct sample *sample_at(const struct series *series, size_t index)
 {
-    size_t ring = series->shape.ring;
-    return &series->samples[(series->head + ring - series->count + index) % ring];
+    size_t at = series->head + index;
+    return &series->samples[at >= series->count ? at - series->count
+                                                : at + series->shape.ring - series->count];
 }
 
 int64_t series_time_ns(const struct series *series)
@@ -144,14 +165,27 @@ void series_push(struct series *series, int64_t time_ns, int64_t span_ns, double
         series->first_ns = time_ns;
     series->samples[series->head] =
         (struct sample){time_ns, (float)((double)span_ns * 1e-9), (float)value};
-    series->head = (series->head + 1) % series->shape.ring;
+    series->head = series->head + 1 < series->shape.ring ? series->head + 1 : 0;
     if (series->count < series->shape.ring)
         series->count++;
+    struct bin carried = empty_bin; /* what the finer level closed */
+    struct bin sample = {(float)value, (float)value, (float)value, 1};
     /* each level's bins are four times as wide as those before */
     int64_t index = time_ns / series->shape.base_ns;
     int64_t since = (time_ns - span_ns) / series->shape.base_ns;
-    for (size_t i = 0; i < series->shape.levels; i++, index /= 4, since /= 4)
-        level_push(series, &series->levels[i], index, since, (float)value);
+    for (size_t i = 0; i < series->shape.levels; i++, index /= 4, since /= 4) {
+        struct level *level = &series->levels[i];
+        bin_add(&level->open, &carried);
+        carried = empty_bin;
+        if (index > level->newest) {
+            carried = level->open;
+            level_advance(series, level, index);
+        } else if (since >= index) {
+            break; /* the coarser levels' newest bins stay open, too */
+        }
+        level_hold(series, level, since, (float)value);
+    }
+    bin_add(&series->levels[0].open, &sample);
 }
 
 double series_last(const struct series *series)
@@ -248,15 +282,15 @@ static void read_level(const struct series *series, const struct level *level, i
         if (last > level->newest)
             last = level->newest;
         for (int64_t index = first; index <= last && level->newest >= 0; index++) {
-            const struct bin *bin = level_slot(series, level, index);
-            if (bin->count == 0) {
-                held = isnan(held) ? bin->min : held;
+            struct bin bin = level_bin(series, level, index);
+            if (bin.count == 0) {
+                held = isnan(held) ? bin.min : held;
                 continue;
             }
-            a.min = fminf(a.min, bin->min);
-            a.max = fmaxf(a.max, bin->max);
-            a.sum += (double)bin->sum;
-            a.count = a.count > UINT32_MAX - bin->count ? UINT32_MAX : a.count + bin->count;
+            a.min = fminf(a.min, bin.min);
+            a.max = fmaxf(a.max, bin.max);
+            a.sum += (double)bin.sum;
+            a.count = a.count > UINT32_MAX - bin.count ? UINT32_MAX : a.count + bin.count;
         }
         if (a.count == 0 && !isnan(held))
             a = (struct accumulator){(double)held, held, held, 1};
@@ -381,15 +415,15 @@ void series_summary(const struct series *series, int64_t span_ns, int64_t to_ns,
     if (index < oldest)
         index = oldest < 0 ? 0 : oldest;
     for (; index <= level->newest && index <= to_ns / level->width_ns; index++) {
-        const struct bin *bin = level_slot(series, level, index);
-        if (bin->count == 0)
+        struct bin bin = level_bin(series, level, index);
+        if (bin.count == 0)
             continue;
         if (out->count == 0)
             *out = (struct summary){0, NAN, INFINITY, -INFINITY, NAN, NAN, 0};
-        out->count += bin->count;
-        out->sum += (double)bin->sum;
-        out->min = fmin(out->min, (double)bin->min);
-        out->max = fmax(out->max, (double)bin->max);
+        out->count += bin.count;
+        out->sum += (double)bin.sum;
+        out->min = fmin(out->min, (double)bin.min);
+        out->max = fmax(out->max, (double)bin.max);
     }
     if (out->count)
         out->mean = out->sum / (double)out->count;

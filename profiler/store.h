@@ -71,6 +71,7 @@ struct store_cost {
 struct store_layer {                                     /* a Keras layer, in model order */
     const char *name, *class_name, *impl, *output_shape; /* impl "" if unknown */
     const char *label;                 /* "conv1+bn1+relu1" for a head, else the name */
+    size_t label_bytes;                /* its length: no screen shows it in more columns */
     int fused_into;                    /* row index of the head, or -1 */
     const char *const *fused;          /* names folded into this head, NULL-terminated */
     uint64_t flops, bytes, parameters; /* per step at the plan's batch */

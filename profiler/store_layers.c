@@ -24,6 +24,7 @@ struct totals {
 
 struct layer_row {
     char *name, *class_name, *impl, *output_shape, *label;
+    size_t label_bytes;
     int fused_into;
     char **fused; /* NULL-terminated */
     uint64_t flops, bytes, parameters;
@@ -133,6 +134,7 @@ static void table_make(struct layer_table *table, const json_t *layers)
         row_set(&row->impl, "");
         row_set(&row->output_shape, "");
         row_set(&row->label, row->name);
+        row->label_bytes = strlen(row->label);
         row->fused = xcalloc(1, sizeof *row->fused);
         row->parameters = count_of(layer, "parameters");
         row->fused_into = -1;
@@ -191,6 +193,7 @@ static void row_set_fused(struct layer_row *row, const json_t *names)
         free(row->label);
         row->label = label;
     }
+    row->label_bytes = strlen(row->label);
 }
 
 void layer_table_plan(struct layer_table *table, const json_t *plan)
@@ -299,6 +302,7 @@ void layer_table_get(const struct layer_table *table, size_t index, double wall_
     out->impl = row->impl;
     out->output_shape = row->output_shape;
     out->label = row->label;
+    out->label_bytes = row->label_bytes;
     out->fused_into = row->fused_into;
     out->fused = (const char *const *)row->fused;
     out->flops = row->flops;

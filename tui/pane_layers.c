@@ -252,8 +252,10 @@ void pane_layers_draw(struct canvas *canvas, struct rect rect, const struct view
         const struct store_layer *layer = &view->layers[view->rows[i]];
         table.top_ms = fmax(table.top_ms, isnan(layer->time_ms) ? 0 : layer->time_ms);
         table.top_share = fmax(table.top_share, isnan(layer->share) ? 0 : layer->share);
-        int width = utf8_columns(layer->label);
-        name_wanted = width > name_wanted ? width : name_wanted;
+        if (layer->label_bytes > (size_t)name_wanted) {
+            int width = utf8_columns(layer->label);
+            name_wanted = width > name_wanted ? width : name_wanted;
+        }
     }
     table.factor = 1;
     table.unit = "ms";
