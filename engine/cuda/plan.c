@@ -74,6 +74,8 @@ static bool choose_step(struct plan *plan, struct step *step, struct error *erro
         return step_conv(plan, step, error);
     case OP_MATMUL:
         return step_matmul(plan, step, error);
+    case OP_RECURRENT:
+        return step_recurrent(plan, step, error);
     default:
         return step_own(plan, step, error);
     }
@@ -103,11 +105,10 @@ static bool make_step(struct plan *plan, size_t index, struct error *error)
     if (plan->local.values[output].alias_of >= 0 && op->post_count == 0) {
         return true; /* the same bytes under another name */
     }
-    if (op->output_count != 1) {
-        return step_lacks(step, "several outputs", error);
-    }
     bool good = choose_step(plan, step, &lacked);
-    if (!good && lacked.code == ERROR_BACKEND_OP && plan->options.host != NULL) {
+    /* the CPU's result comes back as one value */
+    if (!good && lacked.code == ERROR_BACKEND_OP && plan->options.host != NULL &&
+        op->output_count == 1) {
         clear_step(plan, step);
         good = step_host(plan, step, &lacked);
     }

@@ -557,6 +557,14 @@ static void test_resize(void)
     }
 }
 
+static void test_recurrent(void)
+{
+    char name[160];
+    for (int i = 0; i < cases(BENCH_RECURRENT_CASES); i++) {
+        check(bench_recurrent(i, name, sizeof name), name);
+    }
+}
+
 static void test_reshape_alias(void)
 {
     struct bench *b = bench_new(2);
@@ -631,6 +639,7 @@ static const struct bench_test op_tests[] = {{"conv", test_conv},
                                              {"constant", test_constant},
                                              {"concat", test_concat},
                                              {"resize", test_resize},
+                                             {"recurrent", test_recurrent},
                                              {"reshape_alias", test_reshape_alias},
                                              {"integers", test_integers},
                                              {"network", test_network},

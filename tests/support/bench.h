@@ -42,12 +42,19 @@ struct bench *bench_new(int64_t batch);
 void bench_free(struct bench *b);
 int bench_input(struct bench *b, struct shape shape);
 struct op *bench_op(struct bench *b, enum op_kind kind, int x, struct shape out);
+/* Another output of an op; returns its value. */
+int bench_more(struct bench *b, struct op *op, struct shape out);
 const struct constant *bench_constant(struct bench *b, struct shape shape, float scale);
 void bench_post_unary(struct op *op, enum unary_function function, float alpha, float beta);
 void bench_post_binary(struct op *op, enum binary_function function, int value);
 void bench_output(struct bench *b, int value);
 /* Eight convolutions with shortcuts, pooling, a dense layer and softmax. */
 struct bench *bench_network(int64_t batch);
+
+/* A recurrent layer with the options and sizes of case `index`, and what to call it; the cases go
+ * through every cell, option and way of computing. tests/support/bench_sequence.c */
+#define BENCH_RECURRENT_CASES 96
+struct bench *bench_recurrent(int index, char *name, size_t size);
 
 /* Device 0, or NULL and the test has failed. */
 struct device *bench_device(bool growth, uint64_t limit_bytes);

@@ -1,0 +1,81 @@
+/* Recurrent layers as graphs by hand: every cell with every option, in sizes that make the CUDA
+ * backend take each of its ways (one kernel for all steps, one for each step, a library's product). */
+#include "support/bench.h"
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Zeros and ones, half of them each, as a value of the graph. */
+static int add_mask(struct bench *b, struct shape shape)
+{
+    struct op *op = bench_op(b, OP_UNARY, bench_input(b, shape), shape);
+    op->unary = (struct op_unary){UNARY_CLIP, 0.0f, 1.0f};
+    return op->outputs[0];
+}
+
+/* Sizes: batch, steps, features, units. The last four rows have more recurrent weights than a
+ * multiprocessor's cache. */
+static const int64_t sizes[][4] = {{1, 1, 1, 1},    {1, 5, 3, 16},  {3, 4, 5, 17},  {9, 3, 20, 33},
+                                   {6, 2, 4, 96},   {40, 3, 8, 20}, {1, 3, 6, 264}, {5, 3, 7, 270},
+                                   {12, 3, 9, 266}, {3, 2, 16, 288}};
+#define SIZES (sizeof sizes / sizeof sizes[0])
+
+static const struct op_unary functions[][2] = {
+    {{UNARY_TANH, 0, 0}, {UNARY_SIGMOID, 0, 0}},
+    {{UNARY_TANH, 0, 0}, {UNARY_HARD_SIGMOID, 0.2f, 0.5f}},
+    {{UNARY_SOFTSIGN, 0, 0}, {UNARY_SIGMOID, 0, 0}},
+    {{UNARY_RELU, 0, 0}, {UNARY_HARD_SIGMOID, 1.0f / 6, 0.5f}},
+};
+
+struct bench *bench_recurrent(int index, char *name, size_t size)
+{
+    static const char *const names[] = {"simple", "LSTM", "GRU, reset after", "GRU, reset before"};
+    int kind = index % 4;
+    const int64_t *s = sizes[(size_t)(index / 4) % SIZES];
+    int64_t batch = s[0], steps = s[1], features = s[2], units = s[3];
+    struct bench *b = bench_new(batch);
+    struct op_recurrent r = {.cell = kind == 0   ? CELL_SIMPLE
+                                     : kind == 1 ? CELL_LSTM
+                                                 : CELL_GRU,
+                             .reset_after = kind == 2,
+                             .units = units,
+                             .activation = functions[bench_roll(0, 3)][0],
+                             .gate = functions[bench_roll(0, 3)][1],
+                             .backwards = bench_roll(0, 1),
+                             .flipped = bench_roll(0, 1),
+                             .sequences = bench_roll(0, 2) > 0,
+                             .states = bench_roll(0, 1),
+                             .has_mask = bench_roll(0, 1),
+                             .has_state = bench_roll(0, 1),
+                             .masked = (enum masked_output)bench_roll(0, 2)};
+    int64_t columns = recurrent_gates(r.cell) * units;
+    float scale = 1.0f / sqrtf((float)units);
+    r.kernel = bench_constant(b, D(features, columns), 1.0f / sqrtf((float)features));
+    r.recurrent = bench_constant(b, D(units, columns), scale);
+    if (bench_roll(0, 3) > 0) {
+        r.bias = bench_constant(b, kind == 2 ? D(I(2), columns) : D(columns), 0.5f);
+    }
+    int x = bench_input(b, D(batch, steps, features)), mask = -1, h = -1, c = -1;
+    mask = r.has_mask ? add_mask(b, D(batch, steps)) : -1;
+    h = r.has_state ? bench_input(b, D(batch, units)) : -1;
+    c = r.has_state && kind == 1 ? bench_input(b, D(batch, units)) : -1;
+    struct op *op =
+        bench_op(b, OP_RECURRENT, x, r.sequences ? D(batch, steps, units) : D(batch, units));
+    for (int i = 0; i < 3; i++) {
+        int value = i == 0 ? mask : i == 1 ? h : c;
+        if (value >= 0) {
+            op->inputs[op->input_count++] = value;
+        }
+    }
+    op->recurrent = r;
+    bench_output(b, op->outputs[0]);
+    for (int i = 0; r.states && i < (kind == 1 ? 2 : 1); i++) {
+        bench_output(b, bench_more(b, op, D(batch, units)));
+    }
+    snprintf(name, size, "%s %lld x %lld x %lld -> %lld%s%s%s%s%s%s masked %d", names[kind],
+             (long long)batch, (long long)steps, (long long)features, (long long)units,
+             r.backwards ? " backwards" : "", r.flipped ? " flipped" : "",
+             r.sequences ? " sequences" : "", r.states ? " states" : "", r.has_mask ? " mask" : "",
+             r.has_state ? " first" : "", (int)r.masked);
+    return b;
+}
