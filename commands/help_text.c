@@ -82,9 +82,12 @@ static const struct help_text errors[] = {
      "The line says which is missing and where it was looked for."},
     {"E031", "no such device, or it is hidden or busy",
      "`devices` lists what there is. CUDA_VISIBLE_DEVICES limits what may be named."},
-    {"E032", "a CUDA, cuDNN or cuBLAS call failed", "The next command starts a fresh worker."},
+    {"E032", "a CUDA, cuDNN or cuBLAS call failed", "The line has the call, its code and meaning."},
     {"E033", "the device cannot run an operation of this model",
      "The layer is named. `devices cpu` runs the whole model on the CPU."},
+    {"E034", "the GPU's context is lost",
+     "A kernel failed, or the GPU fell off the bus. The worker ends with it; the next command\n"
+     "starts another one with the same settings and model."},
     {"E040", "out of memory", "`plan N` says what batch N needs, `mem` who holds what."},
     {"E041", "past the limit",
      "Refused before running. `limit none` takes the fence away; a smaller\n"

@@ -333,12 +333,21 @@ static void settle_worker(struct workbench *workbench)
     }
 }
 
-static void on_ended(struct workbench *workbench, const struct engine_event *event)
+static void on_ended(struct workbench *workbench, const char *why)
 {
+    if (workbench->engine_ended)
+        return;
     workbench->engine_ended = true;
-    snprintf(workbench->notice, sizeof workbench->notice, "worker ended: %.140s", event->error.why);
+    snprintf(workbench->notice, sizeof workbench->notice, "worker ended: %.140s", why);
     if (workbench->sink && workbench->connect_error.code == ERROR_NONE)
         workbench->sink->line(workbench->sink->context, SINK_NOTE, workbench->notice);
+}
+
+/* A worker whose GPU is lost ends by itself, but no request may reach it any more. */
+static void notice_lost(struct workbench *workbench, const struct error *error)
+{
+    if (error->code == ERROR_LOST && !workbench->replay.path)
+        on_ended(workbench, "the GPU's context is lost");
 }
 
 static void show_progress(const struct execution *current, const struct sink *sink,
@@ -379,6 +388,8 @@ static void on_event(void *context, const struct engine_event *event)
     case ENGINE_EVENT_REPLY:
         if (take_pending(workbench, event->id, &pending) && pending.reply)
             pending.reply(workbench, pending.context, event->json, &event->error);
+        if (!event->json)
+            notice_lost(workbench, &event->error);
         break;
     case ENGINE_EVENT_PROGRESS:
         if (event->id == 0 && workbench->replay.path) {
@@ -416,10 +427,11 @@ static void on_event(void *context, const struct engine_event *event)
             sink->line(sink->context, SINK_NOTE, text_clean(text, sizeof text, whole));
             free(whole);
         }
+        notice_lost(workbench, &event->error);
         break;
     }
     case ENGINE_EVENT_ENDED:
-        on_ended(workbench, event);
+        on_ended(workbench, event->error.why);
         break;
     }
 }

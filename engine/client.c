@@ -303,7 +303,10 @@ static void deliver_log(struct engine *engine, engine_handler *handler, void *co
     if (clean[0] != '\0') {
         text_clean(engine->last_words, sizeof engine->last_words, clean);
         json_object_set_new(json, "text", json_string(clean));
-        handler(context, &(struct engine_event){.kind = ENGINE_EVENT_LOG, .json = json});
+        struct engine_event event = {.kind = ENGINE_EVENT_LOG, .json = json};
+        if (json_is_object(json_object_get(json, "error")))
+            stream_error_parse(json_object_get(json, "error"), &event.error);
+        handler(context, &event);
     }
     json_decref(json);
 }

@@ -106,7 +106,8 @@ enum engine_event_kind {
     ENGINE_EVENT_PLAN,     /* json: the plan object or null */
     ENGINE_EVENT_RECORD,   /* data, bytes: one record frame of profiler/records.h */
     ENGINE_EVENT_LOG,      /* json: {text}: what libraries printed in the worker, a line each;
-                              {text, live: false, error}: a step failed and ended the live run */
+                              {text, live: false, error}: a step failed and ended the live run;
+                              then `error` is filled too */
     ENGINE_EVENT_ENDED     /* error.why: "signal 9", "exit 1: last words"; always the last */
 };
 

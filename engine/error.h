@@ -35,6 +35,7 @@
     X(ERROR_DEVICE, 31, 4)         /* no such device, or it is hidden or busy */                   \
     X(ERROR_CUDA, 32, 4)           /* a CUDA, cuDNN or cuBLAS call failed */                       \
     X(ERROR_BACKEND_OP, 33, 4)     /* the backend lacks an op: names the layer */                  \
+    X(ERROR_LOST, 34, 4)           /* the GPU's context is gone: only a new worker can use it */   \
     X(ERROR_MEMORY, 40, 5)         /* out of memory (host or device) */                            \
     X(ERROR_MEMORY_LIMIT, 41, 5)   /* past the limit the user set, or past the forecast */         \
     X(ERROR_CUPTI, 50, 1)          /* CUPTI refused: says why and what is used instead */          \

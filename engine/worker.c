@@ -23,6 +23,7 @@
 #define TICK_NS       100000000
 #define TICKS_END_NS  INT64_C(3000000000) /* ticks go on so long after the last work */
 #define LEAVE_WAIT_MS 200                 /* for a front that no longer reads */
+#define LOST_CODE     4                   /* of a worker whose GPU is lost */
 #define STUCK_WAIT_S  5 /* for an engine thread that does not come back from a driver */
 
 struct request {
@@ -42,6 +43,7 @@ struct worker {
     struct request *first, **last; /* waiting requests, oldest first */
     uint64_t current;              /* id of the request under way, 0 if none */
     bool quit;                     /* the stream ended */
+    bool lost;                     /* the GPU's context: engine thread only */
     bool left;                     /* the engine thread is done; send what is left and go */
     struct stream_buffer out;
     uint64_t dropped;
@@ -330,6 +332,7 @@ static void execute(struct worker *worker, struct session *session, struct reque
         send_json(worker, STREAM_REPLY, request->id, reply);
     else
         send_failure(worker, request->id, &error);
+    worker->lost = worker->lost || (reply == NULL && error.code == ERROR_LOST);
     json_decref(reply);
     json_decref(request->json);
     free(request);
@@ -357,7 +360,7 @@ static void send_live_error(struct worker *worker, const struct error *error)
 static void serve(struct worker *worker, struct session *session)
 {
     struct ticks ticks = {clock_now_ns(), clock_now_ns()};
-    while (!quitting(worker)) {
+    while (!quitting(worker) && !worker->lost) {
         struct request *request = next_request(worker, session, &ticks);
         struct error error = {0};
         if (request != NULL)
@@ -366,6 +369,7 @@ static void serve(struct worker *worker, struct session *session)
             continue;
         else if (!session_follow_timing(session, &error) || !session_step(session, &error))
             send_live_error(worker, &error);
+        worker->lost = worker->lost || error.code == ERROR_LOST;
         ticks.work_ns = clock_now_ns();
     }
 }
@@ -428,14 +432,21 @@ int worker_main(int input_fd, int output_fd, const struct worker_hooks *hooks)
         hooks->attach(hooks->context, emit_record, &worker);
     struct session *session = session_new(hooks, &ports);
     serve(&worker, session);
-    session_free(session);
-    if (hooks->close != NULL)
-        hooks->close(hooks->context);
+    if (worker.lost) {
+        /* the driver may never come back from what freeing asks of it */
+        log_pipe_last_words(worker.log, "the GPU's context is lost");
+    } else {
+        session_free(session);
+        if (hooks->close != NULL)
+            hooks->close(hooks->context);
+    }
     pthread_mutex_lock(&worker.mutex);
     worker.left = true;
     pthread_mutex_unlock(&worker.mutex);
     wake_io(&worker);
     pthread_join(io, NULL);
+    if (worker.lost)
+        _exit(LOST_CODE);
     for (struct request *request = worker.first, *next; request != NULL; request = next) {
         next = request->next;
         json_decref(request->json);

@@ -33,6 +33,7 @@ bool cuda_sticky(int status)
     case cudaErrorECCUncorrectable:
     case cudaErrorNvlinkUncorrectable:
     case cudaErrorContained:
+    case cudaErrorUnknown: /* what a GPU that fell off the bus answers */
         return true;
     default:
         return false;
@@ -64,8 +65,12 @@ bool cuda_check(int status, const char *call, const char *what, struct error *er
     if (status == cudaErrorDevicesUnavailable || status == cudaErrorDeviceUninitialized) {
         kind = ERROR_DEVICE;
     }
+    if (cuda_sticky(status)) {
+        kind = ERROR_LOST;
+    }
     error_set(error, kind, what, "%s: %s (%d): %s%s", name, code, status, meaning,
-              cuda_sticky(status) ? "; the context is lost and only a new worker can use the GPU"
+              cuda_sticky(status) ? "; the GPU's context is lost with all that is in it: the next "
+                                    "command begins with a new worker"
                                   : "");
     if (status == cudaErrorDevicesUnavailable) {
         error_set(error, kind, what,

@@ -3,8 +3,8 @@
  *     if (!CUDA_OK(cudaMalloc(&p, n), "weights", error)) return false;
  *
  * The error names the call, the code, its name and its meaning. Out of memory becomes ERROR_MEMORY
- * (and is cleared: it is not sticky); an error that has killed the context says so, because only a
- * new worker helps then.
+ * (and is cleared: it is not sticky); an error that has killed the context becomes ERROR_LOST: the
+ * worker ends, because only a new one can use the GPU then.
  */
 #ifndef LAYERTOP_ENGINE_CUDA_CHECK_H
 #define LAYERTOP_ENGINE_CUDA_CHECK_H

@@ -301,8 +301,12 @@ bool plan_wait(struct plan *plan, const struct step_context *context, struct err
 
 bool plan_run(struct plan *plan, const struct step_context *context, struct error *error)
 {
-    struct error later;
+    struct error later = {0};
     bool good = plan_launch(plan, context, error);
     /* also after a failure: nothing of this step may still run when the caller goes on */
-    return plan_wait(plan, context, good ? error : &later) && good;
+    bool waited = plan_wait(plan, context, good ? error : &later);
+    if (later.code == ERROR_LOST && error != NULL) { /* a library's failure was only its echo */
+        *error = later;
+    }
+    return waited && good;
 }

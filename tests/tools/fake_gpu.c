@@ -4,7 +4,8 @@
  * a plan has three pauses to measure in, each of which counts as a million steps.
  *
  * Built by the test that uses it: cc -shared -fPIC -I. tests/tools/fake_gpu.c engine/error.c
- * engine/tensor.c. FAKE_GPU_BROKEN: opening a device fails. */
+ * engine/tensor.c. FAKE_GPU_BROKEN: opening a device fails. FAKE_GPU_NO_ROOM: inputs cannot be kept
+ * beside a plan. FAKE_GPU_LOST=N: each context is lost in its step N. */
 #include "engine/backend.h"
 #include "engine/cuda_module.h"
 #include "engine/host_op.h"
@@ -184,6 +185,9 @@ static bool plan_wait(struct plan *plan, const struct step_context *step, struct
 {
     (void)step;
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &plan->until, NULL);
+    const char *lost = getenv("FAKE_GPU_LOST"); /* the step in which it falls off the bus */
+    if (lost != NULL && plan->device->steps + 1 >= strtoull(lost, NULL, 10))
+        return error_set(error, ERROR_LOST, "step", "the fake GPU fell off the bus");
     plan->device->steps++;
     for (size_t i = 0; i < plan->graph->output_count; i++) {
         float *out = plan->values[plan->graph->outputs[i]];

@@ -249,6 +249,16 @@ static void a_busy_gpu_has_its_sentence(void **state)
     error = (struct error){0};
     assert_false(cuda_check(209, "kernel_probe(s)", "gpu:0", &error));
     assert_non_null(strstr(error.why, "holds no code for this GPU's architecture"));
+    /* what kills the context: a kernel, the memory, or a GPU that fell off the bus */
+    static const int deadly[] = {700, 714, 719, 214, 999};
+    for (size_t i = 0; i < sizeof deadly / sizeof deadly[0]; i++) {
+        error = (struct error){0};
+        assert_false(cuda_check(deadly[i], "cudaStreamSynchronize(s)", "step", &error));
+        assert_int_equal(error.code, ERROR_LOST);
+        assert_non_null(strstr(error.why, "the next command begins with a new worker"));
+    }
+    assert_false(cuda_check(1, "cudaMemcpyAsync(a)", "step", &error));
+    assert_int_equal(error.code, ERROR_CUDA);
 }
 
 /* Whatever the driver says, the CPU works, and the reason is told. */

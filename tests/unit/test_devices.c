@@ -1,6 +1,7 @@
 /* The session with a second device: a fake GPU module (tests/tools/fake_gpu.c), built here. */
 #include "engine/clock.h"
 #include "engine/session_private.h"
+#include "tests/support/fake_gpu.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -529,31 +530,6 @@ static void memory_tells_who_holds_it(void **state)
     finish(session, &listener);
 }
 
-static char module[] = "/tmp/layertop-fake-gpu-XXXXXX";
-
-static int build_module(void **state)
-{
-    (void)state;
-    int descriptor = mkstemp(module);
-    if (descriptor < 0)
-        return -1;
-    close(descriptor);
-    char *command = xasprintf(
-        "${CC:-cc} -std=gnu17 -shared -fPIC -fvisibility=hidden -I. -o %s "
-        "tests/tools/fake_gpu.c engine/error.c engine/tensor.c engine/graph/op.c -ljansson",
-        module);
-    int status = system(command);
-    free(command);
-    setenv("LAYERTOP_CUDA_MODULE", module, 1);
-    return status;
-}
-
-static int remove_module(void **state)
-{
-    (void)state;
-    return unlink(module);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -571,5 +547,5 @@ int main(void)
         cmocka_unit_test(a_proof_is_of_outputs),
         cmocka_unit_test(memory_tells_who_holds_it),
     };
-    return cmocka_run_group_tests(tests, build_module, remove_module);
+    return cmocka_run_group_tests(tests, fake_gpu_build, fake_gpu_remove);
 }
