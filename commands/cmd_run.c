@@ -66,6 +66,7 @@ static void fill_data(json_t *data, const json_t *reply, const struct store_segm
         copy_key(data, reply, *key);
     copy_part(data, reply, "wall_ms", wall);
     copy_key(data, reply, "throughput_per_s");
+    copy_key(data, reply, "throughput_resident_per_s");
     json_object_set_new(data, "timing_source", source ? json_string(source) : json_null());
     copy_part(data, reply, "memory", memory);
     if (json_object_get(reply, "concurrent"))
@@ -89,7 +90,11 @@ static void print_device(struct execution *execution, const json_t *reply)
                     format_time_ms(b, sizeof b, json_get_double(wall, "p95")),
                     format_time_ms(c, sizeof c, json_get_double(wall, "min")));
     double rate = json_get_double(reply, "throughput_per_s");
-    execution_print(execution, "  throughput  %s samples/s", format_count(a, sizeof a, rate));
+    double resident = json_get_double(reply, "throughput_resident_per_s");
+    bool copies = strncmp(text(reply, "device"), "gpu", 3) == 0;
+    execution_print(execution, "  throughput  %s samples/s%s%s%s", format_count(a, sizeof a, rate),
+                    copies ? ", " : "", copies ? format_count(b, sizeof b, resident) : "",
+                    copies ? " with resident inputs" : "");
     double planned = json_get_double(memory, "planned_bytes");
     double measured = json_get_double(memory, "measured_bytes");
     double context = json_get_double(memory, "context_bytes");
@@ -304,7 +309,10 @@ const struct command command_run = {
     .help =
         "Wall is the host's clock from input ready to output on the host, synchronised each step;\n"
         "making the input is not in it. Throughput counts the samples over the time of all N\n"
-        "steps. `layers` shows the whole table afterwards. Several devices: per_device[] has "
+        "steps. On a GPU more steps follow, for a second at most, whose inputs stay in its memory\n"
+        "and which are waited for once: throughput_resident_per_s, what other benches call\n"
+        "throughput; on the CPU nothing is copied, and it is the same number. `layers` shows the "
+        "whole table afterwards. Several devices: per_device[] has "
         "each,\n"
         "split what those that share the batches do together, concurrent what each does while the\n"
         "other works too (`help compare`).\n"

@@ -15,7 +15,7 @@
 #include "engine/observer.h"
 #include <stdatomic.h>
 
-#define BACKEND_ABI 2
+#define BACKEND_ABI 3
 
 struct host_ops;
 
@@ -129,6 +129,13 @@ struct backend {
     /* Measure other ways to run the plan's ops, for about so long, and use what is faster from then
      * on; between two steps. True while there is more to try. NULL: the backend has one way. */
     bool (*plan_tune)(struct plan *plan, int64_t budget_ns);
+    /* `steps` steps back to back on the inputs that plan_input() holds, copied to the device once
+     * and before: nothing is copied to or from the host, nobody listens, and one wait ends them.
+     * *total_ns: from the first launch to the end of the last step. ERROR_MEMORY or
+     * ERROR_MEMORY_LIMIT where there is no room to keep the inputs beside the plan. NULL: a step of
+     * this backend copies nothing. */
+    bool (*plan_repeat)(struct plan *plan, size_t steps, const atomic_bool *cancel,
+                        int64_t *total_ns, struct error *error);
     /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
     const char *const *(*plan_impls)(const struct plan *plan);
     void (*plan_memory)(const struct plan *plan, struct plan_memory *out);

@@ -42,15 +42,18 @@
  *             kernels, layers, impls: {NAME: ops}, error: largest difference of an output over its
  *             largest value, null if it is none or why? says what failed}]}
  *   run       {steps, warmup, cost?}           -> {segment, device, batch, precision, steps, warmup,
- *             steady, wall_ms: {median, p90, p95, min, mean}, throughput_per_s, memory:
- *             {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
+ *             steady, wall_ms: {median, p90, p95, p99, min, mean}, throughput_per_s,
+ *             throughput_resident_per_s, memory: {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
  *             same keys], split?: {devices: N, batch, precision, steps, steady, wall_ms,
  *             throughput_per_s}}
  *             Devices of a kind share each batch: `batch` of each is its share, its wall ends with
  *             its own outputs, and `split` has the whole. Its layers are timed in its part of the
  *             steps: 1/N of them.
  *             Wall: input ready on the host to output on the host, synchronised each step.
- *             throughput_per_s: samples over the time of the N back-to-back steps. Records of these
+ *             throughput_per_s: samples over the time of the N back-to-back steps.
+ *             throughput_resident_per_s: the same with inputs that stay on the device, nothing copied
+ *             and one wait at the end, in steps of their own (as many, but for a second at most);
+ *             where steps copy nothing (CPU) the same number; null if there is no room for it. Records of these
  *             steps carry `segment`, and all of them precede the reply. steady is null below 8
  *             steps; cost: let one step in four pass unobserved, to tell what observing costs;
  *             preempted_steps: in which the engine thread lost its processor to another.

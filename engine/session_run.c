@@ -23,6 +23,8 @@
 #define STEADY_WINDOW 20
 #define STEADY_MIN    8
 #define STEADY_SHARE  0.03
+/* Steps with inputs that stay on the device last so long at most. */
+#define RESIDENT_NS   INT64_C(1000000000)
 /* Kernels are measured in pauses of this length, at most so often while steps are shown live; the
  * warm-up of a run spends no more than the last on it. */
 #define TUNE_PAUSE_NS 10000000
@@ -54,8 +56,10 @@ struct measurement { /* of one device */
     uint32_t segment;
     int64_t *wall_ns;
     size_t count;
-    size_t preempted; /* steps in which the engine thread lost its processor to another */
-    int64_t total_ns; /* of the back-to-back slices, what lies between their steps included */
+    size_t preempted;      /* steps in which the engine thread lost its processor to another */
+    int64_t total_ns;      /* of the back-to-back slices, what lies between their steps included */
+    size_t resident_steps; /* with inputs that stay on the device, and their time */
+    int64_t resident_ns;
 };
 
 static int compare_ns(const void *a, const void *b)
@@ -83,6 +87,11 @@ static double median_of_ms(const int64_t *values, size_t count)
     return median;
 }
 
+static json_t *per_second(double samples, int64_t total_ns)
+{
+    return total_ns > 0 ? json_real(samples / ((double)total_ns / 1e9)) : json_null();
+}
+
 static json_t *steady_json(const struct measurement *m)
 {
     if (m->count < STEADY_MIN)
@@ -104,14 +113,16 @@ static json_t *measurement_json(struct session *session, const struct slot *slot
     qsort(m->wall_ns, m->count, sizeof *m->wall_ns, compare_ns);
     double samples = (double)m->count * (double)samples_a_step;
     return json_pack(
-        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:f, s:I, s:o}",
+        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:I, s:o}",
         "segment", (json_int_t)m->segment, "device", slot->id, "batch", (json_int_t)samples_a_step,
         "precision", precision_name(session->settings.precision), "steps", (json_int_t)m->count,
         "warmup", (json_int_t)warmup, "steady", steady, "wall_ms", "median",
         percentile_ms(m->wall_ns, m->count, 0.5), "p95", percentile_ms(m->wall_ns, m->count, 0.95),
         "p90", percentile_ms(m->wall_ns, m->count, 0.9), "p99",
         percentile_ms(m->wall_ns, m->count, 0.99), "min", (double)m->wall_ns[0] / 1e6, "mean",
-        sum / (double)m->count / 1e6, "throughput_per_s", samples / ((double)m->total_ns / 1e9),
+        sum / (double)m->count / 1e6, "throughput_per_s", per_second(samples, m->total_ns),
+        "throughput_resident_per_s",
+        per_second((double)m->resident_steps * (double)samples_a_step, m->resident_ns),
         "preempted_steps", (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
 }
 
@@ -247,6 +258,50 @@ static bool measure(struct session *session, struct team *teams, size_t count, s
     return true;
 }
 
+/* ---- inputs that stay on the device ---- */
+
+/* One device's steps without copies. No room for them is no failure: the number is not known. */
+static bool repeat(struct session *session, const struct slot *slot, struct measurement *m,
+                   struct error *error)
+{
+    double fit = (double)RESIDENT_NS / 1e6 / median_of_ms(m->wall_ns, m->count);
+    size_t steps = fit >= (double)m->count ? m->count : fit >= 1 ? (size_t)fit : 1;
+    int64_t total_ns;
+    if (slot->backend->plan_repeat == NULL) {
+        m->resident_steps = m->count;
+        m->resident_ns = m->total_ns;
+        return true;
+    }
+    struct error why = {0};
+    if (slot->backend->plan_repeat(slot->plan, steps, session->ports->cancel, &total_ns, &why)) {
+        m->resident_steps = steps;
+        m->resident_ns = total_ns;
+        return true;
+    }
+    if (session_out_of_memory(&why)) {
+        session_note(session, "throughput with resident inputs is not known: %s", why.why);
+        return true;
+    }
+    if (error != NULL)
+        *error = why;
+    return false;
+}
+
+static bool repeat_all(struct session *session, struct measurement *slots, struct error *error)
+{
+    const struct worker_hooks *hooks = session->hooks;
+    bool good = true;
+    if (hooks->rest != NULL)
+        hooks->rest(hooks->context, true);
+    for (size_t i = 0; good && i < session->slot_count; i++) {
+        session_breathe(session, (double)NAN, "inputs resident");
+        good = repeat(session, &session->slots[i], &slots[i], error);
+    }
+    if (hooks->rest != NULL)
+        hooks->rest(hooks->context, false);
+    return good;
+}
+
 static void explain_stop(const struct measurement *m, size_t steps, struct error *error)
 {
     if (error->code == ERROR_INTERRUPTED)
@@ -259,7 +314,8 @@ static json_t *split_json(struct session *session, const struct team *team)
 {
     const struct slot *first = &session->slots[team->first];
     json_t *json = measurement_json(session, first, &team->whole, session->settings.batch, 0);
-    static const char *const keys[] = {"segment", "device", "warmup", "memory", "preempted_steps"};
+    static const char *const keys[] = {"segment", "device",          "warmup",
+                                       "memory",  "preempted_steps", "throughput_resident_per_s"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         json_object_del(json, keys[i]);
     json_object_set_new(json, "devices", json_integer((json_int_t)team->members));
@@ -317,7 +373,12 @@ static bool add_race(struct session *session, const struct team *teams, size_t c
         return true;
     for (size_t i = 0; i < 2; i++)
         alone_ms[i] = median_of_ms(teams[i].whole.wall_ns, teams[i].whole.count);
-    if (!session_race(session, steps, alone_ms, raced, error))
+    if (session->hooks->rest != NULL)
+        session->hooks->rest(session->hooks->context, true);
+    bool good = session_race(session, steps, alone_ms, raced, error);
+    if (session->hooks->rest != NULL)
+        session->hooks->rest(session->hooks->context, false);
+    if (!good)
         return false;
     const json_t *devices = json_object_get(reply, "per_device");
     for (size_t i = 0; i < 2; i++) {
@@ -362,6 +423,7 @@ json_t *session_do_run(struct session *session, const json_t *arguments, struct 
     set_segment(session, 0);
     if (session->hooks->flush != NULL)
         session->hooks->flush(session->hooks->context);
+    done = done && repeat_all(session, slots, error);
     session->slice_start_ns = clock_now_ns();
     json_t *reply = done ? run_json(session, teams, count, warmed) : NULL;
     if (done && !add_race(session, teams, count, (size_t)steps, reply, error)) {

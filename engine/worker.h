@@ -30,6 +30,9 @@ struct worker_hooks {
     /* From the next segment on: is it to be found out what listening costs? The listener then lets
      * more steps pass unheard than it does by itself. */
     void (*weigh)(void *context, bool asked);
+    /* Until it is called again with false: whole steps run that nobody is told of, between two
+     * segments. What listens by itself has to be off. */
+    void (*rest)(void *context, bool resting);
     /* At least every 100 ms between ops of long work and, with a device open, for three seconds
      * after the last work: then the idle worker sleeps. */
     void (*tick)(void *context);

@@ -546,6 +546,11 @@ static void hook_weigh(void *context, bool asked)
     c->cost_asked = asked;
 }
 
+static void hook_rest(void *context, bool resting)
+{
+    collector_rest(context, resting);
+}
+
 static const char *hook_timing_source(void *context, const char *device)
 {
     const struct collector *c = context;
@@ -615,6 +620,7 @@ struct collector *collector_new(void)
         .configure = collector_configure,
         .timing_source = hook_timing_source,
         .weigh = hook_weigh,
+        .rest = hook_rest,
         .tick = hook_tick,
         .flush = hook_flush,
         .close = hook_close,

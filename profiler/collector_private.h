@@ -148,6 +148,8 @@ void collector_check_events(struct collector *collector);
 /* Has CUPTI given up? Then fall back and say so. */
 void collector_check_trace(struct collector *collector);
 void collector_close_trace(struct collector *collector);
+/* Whole steps run that nobody is told of: CUPTI is off meanwhile. */
+void collector_rest(struct collector *collector, bool resting);
 /* Begin to measure what observing costs, on another plan or for another segment. */
 void collector_restart_cost(struct collector *collector);
 /* A step begins: is it observed? Returns its start, without the time that CUPTI took to go off or on. */

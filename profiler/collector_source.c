@@ -176,6 +176,12 @@ static bool switch_trace(struct collector *c, bool off)
     return true;
 }
 
+void collector_rest(struct collector *c, bool resting)
+{
+    if (c->source == TIMING_CUPTI)
+        (void)switch_trace(c, resting);
+}
+
 void collector_restart_cost(struct collector *c)
 {
     (void)switch_trace(c, false);

@@ -21,6 +21,7 @@ static const struct backend backend = {
     .plan_launch = plan_launch,
     .plan_wait = plan_wait,
     .plan_tune = plan_tune,
+    .plan_repeat = plan_repeat,
     .plan_impls = plan_impls,
     .plan_memory = plan_memory,
     .plan_forecast = plan_forecast,

@@ -42,7 +42,7 @@ bool plan_widened(const struct plan *plan, int value)
     return !shape_equal(plan_shape(plan, value), plan_model_shape(plan, value));
 }
 
-static uint64_t value_bytes(const struct plan *plan, int value)
+uint64_t plan_value_bytes(const struct plan *plan, int value)
 {
     int64_t elements = shape_elements(plan_shape(plan, value));
     return elements > 0 ? (uint64_t)elements * dtype_bytes(plan->storage[value]) : 0;
@@ -51,7 +51,7 @@ static uint64_t value_bytes(const struct plan *plan, int value)
 bool plan_overlap(const struct plan *plan, int a, int b)
 {
     uint64_t a0 = plan->memory->offsets[a], b0 = plan->memory->offsets[b];
-    return a0 < b0 + value_bytes(plan, b) && b0 < a0 + value_bytes(plan, a);
+    return a0 < b0 + plan_value_bytes(plan, b) && b0 < a0 + plan_value_bytes(plan, a);
 }
 
 /* The name an error shows for an op: its layer's path. */

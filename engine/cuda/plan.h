@@ -147,6 +147,9 @@ const char *const *plan_impls(const struct plan *plan);
 void plan_memory(const struct plan *plan, struct plan_memory *out);
 /* Measure candidates for about so long; true while there are more to come. */
 bool plan_tune(struct plan *plan, int64_t budget_ns);
+/* Steps on inputs that stay on the device: see backend.h. */
+bool plan_repeat(struct plan *plan, size_t steps, const atomic_bool *cancel, int64_t *total_ns,
+                 struct error *error);
 /* Does plan_run() replay a captured CUDA graph now? */
 bool plan_replays(const struct plan *plan);
 
@@ -159,6 +162,8 @@ const struct shape *plan_shape(const struct plan *plan, int value);
 const struct shape *plan_model_shape(const struct plan *plan, int value);
 /* Is the value stored with more channels than it has? */
 bool plan_widened(const struct plan *plan, int value);
+/* Bytes of a value as it is stored. */
+uint64_t plan_value_bytes(const struct plan *plan, int value);
 /* Do two values lie (partly) on the same bytes? */
 bool plan_overlap(const struct plan *plan, int a, int b);
 void *source_address(const struct plan *plan, const struct source *source);

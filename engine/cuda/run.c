@@ -163,8 +163,7 @@ static bool replay(struct plan *plan, const struct step_context *context, struct
     return true;
 }
 
-/* The launches of one step, by the best way there is now. */
-static bool launch(struct plan *plan, const struct step_context *context, struct error *error)
+bool run_launch(struct plan *plan, const struct step_context *context, struct error *error)
 {
     bool events =
         plan->events != NULL && context->observer != NULL && context->observer->device_time != NULL;
@@ -193,8 +192,7 @@ static void *port_address(const struct plan *plan, const struct port *port)
                         : plan_address(plan, port->value);
 }
 
-/* Queue one input's way to the device. */
-static bool copy_in(struct plan *plan, struct port *port, struct error *error)
+bool run_copy_in(struct plan *plan, struct port *port, struct error *error)
 {
     cudaStream_t stream = plan->device->stream;
     void *to = port_address(plan, port);
@@ -231,7 +229,7 @@ static bool copy_ports(struct plan *plan, const struct step_context *context, bo
     for (size_t i = 0; i < count; i++) {
         struct port *port = in ? &plan->inputs[i] : &plan->outputs[i];
         int64_t start = stamp(timed);
-        if (!(in ? copy_in(plan, port, error) : copy_out(plan, port, error))) {
+        if (!(in ? run_copy_in(plan, port, error) : copy_out(plan, port, error))) {
             return false;
         }
         if (timed) {
@@ -266,7 +264,7 @@ bool plan_launch(struct plan *plan, const struct step_context *context, struct e
     if (observer != NULL && observer->step_begin != NULL) {
         observer->step_begin(observer->context, context->step, clock_now_ns());
     }
-    return copy_ports(plan, context, true, error) && launch(plan, context, error) &&
+    return copy_ports(plan, context, true, error) && run_launch(plan, context, error) &&
            copy_ports(plan, context, false, error);
 }
 

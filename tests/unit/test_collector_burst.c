@@ -227,6 +227,27 @@ static void steps_without_cupti_tell_what_it_costs(void **state)
     assert_int_equal(gpu.detail, GPU_DETAIL_NODES);
 }
 
+/* Steps that nobody is told of run with CUPTI off, and leave nothing behind */
+static void cupti_rests_while_nobody_is_told(void **state)
+{
+    struct collector_bench *bench = *state;
+    run_step(bench, 1, true);
+    replay(bench, 2, 100);
+    enum gpu_detail before = gpu.detail;
+    bench->hooks->rest(bench->hooks->context, true);
+    assert_int_equal(gpu.detail, GPU_DETAIL_OFF);
+    bench->hooks->rest(bench->hooks->context, false);
+    assert_int_equal(gpu.detail, before);
+    replay(bench, 200, 100);
+    bench->hooks->flush(bench->hooks->context);
+    assert_int_equal(store_dropped(bench->store), 0);
+    /* where events time the ops there is nothing to switch off */
+    bench->collector->source = TIMING_EVENTS;
+    bench->hooks->rest(bench->hooks->context, true);
+    assert_int_equal(gpu.detail, before);
+    bench->collector->source = TIMING_CUPTI;
+}
+
 /* However few steps a run has, its first are traced node by node */
 static void a_run_begins_with_a_burst(void **state)
 {
@@ -305,6 +326,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(nodes_are_traced_in_bursts, setup,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(steps_without_cupti_tell_what_it_costs, setup,
+                                        collector_bench_teardown),
+        cmocka_unit_test_setup_teardown(cupti_rests_while_nobody_is_told, setup,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(a_run_begins_with_a_burst, setup, collector_bench_teardown),
         cmocka_unit_test_setup_teardown(a_switch_that_fails_is_tried_again, setup,

@@ -20,7 +20,8 @@ struct listener {
     struct observer observer;
     atomic_bool cancel;
     char device[16]; /* whose steps come now */
-    int steps_cpu, steps_gpu, switches;
+    int steps_cpu, steps_gpu, switches, rests;
+    bool resting;
     int segment_steps[2]; /* of the run under way: on the CPU, on the GPU */
     uint32_t segment, segments[2];
     json_t *plan;
@@ -35,6 +36,13 @@ static void on_plan(void *context, const char *device, const struct graph *graph
         return;
     snprintf(listener->device, sizeof listener->device, "%s", device);
     listener->switches++;
+}
+
+static void on_rest(void *context, bool resting)
+{
+    struct listener *listener = context;
+    listener->rests += resting;
+    listener->resting = resting;
 }
 
 static void on_segment(void *context, uint32_t segment)
@@ -343,6 +351,42 @@ static void two_devices_take_turns(void **state)
     finish(session, &listener);
 }
 
+/* Inputs that stay on the device: the fake GPU then takes half the time. On the CPU nothing is copied,
+ * and it is the same number. */
+static void resident_inputs_have_a_throughput(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error;
+    struct session *session = session_with(
+        &listener, "{\"settings\": {\"devices\": [\"cpu\", \"0\"], \"batch\": 3, \"threads\": 1}}");
+    listener.hooks.rest = on_rest;
+    json_decref(load(session, &error));
+    json_t *reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 30, "warmup", 1), &error);
+    const json_t *both = json_object_get(reply, "per_device");
+    const json_t *cpu = json_array_get(both, 0), *gpu = json_array_get(both, 1);
+    assert_true(json_equal(json_object_get(cpu, "throughput_resident_per_s"),
+                           json_object_get(cpu, "throughput_per_s")));
+    double rate = json_number_value(json_object_get(gpu, "throughput_resident_per_s"));
+    assert_true(rate > 5999 && rate < 6001);
+    assert_true(json_number_value(json_object_get(gpu, "throughput_per_s")) < 3000);
+    assert_int_equal(listener.rests, 1); /* the profiler was off, and is on again */
+    assert_false(listener.resting);
+    /* none of these steps is one of the segment's */
+    assert_int_equal(listener.segment_steps[1], 30);
+    json_decref(reply);
+    setenv("FAKE_GPU_NO_ROOM", "1", 1);
+    reply = ask(session, "run", json_pack("{s:i, s:i}", "steps", 2, "warmup", 0), &error);
+    unsetenv("FAKE_GPU_NO_ROOM");
+    assert_int_equal(error.code, ERROR_NONE);
+    gpu = json_array_get(json_object_get(reply, "per_device"), 1);
+    assert_true(json_is_null(json_object_get(gpu, "throughput_resident_per_s")));
+    assert_true(json_number_value(json_object_get(gpu, "throughput_per_s")) > 0);
+    assert_non_null(strstr(json_string_value(json_object_get(reply, "note")), "no room"));
+    json_decref(reply);
+    finish(session, &listener);
+}
+
 static void gpus_share_the_batches(void **state)
 {
     (void)state;
@@ -540,6 +584,7 @@ int main(void)
         cmocka_unit_test(settings_of_gpus_are_stored_on_the_cpu),
         cmocka_unit_test(kernels_are_measured_in_pauses),
         cmocka_unit_test(two_devices_take_turns),
+        cmocka_unit_test(resident_inputs_have_a_throughput),
         cmocka_unit_test(gpus_share_the_batches),
         cmocka_unit_test(both_at_once_show_their_interference),
         cmocka_unit_test(a_card_can_be_several_fenced_ones),
