@@ -217,11 +217,27 @@ static void add_memory(struct cupti_decoder *decoder, const CUpti_ActivityMemory
 {
     if (record->memoryKind != CUPTI_ACTIVITY_MEMORY_KIND_DEVICE)
         return;
+    /* what comes out of a pool is in the pool's size; a pool of another process is not ours */
+    if (record->memoryPoolConfig.memoryPoolType != CUPTI_ACTIVITY_MEMORY_POOL_TYPE_INVALID) {
+        if (record->memoryPoolConfig.memoryPoolType == CUPTI_ACTIVITY_MEMORY_POOL_TYPE_LOCAL)
+            cupti_memory_pool(decoder->memory, record->memoryPoolConfig.address,
+                              record->memoryPoolConfig.pool.size, (int64_t)record->timestamp);
+        return;
+    }
     if (record->memoryOperationType == CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_ALLOCATION)
         cupti_memory_allocated(decoder->memory, record->address, record->bytes,
                                (int64_t)record->timestamp);
     else if (record->memoryOperationType == CUPTI_ACTIVITY_MEMORY_OPERATION_TYPE_RELEASE)
         cupti_memory_released(decoder->memory, record->address);
+}
+
+static void add_pool(struct cupti_decoder *decoder, const CUpti_ActivityMemoryPool3 *record)
+{
+    bool gone =
+        record->memoryPoolOperationType == CUPTI_ACTIVITY_MEMORY_POOL_OPERATION_TYPE_DESTROYED;
+    if (record->memoryPoolType == CUPTI_ACTIVITY_MEMORY_POOL_TYPE_LOCAL)
+        cupti_memory_pool(decoder->memory, record->address, gone ? 0 : record->size,
+                          (int64_t)record->timestamp);
 }
 
 /* GCC warns of casts that raise alignment; CUPTI aligns its records to 8 bytes */
@@ -268,6 +284,9 @@ static void add_record(struct cupti_decoder *decoder, const CUpti_Activity *reco
         break;
     case CUPTI_ACTIVITY_KIND_MEMORY2:
         add_memory(decoder, RECORD_AS(CUpti_ActivityMemory4, record));
+        break;
+    case CUPTI_ACTIVITY_KIND_MEMORY_POOL:
+        add_pool(decoder, RECORD_AS(CUpti_ActivityMemoryPool3, record));
         break;
     default:
         break;

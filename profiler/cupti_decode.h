@@ -10,7 +10,8 @@
  *
  * Allocations that are not ours: our allocator tells of each change of a region; an allocation
  * record of about that size (at most 2 MiB more, for rounding) within a second of it is ours, every
- * other one is a library's until its address is released.
+ * other one is a library's until its address is released. What libraries allocate from pools is
+ * counted as the pools' own sizes.
  *
  * Threads: buffers, flushes and events on the decoder's thread; nodes and `ours` from any thread.
  */

@@ -10,6 +10,7 @@
 #define CLAIM_NS       INT64_C(1000000000)
 #define ROUNDING_BYTES (UINT64_C(2) << 20)
 #define BLOCKS_MAX     65536 /* live allocations that are remembered */
+#define POOLS_MAX      64
 
 struct claim { /* our allocator grew by this much */
     uint64_t bytes;
@@ -20,13 +21,20 @@ struct block {
     int64_t time_ns;
 };
 
+struct pool {
+    uint64_t address, bytes;
+    int64_t time_ns;
+};
+
 struct cupti_memory {
     pthread_mutex_t lock;
     struct claim claims[CLAIMS];
     size_t claim_at;
     struct block *blocks; /* live, of libraries */
     size_t count, capacity;
-    uint64_t library_bytes;
+    struct pool pools[POOLS_MAX];
+    size_t pool_count;
+    uint64_t library_bytes; /* of blocks and pools */
 };
 
 struct cupti_memory *cupti_memory_new(void)
@@ -106,6 +114,23 @@ void cupti_memory_ours(struct cupti_memory *memory, int64_t delta_bytes, int64_t
     if (!found) {
         memory->claims[memory->claim_at] = (struct claim){bytes, now_ns};
         memory->claim_at = (memory->claim_at + 1) % CLAIMS;
+    }
+    pthread_mutex_unlock(&memory->lock);
+}
+
+void cupti_memory_pool(struct cupti_memory *memory, uint64_t pool, uint64_t bytes, int64_t time_ns)
+{
+    pthread_mutex_lock(&memory->lock);
+    size_t at = 0;
+    while (at < memory->pool_count && memory->pools[at].address != pool)
+        at++;
+    if (at == memory->pool_count && at < POOLS_MAX)
+        memory->pools[memory->pool_count++] = (struct pool){pool, 0, time_ns};
+    /* records come in no order */
+    if (at < memory->pool_count && time_ns >= memory->pools[at].time_ns) {
+        memory->library_bytes += bytes - memory->pools[at].bytes;
+        memory->pools[at].bytes = bytes;
+        memory->pools[at].time_ns = time_ns;
     }
     pthread_mutex_unlock(&memory->lock);
 }

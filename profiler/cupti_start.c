@@ -62,6 +62,7 @@ static const struct {
     {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, false},
     {CUPTI_ACTIVITY_KIND_OVERHEAD, true},
     {CUPTI_ACTIVITY_KIND_MEMORY2, true},
+    {CUPTI_ACTIVITY_KIND_MEMORY_POOL, true},
 };
 
 /* External correlation records come for API calls that are recorded: record the calls that put work
@@ -258,6 +259,7 @@ bool cupti_raw_open(struct cupti *c, const char *path, uint32_t version, struct 
         {CUPTI_ACTIVITY_KIND_EXTERNAL_CORRELATION, sizeof(CUpti_ActivityExternalCorrelation)},
         {CUPTI_ACTIVITY_KIND_OVERHEAD, sizeof(CUpti_ActivityOverhead3)},
         {CUPTI_ACTIVITY_KIND_MEMORY2, sizeof(CUpti_ActivityMemory4)},
+        {CUPTI_ACTIVITY_KIND_MEMORY_POOL, sizeof(CUpti_ActivityMemoryPool3)},
         {CUPTI_ACTIVITY_KIND_GRAPH_TRACE, sizeof(CUpti_ActivityGraphTrace2)},
         {CUPTI_ACTIVITY_KIND_RUNTIME, sizeof(CUpti_ActivityAPI)},
         {CUPTI_ACTIVITY_KIND_DRIVER, sizeof(CUpti_ActivityAPI)},

@@ -417,6 +417,9 @@ static bool feed_memory(struct store *store, struct record_reader *reader,
     push(store, SERIES_LIBRARY_ALLOC, time_ns, span_ns, bytes_known(memory.library));
     /* what else is known of what is used; the rest is "other" */
     double context = bytes_known(memory.category[MEMORY_CONTEXT_AT]);
+    /* measured from outside, it holds what libraries allocated: that is a part of its own */
+    if (memory.library != RECORD_UNKNOWN && context >= (double)memory.library)
+        context -= (double)memory.library;
     push(store, SERIES_MEMORY_CONTEXT, time_ns, span_ns, context);
     double known[] = {context, bytes_known(memory.library), foreign};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)

@@ -106,7 +106,8 @@ enum store_series {
     SERIES_MEMORY_WORKSPACE,
     SERIES_MEMORY_IDLE,
     SERIES_MEMORY_OTHER,   /* used minus the four above: where what it is made of is not known */
-    SERIES_MEMORY_CONTEXT, /* CUDA context, modules, library handles (CUPTI's own among them) */
+    SERIES_MEMORY_CONTEXT, /* CUDA context, modules, library handles (CUPTI's own among them),
+                              without SERIES_LIBRARY_ALLOC */
     SERIES_MEMORY_FOREIGN, /* other processes */
     SERIES_MEMORY_FREE,    /* total minus used */
     SERIES_MEMORY_USED,    /* device: used in all; CPU: RssAnon of the worker */

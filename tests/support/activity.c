@@ -20,6 +20,8 @@ static size_t record_size(CUpti_ActivityKind kind)
         return sizeof(CUpti_ActivityOverhead3);
     case CUPTI_ACTIVITY_KIND_MEMORY2:
         return sizeof(CUpti_ActivityMemory4);
+    case CUPTI_ACTIVITY_KIND_MEMORY_POOL:
+        return sizeof(CUpti_ActivityMemoryPool3);
     case CUPTI_ACTIVITY_KIND_GRAPH_TRACE:
         return sizeof(CUpti_ActivityGraphTrace2);
     default:
@@ -120,6 +122,31 @@ struct activity activity_allocation(bool release, uint64_t address, uint64_t byt
     record.memoryKind = CUPTI_ACTIVITY_MEMORY_KIND_DEVICE;
     record.address = address;
     record.bytes = bytes;
+    record.timestamp = (uint64_t)time;
+    return activity_of(&record, sizeof record);
+}
+
+struct activity activity_pooled(bool release, uint64_t pool, uint64_t pool_bytes, int64_t time)
+{
+    CUpti_ActivityMemory4 record;
+    struct activity activity = activity_allocation(release, 0x77000, 4096, time);
+    memcpy(&record, activity.data, sizeof record);
+    record.memoryPoolConfig.memoryPoolType = CUPTI_ACTIVITY_MEMORY_POOL_TYPE_LOCAL;
+    record.memoryPoolConfig.address = pool;
+    record.memoryPoolConfig.pool.size = pool_bytes;
+    return activity_of(&record, sizeof record);
+}
+
+struct activity activity_pool(bool destroyed, uint64_t pool, uint64_t bytes, int64_t time)
+{
+    CUpti_ActivityMemoryPool3 record;
+    memset(&record, 0, sizeof record);
+    record.kind = CUPTI_ACTIVITY_KIND_MEMORY_POOL;
+    record.memoryPoolOperationType = destroyed ? CUPTI_ACTIVITY_MEMORY_POOL_OPERATION_TYPE_DESTROYED
+                                               : CUPTI_ACTIVITY_MEMORY_POOL_OPERATION_TYPE_TRIMMED;
+    record.memoryPoolType = CUPTI_ACTIVITY_MEMORY_POOL_TYPE_LOCAL;
+    record.address = pool;
+    record.size = bytes;
     record.timestamp = (uint64_t)time;
     return activity_of(&record, sizeof record);
 }

@@ -32,6 +32,10 @@ struct activity activity_call(uint32_t correlation);
 
 /* Device memory allocated, or released, at a time. */
 struct activity activity_allocation(bool release, uint64_t address, uint64_t bytes, int64_t time);
+/* An allocation from a pool (or its release), which holds `pool_bytes` then; a pool that was trimmed
+ * to so many bytes, or destroyed. */
+struct activity activity_pooled(bool release, uint64_t pool, uint64_t pool_bytes, int64_t time);
+struct activity activity_pool(bool destroyed, uint64_t pool, uint64_t bytes, int64_t time);
 
 /* What cuptiActivityGetNextRecord does, for machines without the library: knows the sizes of the
  * kinds above. */

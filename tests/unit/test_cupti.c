@@ -300,9 +300,9 @@ static void lesser_refusals_are_borne(void **state)
     mock.call_result = CUPTI_ERROR_INVALID_PARAMETER;
     const struct gpu_trace *trace = cupti_open(&mock_api, NULL, &error);
     assert_non_null(trace);
-    assert_int_equal(mock.enabled, 6 + 2);
+    assert_int_equal(mock.enabled, 7 + 2);
     trace->close(trace->context);
-    assert_int_equal(mock.disabled, 6 + 2);
+    assert_int_equal(mock.disabled, 7 + 2);
     mock.refused_kind = CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL;
     assert_null(cupti_open(&mock_api, NULL, &error));
     assert_int_equal(error.code, ERROR_CUPTI);
@@ -510,7 +510,7 @@ static void raw_buffers_are_kept(void **state)
     trace->close(trace->context);
     char bytes[4096];
     ssize_t length = read(fd, bytes, sizeof bytes);
-    size_t head = 8 + 8 + 9 * 8;
+    size_t head = 8 + 8 + 10 * 8;
     size_t records = sizeof(CUpti_ActivityKernel10) + sizeof(CUpti_ActivityExternalCorrelation);
     assert_int_equal(length, head + 16 + records);
     assert_memory_equal(bytes, "LTCUPTI1", 8);
@@ -552,7 +552,7 @@ static void raw_buffers_begin_and_end_while_cupti_runs(void **state)
     FILE *file = fopen(path, "r");
     fseek(file, 0, SEEK_END);
     size_t records = sizeof(CUpti_ActivityKernel10) + sizeof(CUpti_ActivityExternalCorrelation);
-    assert_int_equal(ftell(file), 8 + 8 + 9 * 8 + 16 + records);
+    assert_int_equal(ftell(file), 8 + 8 + 10 * 8 + 16 + records);
     fclose(file);
     unlink(path);
 }

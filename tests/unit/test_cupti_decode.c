@@ -309,6 +309,32 @@ static void allocations_of_libraries_are_told_from_ours(void **state)
     cupti_decoder_free(decoder);
 }
 
+/* What a pool holds counts once, whatever is allocated from it, and in whatever order it is told */
+static void pools_of_libraries_count_as_a_whole(void **state)
+{
+    (void)state;
+    struct cupti_decoder *decoder = decoder_new();
+    int64_t now = 5000000000;
+    struct activity first[] = {activity_allocation(false, 0x1000, 1 << 20, now),
+                               activity_pooled(false, 0xa, 32 << 20, now + 2),
+                               activity_pooled(false, 0xa, 64 << 20, now + 9),
+                               activity_pooled(false, 0xa, 48 << 20, now + 5), /* older */
+                               activity_pooled(false, 0xb, 2 << 20, now + 3)};
+    assert_true(decode(decoder, first, 5));
+    assert_int_equal(cupti_decoder_library_bytes(decoder), 67 << 20);
+    struct activity then[] = {activity_pooled(true, 0xa, 64 << 20, now + 10), /* kept by the pool */
+                              activity_pool(false, 0xa, 16 << 20, now + 20),
+                              activity_pool(true, 0xb, 2 << 20, now + 21)};
+    assert_true(decode(decoder, then, 3));
+    assert_int_equal(cupti_decoder_library_bytes(decoder), 17 << 20);
+    for (uint64_t pool = 100; pool < 300; pool++) { /* more than are remembered */
+        struct activity one = activity_pool(false, pool, 1 << 20, now + 30);
+        assert_true(decode(decoder, &one, 1));
+    }
+    assert_in_range(cupti_decoder_library_bytes(decoder), 17 << 20, 100 << 20);
+    cupti_decoder_free(decoder);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -320,6 +346,7 @@ int main(void)
         cmocka_unit_test(graph_nodes_name_their_op),
         cmocka_unit_test(many_nodes_come_and_go),
         cmocka_unit_test(allocations_of_libraries_are_told_from_ours),
+        cmocka_unit_test(pools_of_libraries_count_as_a_whole),
     };
     return cmocka_run_group_tests(tests, open_real, NULL);
 }
