@@ -5,7 +5,7 @@
 #   make test       everything that a machine without a GPU can prove
 #   make help       the other targets
 #
-# Knobs: CUDA=0|1 (default: is there an nvcc?), ARCH=90 (GPU architectures, comma separated),
+# Knobs: CUDA=0|1 (default: is there an nvcc?), ARCH=90 (GPU architectures, comma separated, or all),
 # SAN=address,undefined|thread, WERROR=1, V=1, PREFIX, DESTDIR.
 
 MAKEFLAGS += --no-builtin-rules

@@ -2,7 +2,7 @@
 
 NVCC := $(firstword $(shell command -v nvcc 2>/dev/null) $(wildcard $(CUDA_HOME)/bin/nvcc) $(wildcard /usr/local/cuda/bin/nvcc))
 CUDA ?= $(if $(NVCC),1,0)
-# one architecture by default; `make ARCH=75,80,90` builds several
+# one architecture by default; `make ARCH=75,80,90` builds several, `make ARCH=all` what nvcc knows
 ARCH ?= 90
 
 empty :=
@@ -17,7 +17,8 @@ CUDA_SO      := $(B)/layertop-cuda.so
 CUDA_TARGETS := $(if $(CUDA_CSOURCES),$(CUDA_SO))
 CUDA_CFLAGS  := -isystem $(CUDA_DIR)/include
 # machine code for every architecture, and PTX of the last for what comes after it
-ARCHS        := $(sort $(subst $(comma), ,$(ARCH)))
+ARCHS        := $(shell printf '%s\n' $(if $(filter all,$(ARCH)),$$($(NVCC) --list-gpu-code | sed 's/sm_//'),\
+                $(subst $(comma), ,$(ARCH))) | sort -nu)
 GENCODE      := $(foreach a,$(ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
                 -gencode=arch=compute_$(lastword $(ARCHS)),code=compute_$(lastword $(ARCHS))
 # newer compilers pack machine code tighter (a third less of ours); so old a driver that it cannot
@@ -27,6 +28,10 @@ NVCC_WERROR  := $(if $(filter-out 0,$(WERROR)),-Werror all-warnings)
 ALL_CFLAGS_CUDA := -DLAYERTOP_CUDA_HEADERS=1 \
                 -DLAYERTOP_CUDA_ARCHS='"$(subst $(space),$(comma),$(ARCHS))"'
 DEPS_CFLAGS  += $(ALL_CFLAGS_CUDA) $(CUDA_CFLAGS)
+
+.PHONY: print-archs
+print-archs:
+	@echo '$(ARCHS)'
 
 # kernels are launched by one thread: no guards, and so no C++ runtime library
 # the architectures last built for: another ARCH rebuilds what depends on it
