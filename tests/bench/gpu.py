@@ -6,11 +6,12 @@ usage: gpu.py --layertop BIN --out FILE.jsonl [--budget-s 540] [--work DIR] [--c
 
 Points (model, batch, precision) are taken in a printed order, what matters most first. At each, every engine is a
 process of its own: outputs are compared first, then latency (host to host, synchronised each step) and throughput
-(back to back; peers with inputs that stay on the device) are measured. A line is appended to FILE for each engine at
-each point, so a run that is cut short loses nothing, and the next one goes on where it ended: a line of the same
-commit, device and point is not measured again. Needs Python's standard library; what the peers need is theirs, and
-one that is not there is named in its line. Exit: 0, 2 a peer is missing and --require-peers was given, 3 outputs
-differ, 4 layertop failed.
+(back to back on inputs that stay on the device, waited for once) are measured, twice: how far the two lie apart is the
+spread. A line is appended to FILE for each engine at each point, so a run that is cut short loses nothing, and the
+next one goes on where it ended: a line of the same commit, device and point is not measured again. At the end stand
+the geometric means over all points of FILE against the best peer of each, and the points that lie below BAR of it by
+more than the spread. Needs Python's standard library; what the peers need is theirs, and one that is not there is
+named in its line. Exit: 0, 2 a peer is missing and --require-peers was given, 3 outputs differ, 4 layertop failed.
 """
 import argparse
 import array
@@ -38,6 +39,8 @@ TOLERANCES = {'fp32': 1e-4, 'tf32': 1e-2, 'fp16': 3e-2, 'bf16': 1e-1}
 COMPARED = 4         # samples
 SECONDS = 2.0        # of each measurement
 ENGINE_SECONDS = 150  # of one engine at one point, with its compiling
+SEARCH_SECONDS = 300  # of one that searches thoroughly
+BAR = 0.95           # of the best peer, at every point
 LEAST_SECONDS = 20   # less than that is not worth beginning with
 
 
@@ -181,11 +184,12 @@ class Layertop:
 
     def __init__(self, bench, point, deadline, device='0'):
         self.model, self.batch, self.precision = point
+        # what is only made for the bench is none of the time to the first result
+        path, self.input = bench.file(self.model), bench.input(self.model, self.batch)
         self.process = Process([bench.layertop, '--json'], bench.log, deadline)
-        self.input = bench.input(self.model, self.batch)
         for line in ('devices ' + device, 'profile off', 'precision ' + self.precision, 'batch %d' % self.batch):
             self.ask(line)
-        self.ask('load ' + bench.file(self.model))
+        self.ask('load ' + path)
         self.ask('input ' + self.input)
         self.ask('run 1 --warmup 0')
         self.info = {'versions': {}, 'first_result_ms': (time.monotonic() - self.process.started) * 1e3}
@@ -208,11 +212,10 @@ class Layertop:
                   'steps': data['steps'], 'throughput_per_s': resident or data['throughput_per_s'],
                   'throughput_mode': 'resident' if resident else 'with copies, synchronised',
                   'memory_bytes': device_bytes(self.process.pid)}
-        result['roof_share'] = self.roof_share(result['throughput_per_s'])
         return result
 
-    def roof_share(self, throughput):
-        """The least time of the step (each layer at the roof that bounds it) over the time it took."""
+    def least_ms(self):
+        """The least time of a step: each layer at the roof that bounds it; None where that is not known."""
         self.ask('profile auto')
         layers = self.ask('run 5')['layers']
         roof = self.ask('kernels').get('roof') or {}
@@ -220,8 +223,7 @@ class Layertop:
         flops, bandwidth = roof.get('flops_per_s'), roof.get('bytes_per_s')
         if not flops or not bandwidth:
             return None
-        floor = sum(max(row['flops'] / flops, row['bytes'] / bandwidth) for row in layers)
-        return floor * throughput / self.batch
+        return sum(max(row['flops'] / flops, row['bytes'] / bandwidth) for row in layers) * 1e3
 
     def output(self, path):
         self.ask('predict %s %s' % (self.input, path))
@@ -235,7 +237,7 @@ class Peer:
         model, batch, precision = point
         env = dict(os.environ, KERAS_BACKEND=name.split('-')[1] if name.startswith('keras') else 'jax',
                    TF_CPP_MIN_LOG_LEVEL='3', XLA_PYTHON_CLIENT_PREALLOCATE='false')
-        thorough = name == 'torch-compile' and model == 'resnet50' and batch in (1, 256)
+        thorough = searches(name, point)
         self.process = Process([sys.executable, os.path.join(HERE, 'gpu_peer.py'), name, bench.file(model),
                                 bench.recipe(model), bench.input(model, batch), precision, str(int(thorough))],
                                bench.log, deadline, env)
@@ -266,6 +268,11 @@ class Peer:
         self.process.end()
 
 
+def searches(name, point):
+    """torch.compile searches thoroughly where the bars are."""
+    return name == 'torch-compile' and point[0] == 'resnet50' and point[1] in (1, 256)
+
+
 # ---- the bench --------------------------------------------------------------------------------
 
 class Bench:
@@ -275,11 +282,27 @@ class Bench:
         self.options, self.layertop, self.clock = options, options.layertop, clock
         self.open_engine = open_engine or self.open_real
         self.work = options.work
-        os.makedirs(self.work, exist_ok=True)
+        self.clear_work()
         os.makedirs(os.path.dirname(os.path.abspath(options.out)), exist_ok=True)
         self.log = os.path.join(self.work, 'log.txt')
         self.deadline = clock() + options.budget_s
-        self.device, self.missing, self.failed = {}, {}, []
+        self.device, self.missing, self.failed, self.least_ms = {}, {}, [], {}
+
+    def clear_work(self):
+        """Models and answers of another commit are not this one's."""
+        os.makedirs(self.work, exist_ok=True)
+        mark = os.path.join(self.work, 'commit')
+        try:
+            with open(mark) as f:
+                if f.read() == self.options.commit:
+                    return
+        except FileNotFoundError:
+            pass
+        for name in os.listdir(self.work):
+            if name.endswith(('.keras', '.npy', '.part')):
+                os.remove(os.path.join(self.work, name))
+        with open(mark, 'w') as f:
+            f.write(self.options.commit)
 
     @staticmethod
     def open_real(bench, name, point, deadline):
@@ -340,21 +363,23 @@ class Bench:
         return (self.options.commit, self.device.get('name'), *point, engine)
 
     def done(self):
-        """What earlier runs have measured; what was missing then is asked for again."""
-        keys = set()
+        """{(point, engine): row} that was measured at this commit on this device; the newest counts. What was missing
+        or failed is asked for again."""
+        rows = {}
         try:
             with open(self.options.out) as f:
                 for line in f:
                     try:
                         row = json.loads(line)
-                        if 'throughput_per_s' in row:
-                            keys.add((row['commit'], row['device']['name'], row['model'], row['batch'],
-                                      row['precision'], row['engine']))
+                        point = (row['model'], row['batch'], row['precision'])
+                        if 'throughput_per_s' in row and self.key(point, row['engine']) == \
+                                (row['commit'], row['device']['name'], *point, row['engine']):
+                            rows[point, row['engine']] = row
                     except (ValueError, KeyError, TypeError):
                         continue  # a line that was cut
         except FileNotFoundError:
             pass
-        return keys
+        return rows
 
     def append(self, point, engine, row):
         model, batch, precision = point
@@ -384,7 +409,8 @@ class Bench:
         return compare(values[:min(batch, COMPARED) * classes], expected), top1(values, expected, classes)
 
     def measure(self, name, point):
-        deadline = min(time.monotonic() + ENGINE_SECONDS, time.monotonic() + self.deadline - self.clock())
+        limit = SEARCH_SECONDS if searches(name, point) else ENGINE_SECONDS
+        deadline = time.monotonic() + min(limit, self.deadline - self.clock())
         engine = None
         row = {}
         try:
@@ -397,7 +423,13 @@ class Bench:
             if not row['max_error'] <= TOLERANCES[point[2]]:
                 self.failed.append((name, point, row['max_error']))
                 raise Failed('its outputs differ: %.3g, allowed %.3g' % (row['max_error'], TOLERANCES[point[2]]))
-            row.update(engine.measure(self.options.seconds))
+            first = engine.measure(self.options.seconds / 2)
+            row.update(engine.measure(self.options.seconds / 2))
+            row['spread'] = abs(first['throughput_per_s'] / row['throughput_per_s'] - 1)
+            if name == 'layertop':
+                row['least_ms'] = self.least_ms[point] = engine.least_ms()
+            if self.least_ms.get(point):  # the same network, whoever runs it
+                row['roof_share'] = self.least_ms[point] / 1e3 * row['throughput_per_s'] / point[1]
         except Missing as why:
             self.missing[name] = str(why)
             row = {'missing': str(why)}
@@ -412,26 +444,46 @@ class Bench:
     def run(self):
         self.find_device()
         done = self.done()
+        self.least_ms = {point: row.get('least_ms') for (point, name), row in done.items() if name == 'layertop'}
         broken = False
         for point in points(self.options.models, self.options.batches, self.options.precisions):
-            best, ours = None, None
             for name in self.options.engines:
-                if self.key(point, name) in done:
+                if (point, name) in done:
                     continue
                 if self.deadline - self.clock() < LEAST_SECONDS:
                     print('# the time is over at %s b%d %s: run again to go on' % point)
+                    self.summarise()
                     return broken
                 row = self.measure(name, point)
-                rate = row.get('throughput_per_s')
-                ours = rate if name == 'layertop' else ours
-                best = max(best or 0, rate) if rate and name != 'layertop' else best
                 broken = broken or (name == 'layertop' and 'error' in row)
                 print('%-15s b%-4d %-5s %-14s %s' % (*point, name, describe(row)))
                 sys.stdout.flush()
-            if ours and best:
-                print('%-15s b%-4d %-5s = %.2f of the best peer' % (*point, ours / best))
         print('# every point is measured')
+        self.summarise()
         return broken
+
+    def summarise(self):
+        """What FILE says by now of this commit on this device, against the best peer of each point."""
+        rows = self.done()
+        gains = {'throughput': [], 'latency': []}
+        for point in dict.fromkeys(point for point, _ in rows):
+            ours = rows.get((point, 'layertop'))
+            peers = [row for (other, name), row in rows.items() if other == point and name != 'layertop']
+            if not ours or not peers:
+                continue
+            best = max(peers, key=lambda row: row['throughput_per_s'])
+            quick = min(peers, key=lambda row: row['latency_ms']['p50'])
+            ratio = ours['throughput_per_s'] / best['throughput_per_s']
+            spread = max(ours.get('spread') or 0, best.get('spread') or 0)
+            gains['throughput'].append(ratio)
+            gains['latency'].append(quick['latency_ms']['p50'] / ours['latency_ms']['p50'])
+            print('%-15s b%-4d %-5s = %.2f of %s\'s throughput, %.2f of %s\'s speed a step, spread %.1f %%%s' % (
+                *point, ratio, best['engine'], gains['latency'][-1], quick['engine'], spread * 100,
+                '  BELOW %.2f' % BAR if ratio < BAR * (1 - spread) else ''))
+        for what, ratios in gains.items():
+            if ratios:
+                print('# %s: geometric mean %.3f of the best peer over %d points, least %.3f' % (
+                    what, math.exp(sum(map(math.log, ratios)) / len(ratios)), len(ratios), min(ratios)))
 
 
 def describe(row):

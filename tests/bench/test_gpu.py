@@ -26,6 +26,9 @@ class Fake:
             raise gpu.Failed(self.error)
         write_outputs(path, self.off)
 
+    def least_ms(self):
+        return 1.0
+
     def measure(self, seconds):
         return {'latency_ms': {'p50': 1.0, 'p90': 1.1, 'p99': 1.5}, 'steps': 10, 'throughput_per_s': self.rate,
                 'throughput_mode': 'resident', 'memory_bytes': None}
@@ -107,13 +110,60 @@ def every_point_is_a_line_of_each_engine(folder):
     Fake.opened = []
     bench = make(folder, {'layertop': Fake('l', 200.0), 'jax-jit': Fake('j', 100.0)})
     broken, said = run(bench)
-    assert not broken and 'every point is measured' in said and '= 2.00 of the best peer' in said
+    assert not broken and 'every point is measured' in said
+    assert "= 2.00 of jax-jit's throughput, 1.00 of jax-jit's speed a step, spread 0.0 %\n" in said
+    assert '# throughput: geometric mean 2.000 of the best peer over 8 points, least 2.000' in said
     found = rows(folder)
     assert len(found) == 8 * 2
     first = found[0]
     assert (first['model'], first['batch'], first['precision'], first['engine']) == ('resnet50', 1, 'fp16', 'layertop')
     assert first['commit'] == 'abc' and first['device']['name'] == 'H' and first['max_error'] == 0.0
     assert first['top1_same'] == 1.0 and first['latency_ms']['p99'] == 1.5
+
+
+def the_summary_names_what_is_below_the_bar(folder):
+    slow, shaky = Fake('l', 90.0), Fake('j', 100.0)
+    broken, said = run(make(folder, {'layertop': slow, 'jax-jit': shaky, 'torch-eager': Fake('t', 50.0)}))
+    assert not broken and said.count('BELOW 0.95') == 8
+    assert 'geometric mean 0.900' in said and 'least 0.900' in said
+    # both halves of what was measured, and whatever the peers' spread is, stand in the line
+    row = rows(folder)[1]
+    assert row['spread'] == 0.0 and row['roof_share'] == 1.0 / 1e3 * 100.0 / 1
+    rates = iter([100.0, 90.0] * 8)
+    unsteady = Fake('j', 0.0)
+    unsteady.measure = lambda seconds: dict(Fake('j', next(rates)).measure(seconds))
+    broken, said = run(make(folder, {'layertop': Fake('l', 84.0), 'jax-jit': unsteady}, commit='def'))
+    assert 'spread 11.1 %' in said and 'BELOW' not in said
+
+
+def files_of_another_commit_are_not_used(folder):
+    kept = os.path.join(folder, 'resnet50.keras')
+    make(folder, {'layertop': Fake('l', 1.0)})
+    open(kept, 'w').close()
+    make(folder, {'layertop': Fake('l', 1.0)})
+    assert os.path.exists(kept)
+    make(folder, {'layertop': Fake('l', 1.0)}, commit='def')
+    assert not os.path.exists(kept)
+
+
+def the_first_result_is_timed_without_the_bench(folder):
+    """A stand-in for layertop answers at once: what takes long is making its model's file and input."""
+    program = os.path.join(folder, 'layertop')
+    with open(program, 'w') as f:
+        f.write("""#!/bin/sh
+case "$*" in
+*export*) for last; do :; done; : >"${last#export keras }"; exit 0 ;;
+esac
+while read -r line; do echo '{"ok":true,"data":{"wall_ms":{"median":1}}}'; done
+""")
+    os.chmod(program, 0o755)
+    bench = make(folder, {'layertop': Fake('l', 1.0)}, layertop=program)
+    import time
+    bench.input = lambda model, batch: time.sleep(0.5) or 'x.npy'
+    engine = gpu.Layertop(bench, ('resnet50', 1, 'fp16'), time.monotonic() + 20)
+    assert engine.info['first_result_ms'] < 450, engine.info
+    assert os.path.exists(os.path.join(folder, 'resnet50.keras'))
+    engine.end()
 
 
 def a_run_that_was_cut_goes_on(folder):
@@ -188,7 +238,8 @@ def a_process_that_hangs_or_ends_is_given_up(folder):
         process.end()
 
 
-TESTS = [points_come_by_importance, every_point_is_a_line_of_each_engine, a_run_that_was_cut_goes_on,
+TESTS = [points_come_by_importance, every_point_is_a_line_of_each_engine, the_summary_names_what_is_below_the_bar,
+         files_of_another_commit_are_not_used, the_first_result_is_timed_without_the_bench, a_run_that_was_cut_goes_on,
          missing_peers_are_named_and_not_fatal, different_outputs_are_not_measured,
          files_are_read_as_they_are_written, a_process_that_hangs_or_ends_is_given_up]
 
