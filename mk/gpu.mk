@@ -1,7 +1,7 @@
 # What a GPU must show. `make test-gpu` runs where the GPU is; nothing there but the driver, CUDA's
 # libraries and cuDNN is needed, because it runs the bundle.
 
-## test-gpu        run the bundle's tests on this machine's GPU, results into tests/results
+## test-gpu        run the bundle's tests on this machine's GPU, results into tests/results; TESTS="proof_against_cpu"
 GPU_CUDNN    := $(B)/tests/gpu/probe_cudnn
 GPU_PROGRAMS := $(filter-out $(GPU_CUDNN),$(patsubst tests/gpu/%.c,$(B)/tests/gpu/%,$(sort $(wildcard tests/gpu/*.c))))
 # the content that a result speaks of
@@ -37,7 +37,7 @@ gpu-programs: $(GPU_PROGRAMS) $(if $(filter 1,$(CUDA)),$(GPU_CUDNN) $(patsubst t
 .PHONY: test-gpu
 test-gpu:
 	$(Q)[ -x build/bundle/bin/layertop ] || $(MAKE) --no-print-directory bundle
-	$(Q)tests/gpu/run.sh build/bundle $(or $(OUT),tests/results)
+	$(Q)tests/gpu/run.sh build/bundle $(or $(OUT),tests/results) $(TESTS)
 
 ## unverified      write tests/results/UNVERIFIED.md
 .PHONY: unverified

@@ -25,6 +25,17 @@ double gpu_now(void)
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
+double gpu_number(const json_t *object, const char *key)
+{
+    const json_t *value = json_object_get(object, key);
+    return json_is_number(value) ? json_number_value(value) : (double)NAN;
+}
+
+double gpu_nested(const json_t *object, const char *outer, const char *inner)
+{
+    return gpu_number(json_object_get(object, outer), inner);
+}
+
 void outcome_fail(struct outcome *outcome, const char *format, ...)
 {
     if (!outcome->passed)
@@ -147,6 +158,19 @@ const json_t *gpu_data(const json_t *objects, const char *command, struct outcom
                      message ? message : "no message");
     }
     append_warnings(objects, outcome);
+    return NULL;
+}
+
+const json_t *gpu_memory_at(const json_t *objects, size_t at)
+{
+    size_t index, seen = 0;
+    json_t *object;
+    json_array_foreach(objects, index, object)
+    {
+        const char *name = json_string_value(json_object_get(object, "cmd"));
+        if (name && strcmp(name, "mem") == 0 && seen++ == at)
+            return json_array_get(json_object_get(json_object_get(object, "data"), "devices"), 0);
+    }
     return NULL;
 }
 

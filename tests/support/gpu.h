@@ -25,6 +25,10 @@ struct outcome {
 /* Seconds, monotonic. */
 double gpu_now(void);
 
+/* A member as a number, and one of a member; NaN if it is none. */
+double gpu_number(const json_t *object, const char *key);
+double gpu_nested(const json_t *object, const char *outer, const char *inner);
+
 /* The first reason stands. */
 void outcome_fail(struct outcome *outcome, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
@@ -39,6 +43,8 @@ json_t *gpu_layertop(const struct context *context, int *code, const char *forma
 /* data of the last object of a command, NULL if it failed or never came (borrowed); the outcome
  * then says why, with the warnings that came before. */
 const json_t *gpu_data(const json_t *objects, const char *command, struct outcome *outcome);
+/* The device of the `mem` that is number `at` among the objects; NULL if it is not there. */
+const json_t *gpu_memory_at(const json_t *objects, size_t at);
 /* Start NAME of the folder of this program, for at most `seconds`; pclose() it. */
 FILE *gpu_program(const struct context *context, const char *name, const char *arguments,
                   double seconds);

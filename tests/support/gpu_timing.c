@@ -1,14 +1,8 @@
 /* What CUPTI says, against other clocks and against the engine's own count. */
-#include "support/gpu_profiler.h"
+#include "support/gpu_tests.h"
 
 #include <math.h>
 #include <string.h>
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : (double)NAN;
-}
 
 /* The figures of one experiment of probe_cupti; the caller's, NULL with a reason. */
 static json_t *probe(const struct context *context, struct outcome *outcome, const char *name)
@@ -25,20 +19,21 @@ static json_t *probe(const struct context *context, struct outcome *outcome, con
 
 static void check_losses(const json_t *figures, struct outcome *outcome)
 {
-    if (number(figures, "dropped") > 0 || number(figures, "untimed") > 0)
+    if (gpu_number(figures, "dropped") > 0 || gpu_number(figures, "untimed") > 0)
         outcome_fail(outcome,
                      "%.0f records dropped, %.0f without times: CUPTI's buffers do not keep up, so "
                      "figures would be partial",
-                     number(figures, "dropped"), number(figures, "untimed"));
+                     gpu_number(figures, "dropped"), gpu_number(figures, "untimed"));
 }
 
 void gpu_test_spin(const struct context *context, struct outcome *outcome)
 {
     json_t *figures = probe(context, outcome, "spin");
-    if (figures && !(number(figures, "worst_share") <= 0.01 || number(figures, "worst_us") <= 3))
+    if (figures &&
+        !(gpu_number(figures, "worst_share") <= 0.01 || gpu_number(figures, "worst_us") <= 3))
         outcome_fail(outcome,
                      "a kernel's time is off by %.2f us, %.1f %%: no layer time can be believed",
-                     number(figures, "worst_us"), number(figures, "worst_share") * 100);
+                     gpu_number(figures, "worst_us"), gpu_number(figures, "worst_share") * 100);
     check_losses(figures, outcome);
     json_decref(figures);
 }
@@ -48,12 +43,12 @@ void gpu_test_repeat(const struct context *context, struct outcome *outcome)
     json_t *figures = probe(context, outcome, "repeat");
     /* between kernels of a stream lies about a microsecond that events see and CUPTI does not */
     if (figures &&
-        !(number(figures, "off_share") <= 0.02 || fabs(number(figures, "off_us")) <= 1.5))
+        !(gpu_number(figures, "off_share") <= 0.02 || fabs(gpu_number(figures, "off_us")) <= 1.5))
         outcome_fail(
             outcome,
             "CUPTI says %.2f us, events say %.2f us a kernel: one of both sources of layer "
             "time is wrong",
-            number(figures, "us_by_cupti"), number(figures, "us_by_events"));
+            gpu_number(figures, "us_by_cupti"), gpu_number(figures, "us_by_events"));
     check_losses(figures, outcome);
     json_decref(figures);
 }
@@ -64,16 +59,16 @@ void gpu_test_launch(const struct context *context, struct outcome *outcome)
     json_t *figures = probe(context, outcome, "launch");
     for (int i = 0; figures && i < 2; i++) {
         const json_t *row = json_object_get(figures, names[i]);
-        double off = fabs(number(row, "off_us")), took = number(row, "us_by_events");
-        if (!(number(row, "launches_seen") >= 19))
+        double off = fabs(gpu_number(row, "off_us")), took = gpu_number(row, "us_by_events");
+        if (!(gpu_number(row, "launches_seen") >= 19))
             outcome_fail(outcome,
                          "%s: %.0f of 20 launches left records: between bursts the throughput "
                          "falls back to the host's clock",
-                         names[i], number(row, "launches_seen"));
+                         names[i], gpu_number(row, "launches_seen"));
         /* events around a launch also hold the launch itself */
         else if (!(off <= 0.02 * took || off <= 15))
             outcome_fail(outcome, "%s: CUPTI says %.1f us, events say %.1f us a launch of a graph",
-                         names[i], number(row, "us_by_cupti"), took);
+                         names[i], gpu_number(row, "us_by_cupti"), took);
     }
     check_losses(figures, outcome);
     json_decref(figures);
@@ -94,8 +89,8 @@ void gpu_test_switch(const struct context *context, struct outcome *outcome)
         {"unknown_op", "graph nodes lose their op: layers would lack kernels"},
     };
     for (size_t i = 0; figures && i < sizeof none / sizeof none[0]; i++)
-        if (!(fabs(number(figures, none[i].key)) <= 0))
-            outcome_fail(outcome, "%s = %g: %s", none[i].key, number(figures, none[i].key),
+        if (!(fabs(gpu_number(figures, none[i].key)) <= 0))
+            outcome_fail(outcome, "%s = %g: %s", none[i].key, gpu_number(figures, none[i].key),
                          none[i].meaning);
     check_losses(figures, outcome);
     json_decref(figures);
@@ -106,10 +101,10 @@ static void check_lost(const json_t *data, struct outcome *outcome)
     const json_t *lost = json_object_get(data, "lost");
     static const char *const kinds[] = {"dropped", "unmatched", "untimed"};
     for (int i = 0; i < 3; i++) {
-        outcome_figure(outcome, kinds[i], number(lost, kinds[i]));
-        if (!(number(lost, kinds[i]) <= 0))
+        outcome_figure(outcome, kinds[i], gpu_number(lost, kinds[i]));
+        if (!(gpu_number(lost, kinds[i]) <= 0))
             outcome_fail(outcome, "%.0f records %s: layer times are partial",
-                         number(lost, kinds[i]), kinds[i]);
+                         gpu_number(lost, kinds[i]), kinds[i]);
     }
 }
 
@@ -122,16 +117,16 @@ void gpu_test_bursts(const struct context *context, struct outcome *outcome)
     const json_t *layers = gpu_data(objects, "layers", outcome);
     const json_t *tracing = json_object_get(layers, "tracing");
     const char *detail = json_string_value(json_object_get(tracing, "detail"));
-    double age = number(layers, "age_s"), cost = number(tracing, "burst_cost");
+    double age = gpu_number(layers, "age_s"), cost = gpu_number(tracing, "burst_cost");
     outcome_figure(outcome, "age_s", age);
     outcome_figure(outcome, "burst_cost", cost);
-    outcome_figure(outcome, "steps_by_node", number(tracing, "steps"));
-    outcome_figure(outcome, "whole_graphs", number(tracing, "graphs"));
-    outcome_figure(outcome, "graph_ms", number(tracing, "graph_ms"));
+    outcome_figure(outcome, "steps_by_node", gpu_number(tracing, "steps"));
+    outcome_figure(outcome, "whole_graphs", gpu_number(tracing, "graphs"));
+    outcome_figure(outcome, "graph_ms", gpu_number(tracing, "graph_ms"));
     if (layers && (!detail || strcmp(detail, "bursts") != 0))
         outcome_fail(outcome, "replays are not traced in bursts: either no graph was captured, or "
                               "CUPTI was found blind after a pause");
-    if (layers && !(number(tracing, "graphs") > number(tracing, "steps")))
+    if (layers && !(gpu_number(tracing, "graphs") > gpu_number(tracing, "steps")))
         outcome_fail(outcome, "between bursts no graphs are counted");
     if (layers && !(age <= 2.0))
         outcome_fail(outcome, "a layer's figure is %.1f s old, allowed 2", age);
@@ -147,11 +142,11 @@ void gpu_test_bursts(const struct context *context, struct outcome *outcome)
     {
         named += json_is_string(json_object_get(row, "name"));
         shaped += json_is_array(json_object_get(row, "grid"));
-        rated += number(row, "roof_share") > 0;
-        if (number(row, "roof_share") > 1.05)
+        rated += gpu_number(row, "roof_share") > 0;
+        if (gpu_number(row, "roof_share") > 1.05)
             outcome_fail(outcome, "%s is at %.0f %% of the roof: FLOPs, time or roof are wrong",
                          json_string_value(json_object_get(row, "name")),
-                         number(row, "roof_share") * 100);
+                         gpu_number(row, "roof_share") * 100);
     }
     outcome_figure(outcome, "kernels", named);
     outcome_figure(outcome, "kernels_rated", rated);
@@ -169,7 +164,7 @@ void gpu_test_ledger(const struct context *context, struct outcome *outcome)
         json_t *objects = gpu_layertop(
             context, NULL, "demo:resnet50 -c 'devices 0; profile cupti; %s; run 300'", settings[i]);
         const json_t *ledger = json_object_get(gpu_data(objects, "run", outcome), "ledger");
-        double wall = number(ledger, "wall_ms"), rest = number(ledger, "unexplained_ms");
+        double wall = gpu_number(ledger, "wall_ms"), rest = gpu_number(ledger, "unexplained_ms");
         char key[64];
         snprintf(key, sizeof key, "unexplained_share: %s", settings[i]);
         outcome_figure(outcome, key, rest / wall);
@@ -220,8 +215,8 @@ void gpu_test_kernel_counts(const struct context *context, struct outcome *outco
         double sum = 0;
         json_array_foreach(wanted, index, layer)
         {
-            double expected = number(layer, "kernels");
-            double kernels = number(json_array_get(found, index), "kernels");
+            double expected = gpu_number(layer, "kernels");
+            double kernels = gpu_number(json_array_get(found, index), "kernels");
             sum += isfinite(kernels) ? kernels : 0;
             if (!isfinite(expected) || expected <= 0 || fabs(kernels - expected) < 1e-9)
                 continue;
@@ -251,7 +246,7 @@ void gpu_test_million(const struct context *context, struct outcome *outcome)
     json_t *row;
     const json_t *kernels = gpu_data(objects, "kernels", outcome);
     json_array_foreach(json_object_get(kernels, "kernels"), index, row) launches +=
-        number(row, "per_step");
+        gpu_number(row, "per_step");
     json_array_foreach(objects, index, row)
     {
         const char *name = json_string_value(json_object_get(row, "cmd"));
@@ -259,7 +254,7 @@ void gpu_test_million(const struct context *context, struct outcome *outcome)
             continue;
         const json_t *device =
             json_array_get(json_object_get(json_object_get(row, "data"), "devices"), 0);
-        used[seen++] = number(device, "total_bytes") - number(device, "free_bytes");
+        used[seen++] = gpu_number(device, "total_bytes") - gpu_number(device, "free_bytes");
     }
     outcome_figure(outcome, "kernels_replayed", launches * 15000);
     outcome_figure(outcome, "device_growth_bytes", used[1] - used[0]);

@@ -1,17 +1,10 @@
 /* Memory up to the wall and past it, on the GPU: out of memory a thousand times, the largest batch, also
- * beside a ballast, logical devices, and what the screen shows of it. */
-#include "support/gpu_profiler.h"
-#include "support/vt.h"
+ * beside a ballast, and logical devices. */
+#include "support/gpu_tests.h"
 
 #include <math.h>
 #include <string.h>
 #include <unistd.h>
-
-static double number(const json_t *object, const char *key)
-{
-    const json_t *value = json_object_get(object, key);
-    return json_is_number(value) ? json_number_value(value) : (double)NAN;
-}
 
 static const char *const held[] = {"weights_bytes", "arena_bytes", "workspace_bytes", "idle_bytes"};
 
@@ -30,20 +23,6 @@ static json_t *run_script(const struct context *context, int *code, const char *
         fclose(file);
     }
     return gpu_layertop(context, code, "-k -f '%s'", path);
-}
-
-/* The device of the `mem` that is number `at`. */
-static const json_t *memory_at(const json_t *objects, size_t at)
-{
-    size_t index, seen = 0;
-    json_t *object;
-    json_array_foreach(objects, index, object)
-    {
-        const char *name = json_string_value(json_object_get(object, "cmd"));
-        if (name && strcmp(name, "mem") == 0 && seen++ == at)
-            return json_array_get(json_object_get(json_object_get(object, "data"), "devices"), 0);
-    }
-    return NULL;
 }
 
 /* Every refusal came, and what we hold is what we held, to the byte. */
@@ -67,12 +46,12 @@ static void check_walls(const json_t *objects, int code, int times, double devic
         outcome_fail(outcome, "%d of 2 runs went well: the old plan does not survive", runs);
     if (code != 5)
         outcome_fail(outcome, "it exits %d, not 5", code);
-    const json_t *before = memory_at(objects, 0), *after = memory_at(objects, 1);
+    const json_t *before = gpu_memory_at(objects, 0), *after = gpu_memory_at(objects, 1);
     for (size_t i = 0; i < sizeof held / sizeof held[0]; i++)
-        if (!(fabs(number(after, held[i]) - number(before, held[i])) <= 0))
+        if (!(fabs(gpu_number(after, held[i]) - gpu_number(before, held[i])) <= 0))
             outcome_fail(outcome, "%s went from %.0f to %.0f: memory leaks when it runs out",
-                         held[i], number(before, held[i]), number(after, held[i]));
-    double lost = number(before, "free_bytes") - number(after, "free_bytes");
+                         held[i], gpu_number(before, held[i]), gpu_number(after, held[i]));
+    double lost = gpu_number(before, "free_bytes") - gpu_number(after, "free_bytes");
     outcome_figure(outcome, "device_free_lost_bytes", lost);
     if (!(lost <= device_slack))
         outcome_fail(outcome, "the device has %.0f bytes less free: the driver's memory leaks",
@@ -109,15 +88,15 @@ static void check_max(const struct context *context, const char *settings, const
         settings);
     const json_t *answer = gpu_data(objects, "batch", outcome);
     const json_t *proof = json_object_get(answer, "proof");
-    outcome_figure(outcome, key, number(answer, "fits"));
-    if (answer && !(number(answer, "fits") >= 1))
+    outcome_figure(outcome, key, gpu_number(answer, "fits"));
+    if (answer && !(gpu_number(answer, "fits") >= 1))
         outcome_fail(outcome, "%s: nothing fits", settings);
-    if (answer && !(fabs(number(proof, "batch") - number(answer, "fits")) <= 0))
-        outcome_fail(outcome, "%s: %g fits, %g was proved", settings, number(answer, "fits"),
-                     number(proof, "batch"));
+    if (answer && !(fabs(gpu_number(proof, "batch") - gpu_number(answer, "fits")) <= 0))
+        outcome_fail(outcome, "%s: %g fits, %g was proved", settings, gpu_number(answer, "fits"),
+                     gpu_number(proof, "batch"));
     if (answer && !json_is_true(json_object_get(proof, "next_refused")))
         outcome_fail(outcome, "%s: one more than %g fits too, so the answer is too small", settings,
-                     number(answer, "fits"));
+                     gpu_number(answer, "fits"));
     json_decref(objects);
 }
 
@@ -133,7 +112,7 @@ void gpu_test_batch_max_ballast(const struct context *context, struct outcome *o
 {
     FILE *ballast = gpu_program(context, "probe_cupti", "ballast 4096 40", 60);
     json_t *holds = ballast ? json_loadf(ballast, JSON_DISABLE_EOF_CHECK, NULL) : NULL;
-    double available = number(holds, "free_bytes");
+    double available = gpu_number(holds, "free_bytes");
     outcome_figure(outcome, "free_bytes", available);
     if (!(available > 3.5 * 1073741824 && available < 4.5 * 1073741824))
         outcome_fail(outcome, "the ballast leaves %.0f bytes free, not 4 GiB", available);
@@ -156,49 +135,4 @@ void gpu_test_logical(const struct context *context, struct outcome *outcome)
         outcome_fail(outcome, "`logical 2x4GiB` runs on %zu devices, not two",
                      json_array_size(devices));
     json_decref(objects);
-}
-
-static void keep_screen(const struct context *context, struct vt *vt, const char *name)
-{
-    char path[512];
-    snprintf(path, sizeof path, "%s/gpu-screen-%s.txt", context->out, name);
-    FILE *file = fopen(path, "w");
-    if (file) {
-        fputs(vt_text(vt), file);
-        fclose(file);
-    }
-}
-
-/* Typed as a user would: a batch, 20 s of looking, CPU beside GPU, a batch past the wall. */
-void gpu_test_screens(const struct context *context, struct outcome *outcome)
-{
-    const char *const argv[] = {context->layertop, "demo:resnet50", NULL};
-    struct vt *vt = vt_start(40, 140, argv, NULL);
-    if (!vt || !vt_wait(vt, "live", 60000))
-        outcome_fail(outcome, "no live screen within 60 s: %.1500s", vt ? vt_text(vt) : "no pty");
-    if (vt && outcome->passed) {
-        vt_type(vt, "devices 0\r");
-        vt_type(vt, "batch 64\r");
-        if (!vt_wait(vt, "b64", 30000))
-            outcome_fail(outcome, "`batch 64` did not reach the prompt within 30 s");
-        vt_pump(vt, 20000);
-        keep_screen(context, vt, "batch64");
-        if (!vt_wait(vt, "cupti", 5000))
-            outcome_fail(outcome, "after 20 s the screen does not name cupti as its timing source");
-        vt_type(vt, "batch 65536\r");
-        if (!vt_wait(vt, "[Mm]emory", 20000))
-            outcome_fail(outcome, "a batch past the wall says nothing of memory");
-        keep_screen(context, vt, "oom");
-        if (!vt_wait(vt, "b64", 5000) || !vt_wait(vt, "live", 5000))
-            outcome_fail(outcome, "past the wall the old batch does not run on: %.1500s",
-                         vt_text(vt));
-        vt_type(vt, "batch 8\r");
-        vt_type(vt, "devices cpu,0\r");
-        vt_pump(vt, 8000);
-        keep_screen(context, vt, "compare");
-        if (!vt_wait(vt, "live", 30000))
-            outcome_fail(outcome, "`devices cpu,0` does not run live: %.1500s", vt_text(vt));
-    }
-    if (vt)
-        vt_free(vt);
 }
