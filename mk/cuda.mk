@@ -56,7 +56,7 @@ $(CUDA_SO): $(CUDA_OBJECTS) $(CUDA_SHARED)
 	$(Q)$(CC) -shared $(SANFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS)
 
 # the tests of the module link its parts beside the library
-CUDA_TESTS   := $(B)/tests/test_cuda $(B)/tests/test_cuda_engines
+CUDA_TESTS   := $(B)/tests/test_cuda $(B)/tests/test_cuda_engines $(B)/tests/test_cuda_parts
 $(CUDA_TESTS): $(CUDA_OBJECTS) $(CUDA_SO)
 $(CUDA_TESTS): LIBS += $(CUDA_OBJECTS) $(CUDA_LIBS)
 

@@ -278,12 +278,100 @@ static void channels_first_has_engines(void **state)
     libraries->cudnn.cudnnBackendDestroyDescriptor(target.properties);
 }
 
+/* -- the forms a plan falls back on, and those it would like ------------------------------------ */
+
+struct conv_row {
+    const char *name;
+    int64_t batch, in, in_channels, out_channels, kernel, stride, pad, out;
+    bool transposed;
+};
+
+static const struct conv_row conv_rows[] = {
+    {"digits conv1", 32, 28, 1, 8, 3, 1, 1, 28, false},
+    {"cnn conv1", 32, 28, 1, 32, 3, 1, 0, 26, false},
+    {"cnn conv2", 32, 13, 32, 64, 3, 1, 0, 11, false},
+    {"resnet stem", 32, 230, 3, 64, 7, 2, 0, 112, false},
+    {"resnet 1x1", 32, 56, 64, 256, 1, 1, 0, 56, false},
+    {"resnet 1x1 stride 2", 32, 56, 256, 128, 1, 2, 0, 28, false},
+    {"resnet 3x3", 32, 28, 128, 128, 3, 1, 1, 28, false},
+    {"resnet 3x3, 7x7", 1, 7, 512, 512, 3, 1, 1, 7, false},
+    {"mobilenet stem, same", 32, 224, 3, 32, 3, 2, 0, 112, false}, /* pads (0,1) */
+    {"mobilenet expand", 32, 56, 24, 144, 1, 1, 0, 56, false},
+    {"odd channels", 8, 17, 30, 45, 3, 1, 1, 17, false},
+    {"transposed", 8, 14, 64, 32, 2, 2, 0, 28, true},
+};
+
+static struct conv_problem form_of(const struct conv_row *row)
+{
+    struct conv_problem problem;
+    memset(&problem, 0, sizeof problem);
+    struct kernel_conv *s = &problem.shape;
+    s->batch = row->batch;
+    s->in_channels = row->in_channels;
+    s->out_channels = row->out_channels;
+    s->groups = 1;
+    s->transposed = row->transposed;
+    for (int i = 0; i < 3; i++) {
+        bool used = i > 0;
+        s->in[i] = used ? row->in : 1;
+        s->out[i] = used ? row->out : 1;
+        s->kernel[i] = used ? row->kernel : 1;
+        s->stride[i] = used ? row->stride : 1;
+        s->pad[i] = used ? row->pad : 0;
+        s->dilation[i] = 1;
+    }
+    problem.spatial = 2;
+    return problem;
+}
+
+static void every_form_has_an_engine(void **state)
+{
+    struct error error = {0};
+    const struct libraries *libraries = libraries_open(&error);
+    (void)state;
+    if (libraries == NULL) {
+        assert_int_equal(error.code, ERROR_GPU); /* and says where it looked */
+        assert_non_null(strstr(error.why, "/usr/local/cuda/lib64"));
+        skip();
+    }
+    struct conv_target target = {.properties = describe(libraries, "h200")};
+    for (size_t i = 0; i < sizeof conv_rows / sizeof conv_rows[0]; i++) {
+        for (int form = 0; form < 8; form++) {
+            struct conv_problem problem = form_of(&conv_rows[i]);
+            /* what a plan falls back on must be there; what it would like, mostly */
+            problem.bias = form % 4 >= 1;
+            problem.relu = form % 4 >= 2;
+            problem.sum = form % 4 == 3;
+            problem.tf32 = form >= 4;
+            struct conv_engine *engine = conv_engine_find(libraries, &target, &problem, &error);
+            bool needed = form % 4 == 0 || !conv_rows[i].transposed;
+            if (engine == NULL && needed) {
+                fail_msg("%s, form %d: %s", conv_rows[i].name, form, error.why);
+            }
+            if (engine != NULL) {
+                if (getenv("VERBOSE") != NULL) {
+                    print_message("%s form %d: engine %d%s, workspace %.1f MiB\n",
+                                  conv_rows[i].name, form, (int)engine->choice.engine,
+                                  engine->runtime_compiled ? " (compiled)" : "",
+                                  (double)engine->workspace_bytes / 1048576);
+                }
+                assert_true(engine->workspace_bytes <= CONV_WORKSPACE_BYTES);
+                /* the plain convolution never needs a compiler at run time */
+                assert_true(form % 4 != 0 || !engine->runtime_compiled);
+            }
+            conv_engine_free(libraries, engine);
+        }
+    }
+    libraries->cudnn.cudnnBackendDestroyDescriptor(target.properties);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(words_that_are_no_choice),
         cmocka_unit_test(a_choice_can_be_made_again),
         cmocka_unit_test(channels_first_has_engines),
+        cmocka_unit_test(every_form_has_an_engine),
         cmocka_unit_test(every_convolution_has_a_fused_engine),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
