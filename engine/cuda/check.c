@@ -196,6 +196,10 @@ static bool init_failed(int code, struct error *error)
         why = "libcuda.so.1 is the CUDA toolkit's stub, not a driver";
         hint = "unset LD_LIBRARY_PATH";
         break;
+    case cudaErrorInsufficientDriver: /* the runtime's number: a shim that answers for it */
+        why = "the driver is older than this build needs, or this container was started without "
+              "GPUs";
+        break;
     case CUDA_ERROR_SYSTEM_DRIVER_MISMATCH:
         why = "the driver's library and its kernel module have different versions: reboot, or "
               "reload the module";
@@ -288,6 +292,13 @@ bool cuda_probe_runtime(struct error *error)
     if (status == cudaErrorInsufficientDriver) {
         cudaDriverGetVersion(&version);
         return too_old(version, error);
+    }
+    if (status == cudaErrorCallRequiresNewerDriver) {
+        error_set(error, ERROR_GPU, "NVIDIA driver",
+                  "it lacks calls that this build's CUDA %d.%d makes (%d): a newer driver, or a "
+                  "build with an older toolkit",
+                  CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10, (int)status);
+        return error_hint(error, "nvidia-smi");
     }
     if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0)) {
         return no_device(cudaErrorNoDevice, error);

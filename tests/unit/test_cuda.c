@@ -159,6 +159,8 @@ static void every_failure_has_its_sentence(void **state)
          "no GPU answers; CUDA_VISIBLE_DEVICES is 7", "unset CUDA_VISIBLE_DEVICES"},
         {"FAKE_CUDA_INIT=34", NULL, "E030", "the CUDA toolkit's stub, not a driver (cuInit: 34)",
          "unset LD_LIBRARY_PATH"},
+        {"FAKE_CUDA_INIT=35", NULL, "E030", "the driver is older than this build needs",
+         "nvidia-smi"},
         {"FAKE_CUDA_INIT=803", NULL, "E030", "its kernel module have different versions",
          "cat /proc/driver/nvidia/version"},
         {"FAKE_CUDA_INIT=804", NULL, "E030", "forward-compatibility libcuda.so.1",
@@ -211,6 +213,18 @@ static void libraries_that_are_none_are_named(void **state)
         }
         free(words);
     }
+}
+
+/* A driver that is well as far as it goes, and lacks what the runtime calls next. */
+static void a_driver_that_lacks_calls_is_too_old(void **state)
+{
+    (void)state;
+    char *words = play(NULL, NULL);
+    bool libraries = strstr(words, "cuBLASLt") == NULL && strstr(words, "cuDNN") == NULL;
+    if (libraries && (strstr(words, "it lacks calls that this build's CUDA") == NULL ||
+                      strstr(words, "| nvidia-smi\n") == NULL))
+        fail_msg("%s", words);
+    free(words);
 }
 
 /* A libcuda.so.1 that has none of a driver's functions. */
@@ -296,6 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_failure_has_its_sentence),
         cmocka_unit_test(libraries_that_are_none_are_named),
+        cmocka_unit_test(a_driver_that_lacks_calls_is_too_old),
         cmocka_unit_test(a_driver_without_functions),
         cmocka_unit_test(a_busy_gpu_has_its_sentence),
         cmocka_unit_test(the_cpu_works_all_the_same),
