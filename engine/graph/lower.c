@@ -20,7 +20,11 @@ static bool hint_around(const struct model *model, struct error *error)
         const struct model_layer *before = NULL;
         if (node->input_count > 0)
             before = &model->layers[model->nodes[node->inputs[0].node].layer];
-        if (before && strcmp(before->class_name, "InputLayer") != 0)
+        bool ends = before && strcmp(before->class_name, "InputLayer") != 0;
+        if (layer->is_op) /* no class that could have another name */
+            return ends ? error_hint(error, "load %s --outputs %s", file, before->path)
+                        : error_hint(error, "load demo:");
+        if (ends)
             return error_hint(error, "load %s --outputs %s, or --map %s=CLASS if it is a known one",
                               file, before->path, layer->class_name);
         return error_hint(error, "load %s --map %s=CLASS, if it is a known one by another name",

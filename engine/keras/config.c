@@ -1,4 +1,5 @@
 /* Class names and config keys of every writer in the spelling of Keras 3. */
+#include "engine/keras/layers/classes.h"
 #include "engine/keras/reader.h"
 
 #include <stdio.h>
@@ -96,7 +97,11 @@ static const char *canonical_class(const struct reader *reader, const char *clas
     const char *package = strrchr(class_name, '>');
     if (package != NULL && package[1] != '\0')
         class_name = package + 1;
-    class_name = json_text(reader->files->map, class_name, class_name); /* the user knows better */
+    const char *mapped = json_text(reader->files->map, class_name, NULL);
+    if (mapped != NULL) { /* the user knows better */
+        json_object_set_new(reader->mapped, class_name, json_true());
+        class_name = mapped;
+    }
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
         if (strcmp(class_name, aliases[i].alias) == 0)
             return aliases[i].canonical;
@@ -320,6 +325,43 @@ json_t *config_normalise(struct reader *reader, const char *class_name, json_t *
         normalise_keras2(reader, *canonical, out);
     json_object_set_new(out, "_keras_major", json_integer(reader->major < 3 ? 2 : 3));
     return out;
+}
+
+/* A layer of the table, or a cell inside one. */
+static bool class_runs(const char *class_name)
+{
+    static const char *const cells[] = {"SimpleRNNCell", "LSTMCell", "GRUCell", "StackedRNNCells"};
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
+        if (strcmp(class_name, cells[i]) == 0)
+            return true;
+    }
+    return layer_class_runs(class_name);
+}
+
+bool config_map_check(struct reader *reader)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(reader->files->map, key, value)
+    {
+        const char *to = json_string_value(value) != NULL ? json_string_value(value) : "?";
+        const char *known = to;
+        for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
+            if (strcmp(to, aliases[i].alias) == 0)
+                known = aliases[i].canonical;
+        }
+        if (!class_runs(known)) {
+            error_set(reader->error, ERROR_VALUE, reader->files->name,
+                      "--map %s=%s: \"%s\" is no layer of Keras that runs here", key, to, to);
+            return error_hint(reader->error, "load %s --map %s=Dense", reader->files->name, key);
+        }
+        if (json_object_get(reader->mapped, key) == NULL) {
+            error_set(reader->error, ERROR_VALUE, reader->files->name,
+                      "--map %s=%s: the model has no layer of the class \"%s\"", key, to, key);
+            return error_hint(reader->error, "load %s", reader->files->name);
+        }
+    }
+    return true;
 }
 
 bool config_is_model(json_t *object)

@@ -103,6 +103,7 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
         .error = &mine,
         .format = "",
         .ignored = json_array(),
+        .mapped = json_object(),
         .layers = json_array(),
         .nodes = json_array(),
     };
@@ -112,8 +113,9 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
     if (opened && files->outputs == NULL &&
         json_dumpb(reader.root, NULL, 0, JSON_COMPACT) <= KERAS_KEPT_BYTES_MAX)
         architecture = json_deep_copy(reader.root); /* the tree below is changed by its readers */
-    if (opened && network_declare(&reader) && network_trace(&reader, &inputs, &outputs) &&
-        bind_weights(&reader) && weights_convert(&reader) &&
+    if (opened && network_declare(&reader) && config_map_check(&reader) &&
+        network_trace(&reader, &inputs, &outputs) && bind_weights(&reader) &&
+        weights_convert(&reader) &&
         (files->outputs == NULL || network_cut(&reader, inputs, outputs)))
         reply = describe(&reader, inputs, outputs);
     if (reply != NULL && architecture != NULL)
@@ -133,6 +135,7 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
     json_decref(reader.root);
     json_decref(reader.ignored);
     json_decref(reader.layers);
+    json_decref(reader.mapped);
     json_decref(reader.nodes);
     json_decref(inputs);
     json_decref(outputs);

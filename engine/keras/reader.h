@@ -133,7 +133,8 @@ struct reader {
     const struct keras_files *files;
     struct error *error;
     struct arena *arena;
-    json_t *root; /* the architecture: {"class_name", "config", ...} */
+    json_t *root;   /* the architecture: {"class_name", "config", ...} */
+    json_t *mapped; /* classes of files->map that the model has */
     json_t *ignored;
     const char *format;
     char *version; /* "" if unknown */
@@ -245,6 +246,9 @@ struct variables {
     size_t count;
     bool unknown; /* a class whose variables we do not know is among them */
 };
+/* Does every class that the user mapped occur, and is it mapped to one that runs? To be asked when
+ * the layers are declared. */
+bool config_map_check(struct reader *reader);
 /* Append the variables of a layer in the order of Keras's layer.weights. */
 void variables_append(struct reader *reader, struct variables *list, const char *class_name,
                       json_t *config, const char *path, bool trainable);

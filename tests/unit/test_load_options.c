@@ -219,6 +219,29 @@ static void custom_class(void **state)
     unlink(path);
 }
 
+/* A mapping that says nothing about this model, or nothing that can be, is a slip of the pen. */
+static void map_is_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *map, *why;
+    } slips[] = {{"{\"Nobody\": \"Dense\"}", "no layer of the class \"Nobody\""},
+                 {"{\"Dense\": \"Nope\"}", "\"Nope\" is no layer"},
+                 {"{\"Dense\": \"ops.Add\"}", "\"ops.Add\" is no layer"},
+                 {"{\"Nobody\": \"Nope\"}", "\"Nope\" is no layer"}};
+    struct error error;
+    for (size_t i = 0; i < sizeof slips / sizeof *slips; i++) {
+        assert_null(load(DATA "shared_layer.keras", NULL, slips[i].map, NULL, &error));
+        assert_int_equal(error.code, ERROR_VALUE);
+        assert_non_null(strstr(error.why, slips[i].why));
+        assert_non_null(strstr(error.hint, "load "));
+    }
+    struct model *model =
+        load(DATA "shared_layer.keras", NULL, "{\"Dense\": \"Dense\"}", NULL, &error);
+    assert_non_null(model); /* useless, and true */
+    model_free(model);
+}
+
 /* Two sets of weights for one model: neither is taken in silence */
 static void weights_twice(void **state)
 {
@@ -236,7 +259,7 @@ int main(void)
         cmocka_unit_test(ends_where_asked),    cmocka_unit_test(weightless_needs_no_weights),
         cmocka_unit_test(other_quantisations), cmocka_unit_test(wrapped_layer_without_class),
         cmocka_unit_test(drops_inputs),        cmocka_unit_test(custom_class),
-        cmocka_unit_test(weights_twice),
+        cmocka_unit_test(weights_twice),       cmocka_unit_test(map_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* Which function lowers which class. Sorted by class name (strcmp), which a test checks. */
 #include "engine/keras/layers/table.h"
+#include "engine/keras/layers/classes.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -310,6 +311,11 @@ static const char *const PASS_MASK[] = {
     "Activation",
     "ActivityRegularization",
     "AdditiveAttention",
+bool layer_class_runs(const char *class_name)
+{
+    return strncmp(class_name, "ops.", 4) != 0 && layer_row_find(class_name) != NULL;
+}
+
     "AlphaDropout",
     "Attention",
     "BatchNormalization",
