@@ -36,6 +36,7 @@ static const char *const MODELS[][2] = {
     {"models/rnn_stack.keras", "models/rnn_stack.io.h5"},
     {"models/act_layer_in_conv.keras", "models/act_layer_in_conv.io.h5"},
     {"models/adaptive_pools.keras", "models/adaptive_pools.io.h5"},
+    {"models/windows.keras", "models/windows.io.h5"},
     {"models/att_options.h5", "models/att_options.io.h5"},
     {"models/categories.keras", "models/categories.io.h5"},
     {"models/conv2dT_same_s2_k3.h5", "models/conv2dT_same_s2_k3.io.h5"},

@@ -144,11 +144,8 @@ bool lower_separable(struct call *call)
     return finish(call, call->low->failed ? -1 : emit_conv(call->low, x, &point));
 }
 
-/* Keras crops the full transposed convolution, of (n - 1) s + extent cells, to its own output
- * size. Where the stride is larger than the kernel the output ends in cells that only the bias
- * reaches: a negative pad_after. */
-static void transposed_pads(const struct op_conv *conv, const struct shape *x, bool same,
-                            const int64_t *output_padding, int64_t *before, int64_t *after)
+void transposed_pads(const struct op_conv *conv, const struct shape *x, bool same,
+                     const int64_t *output_padding, int64_t *before, int64_t *after)
 {
     for (int i = 0; i < conv->spatial; i++) {
         int64_t n = x->dims[i + 1], s = conv->stride[i];

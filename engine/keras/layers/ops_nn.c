@@ -1,5 +1,4 @@
-/* Op nodes that are layers without weights of their own: choices, casts, norms, convolutions and
- * pools over what the call gives. */
+/* Op nodes that are layers without weights of their own: choices, casts and norms. */
 #include "engine/graph/constant.h"
 #include "engine/keras/layers/arguments.h"
 #include "engine/keras/layers/table.h"
@@ -167,88 +166,4 @@ bool lower_op_layer_norm(struct call *call)
     if (!rms && op_argument(call, 2, "beta"))
         y = emit_binary(low, BINARY_ADD, y, op_value(call, 2, "beta"));
     return call_return(call, y);
-}
-
-/* ---- windows ---- */
-
-static void sizes(struct call *call, size_t position, const char *name, int count, int64_t missing,
-                  int64_t *out)
-{
-    const json_t *given = op_argument(call, position, name);
-    size_t have = json_array_size(given);
-    for (int i = 0; i < count; i++) {
-        const json_t *one = given;
-        if (have == (size_t)count + 2) /* TensorFlow counts batch and channels too */
-            one = json_array_get(given, (size_t)i + (config_channels_first(call) ? 2 : 1));
-        else if (json_is_array(given))
-            one = json_array_get(given, have == 1 ? 0 : (size_t)i);
-        out[i] = given ? json_integer_value(one) : missing;
-        if (out[i] < 1 || out[i] > INT32_MAX) {
-            call_misfit(call, "its '%s' makes no sense", name);
-            out[i] = 1;
-        }
-    }
-}
-
-/* MaxPool, or AveragePool (parameter 1). */
-bool lower_op_pool(struct call *call)
-{
-    int x = op_operand(call, 0, "inputs"), spatial = call_shape(call, x)->rank - 2;
-    bool first = config_channels_first(call);
-    static const int64_t ones[SPATIAL_MAX] = {1, 1, 1};
-    struct op_pool pool = {.function = call->row->parameter ? POOL_AVERAGE : POOL_MAX,
-                           .spatial = spatial};
-    if (x < 0 || spatial < 1 || spatial > SPATIAL_MAX)
-        return call_misfit(call, "its input is no image");
-    if (first)
-        x = emit_channels_last(call->low, x);
-    sizes(call, 1, "pool_size", spatial, 1, pool.window);
-    memcpy(pool.stride, pool.window, sizeof pool.stride);
-    if (op_argument(call, 2, "strides"))
-        sizes(call, 2, "strides", spatial, 1, pool.stride);
-    if (call->low->failed)
-        return false;
-    padding_of(call, call_shape(call, x), spatial, pool.window, pool.stride, ones, pool.pad_before,
-               pool.pad_after);
-    int y = emit_pool(call->low, x, &pool);
-    return call_return(call, first ? emit_channels_first(call->low, y) : y);
-}
-
-/* Conv, or DepthwiseConv (parameter 1), with a kernel of numbers. */
-bool lower_op_conv(struct call *call)
-{
-    int x = op_operand(call, 0, "inputs"), spatial = call_shape(call, x)->rank - 2;
-    bool first = config_channels_first(call), depthwise = call->row->parameter == 1;
-    const json_t *given = op_argument(call, 1, "kernel");
-    if (op_tensor(call, given) >= 0)
-        return call_refuse(call, "a kernel that is computed is not supported");
-    const struct constant *kernel = lower_json_constant(call, "kernel", given);
-    if (x < 0 || !kernel || spatial < 1 || spatial > SPATIAL_MAX ||
-        kernel->shape.rank != spatial + 2)
-        return call_misfit(call, "its kernel does not fit its input");
-    if (first)
-        x = emit_channels_last(call->low, x);
-    int64_t channels = call_shape(call, x)->dims[spatial + 1];
-    struct op_conv conv = {.spatial = spatial, .groups = 1, .weights = kernel};
-    struct shape shape = kernel->shape;
-    if (depthwise) {
-        float *data;
-        shape.dims[spatial + 1] *= shape.dims[spatial];
-        shape.dims[spatial] = 1;
-        conv.groups = channels;
-        conv.weights = call_constant(call, "depthwise kernel", &shape, &data);
-        if (conv.weights && data)
-            memcpy(data, kernel->data, (size_t)kernel->bytes);
-    } else if (shape.dims[spatial] > 0 && channels % shape.dims[spatial] == 0) {
-        conv.groups = channels / shape.dims[spatial];
-    }
-    memcpy(conv.kernel, kernel->shape.dims, (size_t)spatial * sizeof *conv.kernel);
-    sizes(call, 2, "strides", spatial, 1, conv.stride);
-    sizes(call, 5, "dilation_rate", spatial, 1, conv.dilation);
-    if (call->low->failed)
-        return false;
-    padding_of(call, call_shape(call, x), spatial, conv.kernel, conv.stride, conv.dilation,
-               conv.pad_before, conv.pad_after);
-    int y = emit_conv(call->low, x, &conv);
-    return call_return(call, first ? emit_channels_first(call->low, y) : y);
 }

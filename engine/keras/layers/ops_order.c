@@ -209,6 +209,11 @@ static int norm_of(struct call *call, int x, double order, const bool *axes, boo
         int y = emit_reduce(low, emit_unary(low, x, UNARY_SQUARE, 0, 0), REDUCE_SUM, axes, keep);
         return emit_unary(low, y, UNARY_SQRT, 0, 0);
     }
+    if (order == 0) { /* how many are not zero */
+        const struct constant *zero = lowering_number(low, 0, call_shape(call, x)->rank);
+        int real = emit_binary_constant(low, BINARY_NOT_EQUAL, x, zero, false);
+        return emit_reduce(low, real, REDUCE_SUM, axes, keep);
+    }
     int y = emit_unary(low, x, UNARY_ABS, 0, 0);
     if (isinf((float)order))
         return emit_reduce(low, y, order > 0 ? REDUCE_MAX : REDUCE_MIN, axes, keep);
@@ -227,9 +232,27 @@ static double order_of(struct call *call, const char *key)
     const json_t *order = json_object_get(call->config, key);
     if (json_is_string(order) && strcmp(json_string_value(order), "inf") == 0)
         return (double)INFINITY;
-    if (json_is_string(order) && strcmp(json_string_value(order), "fro") != 0)
+    if (json_is_string(order) && strcmp(json_string_value(order), "fro") != 0 &&
+        strcmp(json_string_value(order), "nuc") != 0)
         call_refuse(call, "norm '%.20s' is not supported", json_string_value(order));
     return json_is_number(order) ? json_number_value(order) : 2;
+}
+
+/* The norm of matrices whose rows count along one axis and whose columns along the other: the largest
+ * sum of a column's magnitudes (1) or of a row's (infinity), or the smallest (-1, -infinity). */
+static int matrix_norm(struct call *call, int x, double order, int rows, int columns, bool keep)
+{
+    struct lowering *low = call->low;
+    bool summed[TENSOR_RANK_MAX] = {false}, both[TENSOR_RANK_MAX] = {false};
+    bool wide = isinf((float)order);
+    if (!wide && fabs(order) != 1) {
+        call_refuse(call, "a matrix norm that needs singular values is not supported");
+        return -1;
+    }
+    summed[wide ? columns : rows] = true;
+    both[rows] = both[columns] = true;
+    int sums = emit_reduce(low, emit_unary(low, x, UNARY_ABS, 0, 0), REDUCE_SUM, summed, true);
+    return emit_reduce(low, sums, order > 0 ? REDUCE_MAX : REDUCE_MIN, both, keep);
 }
 
 bool lower_op_norm(struct call *call)
@@ -240,8 +263,19 @@ bool lower_op_norm(struct call *call)
     op_axes(call, 99, "axis", rank, axes);
     for (int i = 0; i < rank; i++)
         count += axes[i];
-    if (count > 1 && json_is_number(json_object_get(call->config, "ord")))
-        return call_refuse(call, "a norm of matrices is not supported");
+    const json_t *axis = json_object_get(call->config, "axis");
+    const json_t *given = json_object_get(call->config, "ord");
+    bool nuclear = json_is_string(given) && strcmp(json_string_value(given), "nuc") == 0;
+    if (count == 2 && (json_is_number(given) || nuclear)) {
+        int rows = 0, columns = 1;
+        if (json_array_size(axis) == 2) {
+            rows = config_axis(call, json_integer_value(json_array_get(axis, 0)), rank);
+            columns = config_axis(call, json_integer_value(json_array_get(axis, 1)), rank);
+        }
+        return call_return(call, matrix_norm(call, x, nuclear ? 2 : order, rows, columns, keep));
+    }
+    if (count > 2 && json_is_number(given))
+        return call_misfit(call, "a norm of this order is of one axis or of two");
     return call_return(call, norm_of(call, x, order, axes, keep));
 }
 

@@ -166,8 +166,10 @@ static const struct layer_row ROWS[] = {
     {"ops.Clip", lower_op_clip, 0},
     {"ops.Concatenate", lower_op_concatenate, 0},
     {"ops.Conv", lower_op_conv, 0},
+    {"ops.ConvTranspose", lower_op_conv_transpose, 0},
     {"ops.Cos", lower_op_unary, UNARY_COS},
     {"ops.Cosh", lower_op_unary, UNARY_COSH},
+    {"ops.CropImages", lower_op_border, 1},
     {"ops.Cumprod", lower_op_cumulate, 1},
     {"ops.Cumsum", lower_op_cumulate, 0},
     {"ops.DepthToSpace", lower_op_depth_space, 0},
@@ -236,6 +238,7 @@ static const struct layer_row ROWS[] = {
     {"ops.OnesLike", lower_op_like, 1},
     {"ops.Outer", lower_op_outer, 0},
     {"ops.Pad", lower_op_pad, 0},
+    {"ops.PadImages", lower_op_border, 0},
     {"ops.Power", lower_op_binary, BINARY_POWER},
     {"ops.Prod", lower_op_prod, 0},
     {"ops.RMSNorm", lower_op_layer_norm, 1},
@@ -250,6 +253,7 @@ static const struct layer_row ROWS[] = {
     {"ops.Round", lower_op_round, 0},
     {"ops.Rsqrt", lower_op_unary, UNARY_RSQRT},
     {"ops.Selu", lower_op_activation, 0},
+    {"ops.SeparableConv", lower_op_conv, 2},
     {"ops.Sigmoid", lower_op_unary, UNARY_SIGMOID},
     {"ops.Sign", lower_op_unary, UNARY_SIGN},
     {"ops.Silu", lower_op_activation, 0},
@@ -288,6 +292,7 @@ static const struct layer_row ROWS[] = {
     {"ops.Transpose", lower_op_transpose, 0},
     {"ops.TrueDivide", lower_op_binary, BINARY_DIVIDE},
     {"ops.Trunc", lower_op_unary, UNARY_TRUNCATE},
+    {"ops.Unfold", lower_op_unfold, 0},
     {"ops.Unstack", lower_op_unstack, 0},
     {"ops.Var", lower_op_reduce, 8},
     {"ops.Vdot", lower_op_vdot, 0},
@@ -306,16 +311,16 @@ const struct layer_row *layer_row_find(const char *class_name)
     return bsearch(class_name, ROWS, sizeof ROWS / sizeof *ROWS, sizeof *ROWS, compare);
 }
 
-/* Sorted, as the rows. */
-static const char *const PASS_MASK[] = {
-    "Activation",
-    "ActivityRegularization",
-    "AdditiveAttention",
 bool layer_class_runs(const char *class_name)
 {
     return strncmp(class_name, "ops.", 4) != 0 && layer_row_find(class_name) != NULL;
 }
 
+/* Sorted, as the rows. */
+static const char *const PASS_MASK[] = {
+    "Activation",
+    "ActivityRegularization",
+    "AdditiveAttention",
     "AlphaDropout",
     "Attention",
     "BatchNormalization",

@@ -41,6 +41,13 @@ bool activation_needs_axis(const json_t *activation);
 void padding_of(struct call *call, const struct shape *x, int spatial, const int64_t *window,
                 const int64_t *stride, const int64_t *dilation, int64_t *before, int64_t *after);
 
+/* The crop of a transposed convolution of x, channels last, whose kernel, stride and dilation are set.
+ * Keras crops the full one, of (n - 1) s + extent cells, to its own output size. Where the stride is
+ * larger than the kernel the output ends in cells that only the bias reaches: a negative `after`.
+ * `output_padding` may be NULL. */
+void transposed_pads(const struct op_conv *conv, const struct shape *x, bool same,
+                     const int64_t *output_padding, int64_t *before, int64_t *after);
+
 /* Input 0, which must have `spatial` spatial axes; -1 and an error if it has not. */
 int image_input(struct call *call, int spatial);
 /* The axis of spatial dimension `i`, by the layer's data_format. */
@@ -156,7 +163,6 @@ bool lower_op_moveaxis(struct call *call);
 bool lower_op_unstack(struct call *call);
 bool lower_op_slice(struct call *call);
 bool lower_op_depth_space(struct call *call);
-bool lower_op_extract_patches(struct call *call);
 bool lower_op_arg(struct call *call); /* ops_order.c */
 bool lower_op_top_k(struct call *call);
 bool lower_op_sort(struct call *call);
@@ -179,7 +185,11 @@ bool lower_op_like(struct call *call);
 bool lower_op_full(struct call *call);
 bool lower_op_batch_norm(struct call *call);
 bool lower_op_layer_norm(struct call *call);
-bool lower_op_pool(struct call *call);
+bool lower_op_pool(struct call *call); /* ops_window.c */
 bool lower_op_conv(struct call *call);
+bool lower_op_conv_transpose(struct call *call);
+bool lower_op_extract_patches(struct call *call);
+bool lower_op_unfold(struct call *call);
+bool lower_op_border(struct call *call); /* parameter: 1 to crop */
 
 #endif
