@@ -2,6 +2,7 @@
 #include "engine/session_private.h"
 
 #include "engine/clock.h"
+#include "engine/convert.h"
 #include "engine/demo.h"
 #include "engine/input.h"
 #include "engine/labels.h"
@@ -21,9 +22,10 @@
 #define PREDICTIONS_MAX 10000 /* rows with classes in one reply */
 
 struct output {
-    enum dtype dtype;
-    struct shape shape; /* dims[0]: rows so far */
-    size_t row_bytes;
+    enum dtype dtype;    /* as Keras has it: integers where those are */
+    enum dtype computed; /* as the plan gives it */
+    struct shape shape;  /* dims[0]: rows so far */
+    size_t row_bytes, row_elements;
     char *data;
 };
 
@@ -43,14 +45,16 @@ static bool allocate_outputs(struct prediction *p, const struct graph *graph, st
     for (size_t i = 0; i < graph->output_count; i++) {
         const struct graph_value *value = &graph->values[graph->outputs[i]];
         struct output *output = &p->outputs[i];
-        output->dtype = session_host_dtype(value->dtype);
+        output->dtype = p->session->model->outputs[i].dtype;
+        output->computed = session_host_dtype(value->dtype);
         output->shape = value->shape;
         int64_t rows = value->shape.rank > 0 ? value->shape.dims[0] : 0;
         if (rows <= 0 || (!graph->mixes_samples && rows != graph->batch))
             return error_set(error, ERROR_UNSUPPORTED, "predict",
                              "output %s has no row for each sample",
                              p->session->model->outputs[i].name);
-        output->row_bytes = session_value_bytes(graph, graph->outputs[i]) / (size_t)rows;
+        output->row_elements = (size_t)(shape_elements(&value->shape) / rows);
+        output->row_bytes = output->row_elements * dtype_bytes(output->dtype);
         output->shape.dims[0] = 0;
         if (graph->mixes_samples)
             continue;
@@ -77,8 +81,12 @@ static bool take_outputs(struct prediction *p, const struct graph *graph, const 
                 return error_set(error, ERROR_MEMORY, "predict", "no memory for the outputs");
             output->data = grown;
         }
-        memcpy(output->data + done, slot->backend->plan_output(slot->plan, i),
-               rows * output->row_bytes);
+        const void *from = slot->backend->plan_output(slot->plan, i);
+        if (output->dtype == output->computed)
+            memcpy(output->data + done, from, rows * output->row_bytes);
+        else
+            convert_many(from, output->computed, output->data + done, output->dtype,
+                         rows * output->row_elements);
         output->shape.dims[0] += (int64_t)rows;
     }
     return true;

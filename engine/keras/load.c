@@ -1,6 +1,7 @@
 /* model_load: open and map the files here, read them in a confined child, check its answer. */
 #define _GNU_SOURCE /* memfd_create */
 #include "engine/keras/confine.h"
+#include "engine/keras/dtypes.h"
 #include "engine/keras/receive.h"
 
 #include <errno.h>
@@ -247,7 +248,8 @@ struct model *model_load(const char *path, const struct model_options *options, 
     unmap(&files.metadata);
     if (model != NULL)
         model->storage = &storage->base;
-    else
+        dtypes_infer(model);
+    } else {
         storage_release(&storage->base);
     return model;
 }

@@ -24,6 +24,25 @@ static double *read_dataset(hid_t file, const char *name, size_t *count)
     return data;
 }
 
+/* Does the file say of what type this output is, and is it of another? */
+static bool type_differs(hid_t file, const char *name, enum dtype dtype, char *said, size_t size)
+{
+    hid_t set = H5Dopen2(file, name, H5P_DEFAULT);
+    bool differs = false;
+    if (H5Aexists(set, "dtype") > 0) {
+        hid_t attribute = H5Aopen(set, "dtype", H5P_DEFAULT), type = H5Aget_type(attribute);
+        char *text = NULL;
+        H5Aread(attribute, type, &text);
+        snprintf(said, size, "%s", text);
+        differs = strcmp(text, dtype_name(dtype)) != 0;
+        H5free_memory(text);
+        H5Tclose(type);
+        H5Aclose(attribute);
+    }
+    H5Dclose(set);
+    return differs;
+}
+
 static int64_t batch_of(hid_t file)
 {
     hsize_t dims[8] = {1};
@@ -61,9 +80,12 @@ static bool compare(hid_t file, struct plan *plan, const struct graph *graph, do
                     struct error *error)
 {
     for (size_t i = 0; i < graph->output_count; i++) {
-        char name[32];
+        char name[32], said[32];
         size_t count = 0;
         snprintf(name, sizeof name, "y64_%zu", i);
+        if (type_differs(file, name, graph->model->outputs[i].dtype, said, sizeof said))
+            return error_set(error, ERROR_MODEL_BROKEN, name, "Keras gives %s and not %s", said,
+                             dtype_name(graph->model->outputs[i].dtype));
         double *y = read_dataset(file, name, &count), most = 1e-6, apart = 0;
         int64_t have = shape_elements(&graph->values[graph->outputs[i]].shape);
         if (!y || (int64_t)count != have) {

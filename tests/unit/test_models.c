@@ -31,6 +31,7 @@ static const char *const MODELS[][2] = {
     {"models/LSTM_hs_relu.keras", "models/LSTM_hs_relu.io.h5"},
     {"models/int8.h5", "models/int8.io.h5"},
     {"models/int8.keras", "models/int8.io.h5"},
+    {"models/integers.keras", "models/integers.io.h5"},
     {"models/lstm_encdec.h5", "models/lstm_encdec.io.h5"},
     {"models/masking_lstm.keras", "models/masking_lstm.io.h5"},
     {"models/rnn_stack.keras", "models/rnn_stack.io.h5"},
