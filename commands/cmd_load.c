@@ -210,10 +210,13 @@ const struct command command_load = {
     .summary = "load a Keras model",
     .help =
         "FILE is a .keras or .h5 file or a model folder; its kind is told by its content. A JSON\n"
-        "architecture takes its weights from --weights. --shape binds open dimensions of the\n"
-        "first input, without the batch. --outputs ends the model at the layers named, and leaves\n"
-        "out what they do not need. --map says that a custom class is one of Keras's by another\n"
-        "name. `load demo:` lists the models that are built in.\n"
+        "architecture takes its weights from --weights: a file, the .weights.json of shards, or a\n"
+        "folder of them. --shape binds open dimensions of the first input, without the batch.\n"
+        "--outputs ends the model at the layers named, and leaves out what they do not need. "
+        "--map\n"
+        "says that a custom class is one of Keras's by another name. `load demo:` lists the "
+        "models\n"
+        "that are built in.\n"
         "Optimizer, loss and metrics are not needed to predict and are not read.",
     .examples = WORDS("load demo:digits", "load model.keras", "load net.h5 --shape 224,224,3",
                       "load net.keras --outputs block5_pool", "load net.keras --map MyDense=Dense"),

@@ -20,13 +20,13 @@ static json_t *layer_weights(struct reader *reader, int layer)
     return json_object_get(json_array_get(reader->layers, (size_t)layer), "weights");
 }
 
-/* Read one dataset as the next weight of a layer. */
-bool bind_append(struct reader *reader, int layer, hid_t group, const char *path, const char *name)
+bool bind_append(struct reader *reader, struct h5 *h5, int layer, hid_t group, const char *path,
+                 const char *name)
 {
     if (reader->weight_count++ >= KERAS_WEIGHTS_MAX)
         return error_set(reader->error, ERROR_MODEL_REFUSED, reader->files->name,
                          "the model has more than %d weights", KERAS_WEIGHTS_MAX);
-    json_t *weight = h5_weight(&reader->h5, group, path, name, reader->error);
+    json_t *weight = h5_weight(h5, group, path, name, reader->error);
     if (weight == NULL) {
         /* the file, not the dataset, is what the user knows */
         struct error cause = *reader->error;

@@ -25,8 +25,9 @@ void bind_slots_free(struct slots *slots);
 /* The error of a layer whose file holds another number of weights than its config asks for. */
 bool bind_count_error(struct reader *reader, const char *layer, const char *class_name, size_t held,
                       size_t wanted);
-/* Read one dataset as the next weight of a layer. */
-bool bind_append(struct reader *reader, int layer, hid_t group, const char *path, const char *name);
+/* Read one dataset of a file as the next weight of a layer. */
+bool bind_append(struct reader *reader, struct h5 *h5, int layer, hid_t group, const char *path,
+                 const char *name);
 
 /* bind_legacy.c: one group per top-level layer with an ordered list of names. */
 bool bind_legacy(struct reader *reader);

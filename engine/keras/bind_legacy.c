@@ -106,7 +106,7 @@ static bool bind_leftovers(struct reader *reader, const struct slots *slots, hid
         const char *last = strrchr(path, '/');
         char *name = xstrdup(last != NULL ? last + 1 : path);
         name[strcspn(name, ":")] = '\0';
-        bool ok = bind_append(reader, owner->layer, group, path, name);
+        bool ok = bind_append(reader, &reader->h5, owner->layer, group, path, name);
         free(name);
         if (!ok)
             return false;
@@ -131,7 +131,7 @@ static bool bind_legacy_group(struct reader *reader, const struct child *child,
                   child->name, class_name);
     for (size_t i = 0; ok && i < slots->count; i++) {
         used[chosen[i]] = 1;
-        ok = bind_append(reader, slots->items[i].layer, group,
+        ok = bind_append(reader, &reader->h5, slots->items[i].layer, group,
                          json_string_value(json_array_get(files, chosen[i])),
                          slots->items[i].variable.name);
     }

@@ -1,7 +1,8 @@
 /* Weights of Keras 3 and of tf.keras's .keras files: a container holds a group for each layer, named
  * by class and counter ("conv2d_1"), with its variables by number ("vars/0"). Writers counted in
  * different ways, so a layer is found by the name its group carries, else as the n-th of its class
- * that has data. */
+ * that has data. Where the weights are cut into shards, a group may lie in several files, each with
+ * a part of what it holds. */
 #include "engine/keras/bind.h"
 
 #include <stdlib.h>
@@ -18,13 +19,98 @@ struct entry {
     bool data;
 };
 
+/* ---- one group in all the files that have it ---- */
+
+static size_t file_count(const struct reader *reader)
+{
+    return reader->shards != NULL ? reader->shard_count : 1;
+}
+
+static struct h5 *file_at(struct reader *reader, size_t i)
+{
+    return reader->shards != NULL ? &reader->shards[i] : &reader->h5;
+}
+
+/* Fills to[file]: `path` below from[file] (NULL: below the file itself), -1 where it is not.
+ * NULL if it is nowhere. Close with groups_close(). */
+static hid_t *groups_find(struct reader *reader, const hid_t *from, const char *path)
+{
+    size_t count = file_count(reader);
+    hid_t *to = xcalloc(count + 1, sizeof *to);
+    bool any = false;
+    for (size_t i = 0; i < count; i++) {
+        hid_t parent = from != NULL ? from[i] : file_at(reader, i)->file;
+        to[i] = parent >= 0 ? h5_find_group(parent, path, reader->error) : -1;
+        any |= to[i] >= 0;
+    }
+    if (any)
+        return to;
+    free(to);
+    return NULL;
+}
+
+static void groups_close(const struct reader *reader, hid_t *groups)
+{
+    for (size_t i = 0; groups != NULL && i < file_count(reader); i++) {
+        if (groups[i] >= 0)
+            H5Oclose(groups[i]);
+    }
+    free(groups);
+}
+
+/* The names in the group, each once. */
+static json_t *groups_names(const struct reader *reader, const hid_t *groups, size_t most)
+{
+    size_t count = groups != NULL ? file_count(reader) : 0;
+    if (count == 1)
+        return h5_names(groups[0], most);
+    json_t *names = json_array(), *seen = json_object(), *name;
+    for (size_t i = 0; i < count; i++) {
+        json_t *own = groups[i] >= 0 ? h5_names(groups[i], most) : json_array();
+        size_t j;
+        json_array_foreach(own, j, name)
+        {
+            const char *text = json_string_value(name);
+            if (json_object_get(seen, text) == NULL && json_array_size(names) < most)
+                json_array_append(names, name);
+            json_object_set_new(seen, text, json_true());
+        }
+        json_decref(own);
+    }
+    json_decref(seen);
+    return names;
+}
+
+/* Read dataset `path` of the group, from the file that has it, as the next weight of a layer. */
+static bool groups_append(struct reader *reader, int layer, const hid_t *groups, const char *path,
+                          const char *name)
+{
+    size_t at = 0, count = file_count(reader);
+    for (size_t i = 0; i < count; i++) { /* where it is nowhere, some file says so */
+        if (groups[at] < 0 || (groups[i] >= 0 && count > 1 && h5_has(groups[i], path)))
+            at = i;
+    }
+    return bind_append(reader, file_at(reader, at), layer, groups[at], path, name);
+}
+
+static bool groups_have(const struct reader *reader, const hid_t *groups, const char *path)
+{
+    for (size_t i = 0; i < file_count(reader); i++) {
+        if (groups[i] >= 0 && h5_has(groups[i], path))
+            return true;
+    }
+    return false;
+}
+
+/* ---- entries ---- */
+
 static int compare_entries(const void *a, const void *b)
 {
     const struct entry *x = a, *y = b;
     return x->number < y->number ? -1 : x->number > y->number;
 }
 
-static void entry_read(struct reader *reader, hid_t container, const char *name,
+static void entry_read(struct reader *reader, const hid_t *container, const char *name,
                        struct entry *entry)
 {
     size_t length = strlen(name), digits = length;
@@ -35,19 +121,20 @@ static void entry_read(struct reader *reader, hid_t container, const char *name,
         entry->stem = digits - 1;
         entry->number = strtol(name + digits, NULL, 10);
     }
-    hid_t group = h5_find_group(container, name, reader->error);
-    if (group < 0)
+    hid_t *groups = groups_find(reader, container, name);
+    if (groups == NULL)
         return;
-    hid_t vars = h5_find_group(group, "vars", reader->error);
-    if (vars >= 0) {
-        entry->label = h5_text(vars, "name");
-        H5Oclose(vars);
+    hid_t *vars = groups_find(reader, groups, "vars");
+    for (size_t i = 0; i < file_count(reader); i++) {
+        if (vars != NULL && vars[i] >= 0 && entry->label == NULL)
+            entry->label = h5_text(vars[i], "name");
+        entry->data |= groups[i] >= 0 && h5_has_data(groups[i], DATA_DEPTH);
     }
-    entry->data = h5_has_data(group, DATA_DEPTH);
-    H5Oclose(group);
+    groups_close(reader, vars);
+    groups_close(reader, groups);
 }
 
-static struct entry *entries_read(struct reader *reader, hid_t container, json_t *names,
+static struct entry *entries_read(struct reader *reader, const hid_t *container, json_t *names,
                                   size_t *count)
 {
     *count = json_array_size(names);
@@ -80,9 +167,9 @@ static const struct entry *entry_find(const struct entry *entries, size_t count,
     return labels == 1 ? labelled : ranked;
 }
 
-/* All datasets of a layer we do not know, by path. */
-static bool bind_all(struct reader *reader, int layer, hid_t root, hid_t group, const char *path,
-                     int depth)
+/* All datasets of a layer we do not know, by path, of one file. */
+static bool bind_all(struct reader *reader, struct h5 *h5, int layer, hid_t root, hid_t group,
+                     const char *path, int depth)
 {
     json_t *names = h5_names(group, KERAS_WEIGHTS_MAX);
     bool ok = true;
@@ -97,10 +184,10 @@ static bool bind_all(struct reader *reader, int layer, hid_t root, hid_t group, 
         hid_t object = h5_find(group, name, reader->error);
         ok = object >= 0;
         if (ok && H5Iget_type(object) == H5I_DATASET) {
-            ok = bind_append(reader, layer, root, full, full);
+            ok = bind_append(reader, h5, layer, root, full, full);
         } else if (ok && H5Iget_type(object) == H5I_GROUP && depth > 0) {
             char *inner = xasprintf("%s/", full);
-            ok = bind_all(reader, layer, root, object, inner, depth - 1);
+            ok = bind_all(reader, h5, layer, root, object, inner, depth - 1);
             free(inner);
         }
         if (object >= 0)
@@ -112,22 +199,20 @@ static bool bind_all(struct reader *reader, int layer, hid_t root, hid_t group, 
 }
 
 /* How many variables lie directly in a layer's group. */
-static size_t own_variables(hid_t group)
+static size_t own_variables(struct reader *reader, const hid_t *groups)
 {
-    hid_t vars = h5_find_group(group, "vars", NULL);
-    if (vars < 0)
-        return 0;
-    json_t *names = h5_names(vars, KERAS_WEIGHTS_MAX);
+    hid_t *vars = groups_find(reader, groups, "vars");
+    json_t *names = groups_names(reader, vars, KERAS_WEIGHTS_MAX);
     size_t count = json_array_size(names);
     json_decref(names);
-    H5Oclose(vars);
+    groups_close(reader, vars);
     return count;
 }
 
 static bool bind_v3_layer(struct reader *reader, const struct child *child,
-                          const struct variables *list, hid_t group)
+                          const struct variables *list, const hid_t *groups)
 {
-    size_t own = 0, held = own_variables(group);
+    size_t own = 0, held = own_variables(reader, groups);
     for (size_t i = 0; i < list->count; i++)
         own += strncmp(list->items[i].path, "vars/", 5) == 0;
     /* SpectralNormalization also keeps a copy of the kernel it wraps */
@@ -137,26 +222,26 @@ static bool bind_v3_layer(struct reader *reader, const struct child *child,
         const char *path = list->items[i].path;
         /* attention's sublayers were private attributes before 3.0.3, and still are in GQA */
         const char *hidden = reader_print(reader, "_%s", path);
-        if (!h5_has(group, path) && h5_has(group, hidden))
+        if (!groups_have(reader, groups, path) && groups_have(reader, groups, hidden))
             path = hidden;
-        if (!bind_append(reader, child->layer, group, path, list->items[i].name))
+        if (!groups_append(reader, child->layer, groups, path, list->items[i].name))
             return false;
     }
     return true;
 }
 
-static hid_t container_find(struct reader *reader, hid_t group)
+static hid_t *container_find(struct reader *reader, const hid_t *groups)
 {
     static const char *const names[] = {"layers", "_layer_checkpoint_dependencies"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        hid_t container = h5_find_group(group, names[i], reader->error);
-        if (container >= 0 || reader->error->code != ERROR_NONE)
+        hid_t *container = groups_find(reader, groups, names[i]);
+        if (container != NULL || reader->error->code != ERROR_NONE)
             return container;
     }
-    return -1;
+    return NULL;
 }
 
-static bool bind_scope(struct reader *reader, const struct scope *scope, hid_t group);
+static bool bind_scope(struct reader *reader, const struct scope *scope, const hid_t *groups);
 
 /* Does a layer or nested model have variables? Fills `slots`. */
 static bool is_weighted(struct reader *reader, const struct child *child, struct slots *slots)
@@ -174,33 +259,35 @@ static const char *class_of(const struct child *child)
     return package != NULL ? package + 1 : class_name;
 }
 
-static bool bind_v3_child(struct reader *reader, const struct child *child, hid_t container,
+static bool bind_v3_child(struct reader *reader, const struct child *child, const hid_t *container,
                           const struct entry *entry)
 {
-    hid_t group = h5_find_group(container, entry->name, reader->error);
-    if (group < 0)
+    hid_t *groups = groups_find(reader, container, entry->name);
+    if (groups == NULL)
         return error_set(reader->error, ERROR_MODEL_BROKEN, reader->files->name,
                          "the group of the layer \"%s\" is damaged", child->name);
-    bool ok;
+    bool ok = true;
     if (child->scope != NULL) {
-        ok = bind_scope(reader, child->scope, group);
+        ok = bind_scope(reader, child->scope, groups);
     } else {
         struct variables list = {0};
         variables_append(reader, &list, child->class_name, child->config, "", true);
-        ok = list.unknown ? bind_all(reader, child->layer, group, group, "", DATA_DEPTH)
-                          : bind_v3_layer(reader, child, &list, group);
+        for (size_t i = 0; ok && list.unknown && i < file_count(reader); i++)
+            ok = groups[i] < 0 || bind_all(reader, file_at(reader, i), child->layer, groups[i],
+                                           groups[i], "", DATA_DEPTH);
+        ok = ok && (list.unknown || bind_v3_layer(reader, child, &list, groups));
     }
-    H5Oclose(group);
+    groups_close(reader, groups);
     return ok;
 }
 
-static bool bind_scope(struct reader *reader, const struct scope *scope, hid_t group)
+static bool bind_scope(struct reader *reader, const struct scope *scope, const hid_t *groups)
 {
-    hid_t container = container_find(reader, group);
-    json_t *names = container >= 0 ? h5_names(container, KERAS_LAYERS_MAX) : json_array();
+    hid_t *container = container_find(reader, groups);
+    json_t *names = groups_names(reader, container, KERAS_LAYERS_MAX);
     json_t *ranks = json_object();
     size_t count = 0;
-    struct entry *entries = container >= 0 ? entries_read(reader, container, names, &count) : NULL;
+    struct entry *entries = entries_read(reader, container, names, &count);
     bool ok = reader->error->code == ERROR_NONE;
     for (size_t i = 0; ok && i < scope->child_count; i++) {
         const struct child *child = &scope->children[i];
@@ -228,12 +315,11 @@ static bool bind_scope(struct reader *reader, const struct scope *scope, hid_t g
     free(entries);
     json_decref(names);
     json_decref(ranks);
-    if (container >= 0)
-        H5Oclose(container);
+    groups_close(reader, container);
     return ok;
 }
 
 bool bind_v3(struct reader *reader)
 {
-    return bind_scope(reader, reader->top, reader->h5.file);
+    return bind_scope(reader, reader->top, NULL);
 }

@@ -18,7 +18,10 @@ static bool misfit(struct reader *reader, const struct child *child, const char 
 static const void *weight_bytes(const struct reader *reader, json_t *weight)
 {
     size_t offset = (size_t)json_integer_value(json_object_get(weight, "offset"));
-    switch (json_integer_value(json_object_get(weight, "place"))) {
+    json_int_t place = json_integer_value(json_object_get(weight, "place"));
+    if (place >= PLACE_SHARDS)
+        return reader->files->shards[place - PLACE_SHARDS].bytes.data + offset;
+    switch (place) {
     case PLACE_MAIN:
         return reader->files->main.data + offset;
     case PLACE_WEIGHTS:

@@ -68,12 +68,14 @@ bool h5_open(struct h5 *h5, struct error *error)
         image_udata_copy, image_udata_free, &h5->image,
     };
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
+    char name[32]; /* by which HDF5 tells files in memory apart */
+    snprintf(name, sizeof name, "model-%d", h5->place);
     h5->file = -1;
     if (access >= 0 && H5Pset_fapl_core(access, 1 << 16, 0) >= 0 &&
         H5Pset_file_image_callbacks(access, &callbacks) >= 0 &&
         H5Pset_file_image(access, (void *)(uintptr_t)h5->image.data, h5->image.size) >= 0 &&
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
-        h5->file = H5Fopen("model", H5F_ACC_RDONLY, access);
+        h5->file = H5Fopen(name, H5F_ACC_RDONLY, access);
     if (access >= 0)
         H5Pclose(access);
     if (h5->file < 0)
@@ -430,7 +432,7 @@ static json_t *dataset_read(struct h5 *h5, hid_t dataset, const char *path, cons
         size_t elements = (size_t)shape_elements(&shape), bytes = elements * dtype_bytes(dtype);
         uint64_t claimed = (uint64_t)elements * H5Tget_size(type);
         if (storage_check(h5, dataset, claimed, path, &contiguous, error)) {
-            enum keras_place place = h5->place;
+            int place = h5->place;
             haddr_t address = contiguous && elements > 0 ? H5Dget_offset(dataset) : HADDR_UNDEF;
             size_t offset = 0;
             bool ok = true;
@@ -449,7 +451,7 @@ static json_t *dataset_read(struct h5 *h5, hid_t dataset, const char *path, cons
                 for (int i = 0; i < shape.rank; i++)
                     json_array_append_new(dims, json_integer(shape.dims[i]));
                 weight = json_pack("{s:s, s:s, s:o, s:i, s:I, s:I}", "name", name, "dtype",
-                                   dtype_name(dtype), "shape", dims, "place", (int)place, "offset",
+                                   dtype_name(dtype), "shape", dims, "place", place, "offset",
                                    (json_int_t)offset, "bytes", (json_int_t)bytes);
             } else {
                 error_set(error, ERROR_MODEL_BROKEN, path,

@@ -31,7 +31,7 @@
 
 struct storage {
     struct model_storage base;
-    struct keras_bytes places[PLACE_COUNT];
+    struct keras_places places;
 };
 
 static void unmap(struct keras_bytes *bytes)
@@ -44,9 +44,29 @@ static void unmap(struct keras_bytes *bytes)
 static void storage_release(struct model_storage *base)
 {
     struct storage *storage = (struct storage *)base;
-    for (int i = 0; i < PLACE_COUNT; i++)
-        unmap(&storage->places[i]);
+    for (size_t i = 0; i < storage->places.count; i++)
+        unmap(&storage->places.items[i]);
+    free(storage->places.items);
     free(storage);
+}
+
+static void shards_unmap(struct keras_files *files)
+{
+    for (size_t i = 0; i < files->shard_count; i++) {
+        unmap(&files->shards[i].bytes);
+        free(files->shards[i].name);
+    }
+    free(files->shards);
+    files->shards = NULL;
+    files->shard_count = 0;
+}
+
+static uint64_t files_bytes(const struct keras_files *files)
+{
+    uint64_t bytes = files->main.size + files->weights.size;
+    for (size_t i = 0; i < files->shard_count; i++)
+        bytes += files->shards[i].bytes.size;
+    return bytes;
 }
 
 /* Map a regular file. `dir` is AT_FDCWD or a folder; an absent file is no error if `optional`. */
@@ -83,6 +103,57 @@ static bool map_file(int dir, const char *path, bool optional, const char *name,
     return bytes->data != NULL;
 }
 
+/* Map what lies beside a map of weights under Keras's names for shards: "x_00000.weights.h5" and on
+ * for "x.weights.json". What the map itself says is for the child to read. */
+static bool map_shards(int dir, const char *map, const char *name, struct keras_files *files,
+                       struct error *error)
+{
+    const char *slash = strrchr(map, '/');
+    const char *base = slash != NULL ? slash + 1 : map;
+    size_t stem = strlen(base);
+    static const char *const ends[] = {".json", ".weights"};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        size_t length = strlen(ends[i]);
+        if (stem > length && strncmp(base + stem - length, ends[i], length) == 0)
+            stem -= length;
+    }
+    files->shards = xcalloc(KERAS_SHARDS_MAX, sizeof *files->shards);
+    while (files->shard_count < KERAS_SHARDS_MAX) {
+        struct keras_shard *shard = &files->shards[files->shard_count];
+        char *path = xasprintf("%.*s_%05zu.weights.h5", (int)(base - map + (ptrdiff_t)stem), map,
+                               files->shard_count);
+        bool ok = map_file(dir, path, true, name, &shard->bytes, error);
+        if (shard->bytes.data != NULL) {
+            shard->name = xstrdup(path + (base - map));
+            files->shard_count++;
+        }
+        free(path);
+        if (!ok || shard->bytes.data == NULL)
+            return ok;
+    }
+    return true;
+}
+
+static bool is_object(struct keras_bytes bytes)
+{
+    size_t at = 0;
+    while (at < bytes.size && strchr(" \t\r\n", bytes.data[at]) != NULL && bytes.data[at] != '\0')
+        at++;
+    return at < bytes.size && bytes.data[at] == '{';
+}
+
+/* Map the weights of a folder: one file, or a map and its shards. */
+static bool map_folder_weights(int dir, const char *path, struct keras_files *files,
+                               struct error *error)
+{
+    if (!map_file(dir, "model.weights.h5", true, path, &files->weights, error) ||
+        files->weights.data != NULL)
+        return files->weights.data != NULL;
+    return map_file(dir, "model.weights.json", true, path, &files->weights, error) &&
+           (files->weights.data == NULL ||
+            map_shards(dir, "model.weights.json", path, files, error));
+}
+
 static bool map_folder(int dir, const char *path, struct keras_files *files, struct error *error)
 {
     files->folder = true;
@@ -98,7 +169,22 @@ static bool map_folder(int dir, const char *path, struct keras_files *files, str
         return error_set(error, ERROR_MODEL_FILE, path,
                          "the folder holds no config.json, so it is no Keras model");
     return map_file(dir, "metadata.json", true, path, &files->metadata, error) &&
-           map_file(dir, "model.weights.h5", true, path, &files->weights, error);
+           map_folder_weights(dir, path, files, error);
+}
+
+/* The weights that the user names: a file, a map of shards, or a folder that holds either. */
+static bool map_weights(const char *path, struct keras_files *files, struct error *error)
+{
+    int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (dir < 0)
+        return map_file(AT_FDCWD, path, false, path, &files->weights, error) &&
+               (!is_object(files->weights) || map_shards(AT_FDCWD, path, path, files, error));
+    bool ok = map_folder_weights(dir, path, files, error);
+    close(dir);
+    if (ok && files->weights.data == NULL)
+        ok = error_set(error, ERROR_MODEL_FILE, path,
+                       "the folder holds no model.weights.h5 and no model.weights.json");
+    return ok;
 }
 
 static bool map_all(const char *path, const struct model_options *options,
@@ -119,7 +205,8 @@ static bool map_all(const char *path, const struct model_options *options,
     }
     if (ok && options != NULL && options->weights != NULL) {
         unmap(&files->weights);
-        ok = map_file(AT_FDCWD, options->weights, false, options->weights, &files->weights, error);
+        shards_unmap(files);
+        ok = map_weights(options->weights, files, error);
     }
     return ok;
 }
@@ -127,7 +214,7 @@ static bool map_all(const char *path, const struct model_options *options,
 static bool memory_open(struct keras_memory *memory, const struct keras_files *files,
                         struct error *error)
 {
-    uint64_t bytes = files->main.size + files->weights.size;
+    uint64_t bytes = files_bytes(files);
     uint64_t limit = bytes > DECODED_BYTES_MAX / DECODED_FACTOR
                          ? DECODED_BYTES_MAX
                          : bytes * DECODED_FACTOR + DECODED_BYTES_MIN;
@@ -208,7 +295,7 @@ static json_t *run_reader(struct keras_files *files, bool unconfined, struct err
 {
     if (unconfined)
         return read_reply(files, true);
-    int64_t mib = (int64_t)((files->main.size + files->weights.size) >> 20);
+    int64_t mib = (int64_t)(files_bytes(files) >> 20);
     struct confine_limits limits = {
         .name = files->name,
         .memory_bytes = READER_MEMORY_BYTES,
@@ -220,6 +307,20 @@ static json_t *run_reader(struct keras_files *files, bool unconfined, struct err
     if (files->recipe && recipe_is(files->main))
         limits.cpu_ns += RECIPE_CPU_NS;
     return confine_run(read_reply, files, &limits, error);
+}
+
+/* The mappings live as long as the model. */
+static void places_take(struct keras_places *places, struct keras_files *files)
+{
+    places->count = PLACE_SHARDS + files->shard_count;
+    places->items = xcalloc(places->count, sizeof *places->items);
+    places->items[PLACE_MAIN] = files->main;
+    places->items[PLACE_WEIGHTS] = files->weights;
+    for (size_t i = 0; i < files->shard_count; i++) {
+        places->items[PLACE_SHARDS + i] = files->shards[i].bytes;
+        files->shards[i].bytes = (struct keras_bytes){0};
+    }
+    shards_unmap(files);
 }
 
 struct model *model_load(const char *path, const struct model_options *options, struct error *error)
@@ -238,18 +339,18 @@ struct model *model_load(const char *path, const struct model_options *options, 
     json_t *reply = NULL;
     if (map_all(path, options, &files, error) && memory_open(&memory, &files, error))
         reply = run_reader(&files, options != NULL && options->unconfined, error);
-    storage->places[PLACE_MAIN] = files.main;
-    storage->places[PLACE_WEIGHTS] = files.weights;
+    places_take(&storage->places, &files);
     if (reply != NULL && !reply_failed(reply, path, error) &&
-        memory_map(&memory, path, &storage->places[PLACE_MEMORY], error))
-        model = receive_model(reply, path, storage->places, error);
+        memory_map(&memory, path, &storage->places.items[PLACE_MEMORY], error))
+        model = receive_model(reply, path, &storage->places, error);
     json_decref(reply);
     memory_close(&memory);
     unmap(&files.metadata);
-    if (model != NULL)
+    if (model != NULL) {
         model->storage = &storage->base;
         dtypes_infer(model);
     } else {
         storage_release(&storage->base);
+    }
     return model;
 }

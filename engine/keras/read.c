@@ -131,11 +131,12 @@ json_t *keras_read(const struct keras_files *files, struct error *error)
             error_set(error, mine.code, files->name, "\"%s\": %s", mine.what, mine.why);
     }
     h5_close(&reader.h5);
+    shards_close(&reader);
     network_free(reader.top);
     json_decref(reader.root);
     json_decref(reader.ignored);
-    json_decref(reader.layers);
     json_decref(reader.mapped);
+    json_decref(reader.layers);
     json_decref(reader.nodes);
     json_decref(inputs);
     json_decref(outputs);

@@ -4,6 +4,7 @@
  * (receive.c). Everything else runs inside that child, on bytes nobody has checked:
  *
  *   source.c     which container is it? the architecture as JSON, the weights as an HDF5 image
+ *   shards.c     weights that lie in several HDF5 files
  *   unfold.c     weights whose paths Windows wrote
  *   network.c    the tree of layers and nested models, and their calls           (inbound.c)
  *   trace.c      nested models inlined, calls in topological order
@@ -34,14 +35,15 @@
 #define KERAS_NODES_MAX        65536
 #define KERAS_NESTING_MAX      32
 #define KERAS_WEIGHTS_MAX      262144
+#define KERAS_SHARDS_MAX       4096
 
 struct keras_bytes {
     const unsigned char *data; /* a read-only mapping; NULL if there is no such file */
     size_t size;
 };
 
-/* Where the bytes of a weight lie. */
-enum keras_place { PLACE_MAIN, PLACE_WEIGHTS, PLACE_MEMORY, PLACE_COUNT };
+/* Where the bytes of a weight lie: shard i of the weights is place PLACE_SHARDS + i. */
+enum keras_place { PLACE_MAIN, PLACE_WEIGHTS, PLACE_MEMORY, PLACE_SHARDS };
 
 /* The memory file for decoded data: mapped once over its whole limit so that it never moves, grown
  * by ftruncate. */
@@ -55,11 +57,25 @@ struct keras_memory {
 /* Room for `bytes` more, 64-byte aligned; returns its offset, or SIZE_MAX past the limit. */
 size_t keras_memory_take(struct keras_memory *memory, size_t bytes);
 
+/* One of the HDF5 files that hold the weights of a model in turns. */
+struct keras_shard {
+    char *name; /* "model_00003.weights.h5": as its map must call it */
+    struct keras_bytes bytes;
+};
+
+/* Where weights may lie, by number of their place. */
+struct keras_places {
+    struct keras_bytes *items;
+    size_t count;
+};
+
 struct keras_files {
     const char *name;            /* the path as given, for messages */
     struct keras_bytes main;     /* .h5, .keras, architecture JSON, or a folder's config.json */
-    struct keras_bytes weights;  /* a separate weights file */
+    struct keras_bytes weights;  /* a separate weights file, or the map of the shards */
     struct keras_bytes metadata; /* a folder's metadata.json */
+    struct keras_shard *shards;  /* those that lie beside the map, in order */
+    size_t shard_count;
     bool folder;
     bool recipe;               /* an architecture with a recipe for its weights is welcome */
     const struct shape *shape; /* binds open dims of the first input; NULL if not given */
@@ -73,7 +89,7 @@ struct h5 {
     hid_t file;
     const char *name;
     struct keras_bytes image;
-    enum keras_place place; /* image.data[0] is byte `offset` of this place */
+    int place; /* image.data[0] is byte `offset` of this place */
     size_t offset;
     struct keras_memory *memory;
 };
@@ -145,6 +161,8 @@ struct reader {
     bool keras1;      /* Keras 1: rewritten as Keras 2, its weights are still to be converted */
     bool tf;          /* tf.keras rather than keras.io */
     struct h5 h5;
+    struct h5 *shards; /* instead of h5, if the weights are cut into shards */
+    size_t shard_count;
     enum weights_layout layout;
     const char *weights_root; /* group that holds the weights: "/model_weights" or "/" */
     struct scope *top;
@@ -228,6 +246,9 @@ json_t *config_normalise(struct reader *reader, const char *class_name, json_t *
 /* Is this object an op node rather than a layer? */
 bool config_is_op(const struct reader *reader, json_t *object);
 bool config_is_model(json_t *object);
+/* Does every class that the user mapped occur, and is it mapped to one that runs? To be asked when
+ * the layers are declared. */
+bool config_map_check(struct reader *reader);
 
 /* tfop.c: rewrite the calls of a TFOpLambda, SlicingOpLambda or TensorFlowOpLayer as a Keras 3 op.
  * Leaves a child it does not know as it is. */
@@ -246,9 +267,6 @@ struct variables {
     size_t count;
     bool unknown; /* a class whose variables we do not know is among them */
 };
-/* Does every class that the user mapped occur, and is it mapped to one that runs? To be asked when
- * the layers are declared. */
-bool config_map_check(struct reader *reader);
 /* Append the variables of a layer in the order of Keras's layer.weights. */
 void variables_append(struct reader *reader, struct variables *list, const char *class_name,
                       json_t *config, const char *path, bool trainable);
@@ -272,7 +290,13 @@ void keras1_rewrite(json_t *root, bool theano);
 /* convert.c: put bound weights in the layout of Keras 3. */
 bool weights_convert(struct reader *reader);
 
-/* source.c: fill root, version, h5 and layout. */
+/* shards.c: is this the map of weights that are cut into shards? */
+bool shards_is_map(struct keras_bytes bytes);
+/* Open the shards that the map names, all of which must be there. */
+bool shards_open(struct reader *reader, struct keras_bytes map);
+void shards_close(struct reader *reader);
+
+/* source.c: fill root, version, h5 or shards, and layout. */
 bool source_open(struct reader *reader);
 
 /* Read it all: the reply's model, or NULL and *error. */

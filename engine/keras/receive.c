@@ -30,7 +30,7 @@ static bool shape_take(json_t *dims, struct shape *shape)
     return true;
 }
 
-static bool weight_take(json_t *object, const struct keras_bytes *places,
+static bool weight_take(json_t *object, const struct keras_places *places,
                         struct model_weight *weight)
 {
     json_t *place = json_object_get(object, "place");
@@ -40,9 +40,9 @@ static bool weight_take(json_t *object, const struct keras_bytes *places,
     if (!text_take(object, "name", &weight->name) || dtype == NULL ||
         !dtype_parse(dtype, &weight->dtype) ||
         !shape_take(json_object_get(object, "shape"), &weight->shape) || !json_is_integer(place) ||
-        json_integer_value(place) < 0 || json_integer_value(place) >= PLACE_COUNT)
+        json_integer_value(place) < 0 || json_integer_value(place) >= (json_int_t)places->count)
         return false;
-    struct keras_bytes mapped = places[json_integer_value(place)];
+    struct keras_bytes mapped = places->items[json_integer_value(place)];
     int64_t elements = shape_elements(&weight->shape);
     int64_t size = (int64_t)dtype_bytes(weight->dtype);
     if (elements < 0 || elements > INT64_MAX / size || elements * size != bytes || offset < 0 ||
@@ -55,7 +55,7 @@ static bool weight_take(json_t *object, const struct keras_bytes *places,
     return true;
 }
 
-static bool layer_take(json_t *object, const struct keras_bytes *places, struct model *model,
+static bool layer_take(json_t *object, const struct keras_places *places, struct model *model,
                        struct model_layer *layer)
 {
     json_t *config = json_object_get(object, "config");
@@ -165,7 +165,7 @@ static bool ports_take(json_t *list, const struct model *model, const char *file
     return true;
 }
 
-static bool model_take(json_t *reply, const char *file, const struct keras_bytes *places,
+static bool model_take(json_t *reply, const char *file, const struct keras_places *places,
                        struct model *model, struct error *error)
 {
     json_t *layers = json_object_get(reply, "layers"), *nodes = json_object_get(reply, "nodes");
@@ -199,8 +199,8 @@ static bool model_take(json_t *reply, const char *file, const struct keras_bytes
                       &model->output_count, error);
 }
 
-struct model *receive_model(json_t *reply, const char *file,
-                            const struct keras_bytes places[PLACE_COUNT], struct error *error)
+struct model *receive_model(json_t *reply, const char *file, const struct keras_places *places,
+                            struct error *error)
 {
     struct model *model = xcalloc(1, sizeof *model);
     if (!model_take(reply, file, places, model, error)) {

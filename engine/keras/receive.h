@@ -7,7 +7,7 @@
 
 /* Make a model of `reply` with weight data inside `places` (whose mappings the caller keeps). Every
  * index, shape and offset is checked. NULL and *error if the reply does not hold together. */
-struct model *receive_model(json_t *reply, const char *file,
-                            const struct keras_bytes places[PLACE_COUNT], struct error *error);
+struct model *receive_model(json_t *reply, const char *file, const struct keras_places *places,
+                            struct error *error);
 
 #endif

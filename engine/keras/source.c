@@ -109,6 +109,12 @@ static bool root_check(struct reader *reader)
         json_object_get(reader->root, "weightsManifest") != NULL)
         return error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
                          "this is a TensorFlow.js model; save it as .keras or .h5 from Python");
+    if (json_is_object(json_object_get(reader->root, "weight_map"))) {
+        error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
+                  "it is the map of a model's weights; the architecture (model.to_json()) is "
+                  "needed too");
+        return error_hint(reader->error, "load model.json --weights %s", reader->files->name);
+    }
     if (json_text(reader->root, "class_name", NULL) == NULL ||
         json_object_get(reader->root, "config") == NULL)
         return error_set(reader->error, ERROR_MODEL_FILE, reader->files->name,
@@ -116,8 +122,7 @@ static bool root_check(struct reader *reader)
     return true;
 }
 
-static bool weights_open(struct reader *reader, struct keras_bytes image, enum keras_place place,
-                         size_t offset)
+static bool weights_open(struct reader *reader, struct keras_bytes image, int place, size_t offset)
 {
     reader->h5.name = reader->files->name;
     reader->h5.image = image;
@@ -272,19 +277,10 @@ static bool open_json(struct reader *reader)
         metadata_read(reader, files->metadata.data, files->metadata.size);
     if (files->weights.data == NULL)
         return !files->folder || error_set(reader->error, ERROR_MODEL_WEIGHTS, files->name,
-                                           "the folder holds no model.weights.h5");
-    if (is_json(files->weights)) {
-        json_t *map = json_read(files->weights.data, files->weights.size, files->name, NULL);
-        bool sharded = json_object_get(map, "weight_map") != NULL;
-        json_decref(map);
-        if (sharded) {
-            error_set(reader->error, ERROR_MODEL_WEIGHTS, files->name,
-                      "its weights are cut into shards; join them in Python first: "
-                      "model.load_weights(\"x.weights.json\"), then "
-                      "model.save_weights(\"model.weights.h5\")");
-            return error_hint(reader->error, "load %s --weights model.weights.h5", files->name);
-        }
-    }
+                                           "the folder holds no model.weights.h5 (and no "
+                                           "model.weights.json)");
+    if (is_json(files->weights) && shards_is_map(files->weights))
+        return shards_open(reader, files->weights);
     if (!is_hdf5(files->weights))
         return error_set(reader->error, ERROR_MODEL_FILE, files->name,
                          "its weights file is no HDF5 file");

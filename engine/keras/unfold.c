@@ -3,6 +3,7 @@
  * "_layer_checkpoint_dependencies\dense". */
 #include "engine/keras/reader.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,10 +15,12 @@
 static hid_t open_copy(const struct h5 *h5)
 {
     hid_t access = H5Pcreate(H5P_FILE_ACCESS), file = -1;
+    char name[32];
+    snprintf(name, sizeof name, "copy-%d", h5->place);
     if (access >= 0 && H5Pset_fapl_core(access, 1 << 16, 0) >= 0 &&
         H5Pset_file_image(access, (void *)(uintptr_t)h5->image.data, h5->image.size) >= 0 &&
         H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
-        file = H5Fopen("copy", H5F_ACC_RDWR, access);
+        file = H5Fopen(name, H5F_ACC_RDWR, access);
     if (access >= 0)
         H5Pclose(access);
     return file;
