@@ -25,7 +25,8 @@ static const struct {
 } may_fail[] = {
     {"load net.h5 --shape 224", "E025"}, /* of a model that takes 28 x 28 */
     {"load net.keras --outputs block5", "E022"},
-    {"set devices 0,1", "E03"}, /* one GPU, or none */
+    {"load net.keras --map MyDense", "E011"}, /* the class is somebody's own */
+    {"set devices 0,1", "E03"},               /* one GPU, or none */
     {"devices 0", "E03"},
     {"oom", "E001"},               /* memory did not run out */
     {"batch 512 --force", "E040"}, /* or it did now */
