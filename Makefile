@@ -44,8 +44,8 @@ ALL_CFLAGS := -std=gnu17 $(OPT) $(WARN) $(SANFLAGS) -fPIC -fvisibility=hidden -I
 ALL_LDFLAGS := $(SANFLAGS) -rdynamic $(LDFLAGS)
 LIBS    := $(DEPS_LIBS) -lm -ldl -lpthread
 
-SOURCES := $(filter-out main.c,$(sort $(wildcard engine/*.c engine/keras/*.c engine/keras/layers/*.c \
-             engine/graph/*.c engine/cpu/*.c profiler/*.c commands/*.c tui/*.c)))
+SOURCES := $(filter-out main.c,$(sort $(wildcard engine/*.c engine/keras/*.c engine/keras/layers/*.c engine/probe/*.c \
+             engine/graph/*.c engine/cpu/*.c profiler/*.c profiler/doctor/*.c commands/*.c tui/*.c)))
 OBJECTS := $(SOURCES:%.c=$(B)/%.o)
 LIBRARY := $(B)/liblayertop.a
 PROGRAM := $(B)/layertop

@@ -19,6 +19,7 @@
     X(predict)                                                                                     \
     X(devices)                                                                                     \
     X(proof)                                                                                       \
+    X(doctor)                                                                                      \
     X(batch)                                                                                       \
     X(set)                                                                                         \
     X(show)                                                                                        \

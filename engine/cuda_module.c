@@ -103,6 +103,24 @@ const struct backend *cuda_module_open(const char *file, struct error *error)
     return backend; /* the module stays open for the life of the process */
 }
 
+json_t *cuda_module_facts(struct error *error)
+{
+    cuda_module_facts_entry *entry;
+    void *module = module_find(getenv("LAYERTOP_CUDA_MODULE"), error);
+    if (module == NULL) {
+        return NULL;
+    }
+    *(void **)&entry = dlsym(module, CUDA_MODULE_FACTS_SYMBOL);
+    if (entry == NULL) {
+        error_set(error, ERROR_GPU, "GPU part",
+                  MODULE_FILE " has no " CUDA_MODULE_FACTS_SYMBOL
+                              ": it belongs to another version of layertop");
+        error_hint(error, "make");
+        return NULL;
+    }
+    return entry();
+}
+
 const struct backend *backend_cuda(struct error *error)
 {
     /* engine thread only; remembered because CUDA reads its environment once per process */

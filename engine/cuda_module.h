@@ -13,13 +13,22 @@
 #define LAYERTOP_ENGINE_CUDA_MODULE_H
 
 #include "engine/error.h"
+#include <jansson.h>
 
 struct backend;
 
-/* The one symbol that layertop-cuda.so exports: the backend's table once driver and libraries are
+/* What layertop-cuda.so exports: the backend's table once driver and libraries are
  * proven to open, else NULL with *error filled. Creates no context. */
 typedef const struct backend *cuda_module_entry(struct error *error);
 #define CUDA_MODULE_SYMBOL "layertop_backend_cuda"
+
+/* The second one: facts about the module for `doctor`, which it has also where its libraries are
+ * missing: {"gpu_part": {...}, "libraries": [...]} of profiler/doctor/probes.h. New reference. */
+typedef json_t *cuda_module_facts_entry(void);
+#define CUDA_MODULE_FACTS_SYMBOL "layertop_cuda_facts"
+
+/* Those facts; NULL with ERROR_GPU if there is no module, or one of another version. */
+json_t *cuda_module_facts(struct error *error);
 
 /* As backend_cuda(), but tries again at each call and remembers nothing (tests). `file` names the
  * module, or NULL for the usual places. */

@@ -41,6 +41,11 @@
  *   proof     {}                               -> {devices: [{device, model, precision, reference,
  *             kernels, layers, impls: {NAME: ops}, error: largest difference of an output over its
  *             largest value, null if it is none or why? says what failed}]}
+ *   probe     {smoke?: bool} or {python: PATH} or {pid} or {from: PATH} -> {probes: the record of
+ *             profiler/doctor/probes.h}
+ *             Facts for `doctor` about the worker's machine, with the worker's paths. smoke: every
+ *             device computes for a moment; python and pid leave out what is about layertop; from
+ *             reads a record out of a file, and nothing else.
  *   run       {steps, warmup, cost?}           -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p90, p95, p99, min, mean}, throughput_per_s,
  *             throughput_resident_per_s, memory: {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the

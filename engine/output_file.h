@@ -12,4 +12,7 @@
  * that is no regular file. */
 char *output_file_target(const char *path, struct error *error);
 
+/* Write a text to `path`, whole or not at all. ERROR_FILE. */
+bool output_file_write(const char *path, const char *text, struct error *error);
+
 #endif

@@ -439,6 +439,7 @@ static const struct verb {
     {"plan", session_do_plan},
     {"devices", do_devices},
     {"proof", session_do_proof},
+    {"probe", session_do_probe},
     {"run", session_do_run},
     {"start", do_start},
     {"stop", do_stop},

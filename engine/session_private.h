@@ -246,6 +246,11 @@ void memory_tap_free(struct memory_tap *tap);
 
 /* `proof` of engine.h. */
 json_t *session_do_proof(struct session *session, const json_t *arguments, struct error *error);
+/* ---- session_probe.c ---- */
+
+/* `probe` of engine.h. */
+json_t *session_do_probe(struct session *session, const json_t *arguments, struct error *error);
+
 /* The last proof of a device ("cpu", "gpu:0"), null if there is none. New reference. */
 json_t *session_proof_of(const struct session *session, const char *id);
 

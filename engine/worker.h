@@ -39,6 +39,8 @@ struct worker_hooks {
     /* Wait until every record of finished steps was emitted (before the reply of `run`). */
     void (*flush)(void *context);
     void (*close)(void *context);
+    /* Add what profiler/ knows to a probe record (engine/probe/probe.h); may be NULL. */
+    void (*probe)(void *context, json_t *record);
 };
 
 /* Serve until the stream ends. Moves the stream to private descriptors and points 1 and 2 at a log

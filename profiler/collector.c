@@ -624,6 +624,7 @@ struct collector *collector_new(void)
         .tick = hook_tick,
         .flush = hook_flush,
         .close = hook_close,
+        .probe = collector_probe,
     };
     return c;
 }

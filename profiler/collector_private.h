@@ -46,10 +46,11 @@ struct collector {
     enum timing_source source; /* of the present plan */
     bool gpu_touched;          /* a GPU context may exist: CUPTI can no longer come or go */
     char raw_path[512];
-    bool trace_failed;  /* CUPTI was wanted and could not be had */
-    bool events_failed; /* device events told nothing of several steps */
-    unsigned eventless; /* such steps in a row */
-    bool device_timed;  /* the present step told of device times */
+    bool trace_failed;    /* CUPTI was wanted and could not be had */
+    char trace_why[1024]; /* and why */
+    bool events_failed;   /* device events told nothing of several steps */
+    unsigned eventless;   /* such steps in a row */
+    bool device_timed;    /* the present step told of device times */
     /* stand-ins for the libraries, for tests; NULL: the real ones */
     const struct cupti_api *cupti_api;
     const struct nvml_api *nvml_api;
@@ -150,6 +151,8 @@ void collector_check_trace(struct collector *collector);
 void collector_close_trace(struct collector *collector);
 /* Whole steps run that nobody is told of: CUPTI is off meanwhile. */
 void collector_rest(struct collector *collector, bool resting);
+/* collector_probe.c: the hook `probe` */
+void collector_probe(void *context, json_t *record);
 /* Begin to measure what observing costs, on another plan or for another segment. */
 void collector_restart_cost(struct collector *collector);
 /* A step begins: is it observed? Returns its start, without the time that CUPTI took to go off or on. */

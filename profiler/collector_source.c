@@ -5,6 +5,7 @@
 #include "engine/clock.h"
 #include "profiler/cupti.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -36,6 +37,7 @@ static bool open_trace(struct collector *c, struct error *error)
     if (c->trace)
         return true;
     c->trace_failed = true;
+    snprintf(c->trace_why, sizeof c->trace_why, "%s", why.why);
     if (error)
         *error = why;
     return false;

@@ -140,7 +140,10 @@ void *pages_new(size_t bytes, uint64_t most_bytes, const char *what, struct erro
 void pages_free(void *pages, size_t bytes);
 
 /* machine.c: what this machine has. */
-int machine_physical_cores(void);   /* that this process may run on */
+int machine_physical_cores(void); /* that this process may run on */
+/* 1 for each logical processor that it may run on, however OpenMP has bound this thread; returns how
+ * many there are, -1 if that is not known. */
+int machine_allowed_processors(unsigned char *allowed, int capacity);
 uint64_t machine_total_bytes(void); /* the cgroup's limit counts */
 uint64_t machine_available_bytes(void);
 uint64_t machine_anonymous_bytes(void); /* RssAnon of this process */

@@ -42,6 +42,16 @@ static bool allowed_processors(cpu_set_t *allowed)
     return CPU_COUNT(allowed) > 0 || sched_getaffinity(0, sizeof *allowed, allowed) == 0;
 }
 
+int machine_allowed_processors(unsigned char *allowed, int capacity)
+{
+    cpu_set_t set;
+    if (!allowed_processors(&set))
+        return -1;
+    for (int cpu = 0; cpu < capacity; cpu++)
+        allowed[cpu] = cpu < CPU_SETSIZE && CPU_ISSET(cpu, &set);
+    return CPU_COUNT(&set);
+}
+
 int machine_physical_cores(void)
 {
     cpu_set_t allowed;

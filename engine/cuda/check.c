@@ -1,7 +1,7 @@
 #define _GNU_SOURCE /* dlinfo */
 #include "engine/cuda/check.h"
 #include "engine/cuda/nvml.h"
-#include "engine/cuda/visible.h"
+#include "engine/visible.h"
 #include <cuda.h>
 #include <cuda_runtime_api.h>
 #include <dlfcn.h>

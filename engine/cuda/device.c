@@ -5,7 +5,7 @@
 #include "engine/cuda/matmul.h"
 #include "engine/cuda/nvml.h"
 #include "engine/cuda/plan.h"
-#include "engine/cuda/visible.h"
+#include "engine/visible.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

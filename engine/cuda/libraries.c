@@ -235,10 +235,16 @@ static bool cudnn_open(struct libraries *out, struct error *error)
     return true;
 }
 
+static struct libraries libraries; /* engine thread only */
+
+const struct libraries *libraries_found(void)
+{
+    return &libraries;
+}
+
 const struct libraries *libraries_open(struct error *error)
 {
     static bool done, good;
-    static struct libraries libraries;
     static struct error remembered;
 
     if (!done) {

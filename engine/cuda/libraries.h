@@ -62,4 +62,7 @@ struct libraries {
  * that says which is missing and which paths were tried. Needs no driver. Engine thread. */
 const struct libraries *libraries_open(struct error *error);
 
+/* What libraries_open() has found, also where one is missing: its path is then "". */
+const struct libraries *libraries_found(void);
+
 #endif

@@ -15,7 +15,7 @@
 #include "engine/cuda/arena.h"
 #include "engine/cuda/kernels.h"
 #include "engine/cuda/regions.h"
-#include "engine/cuda/visible.h"
+#include "engine/visible.h"
 
 /* -- CUDA_VISIBLE_DEVICES ------------------------------------------------------------------- */
 

@@ -31,6 +31,7 @@ static const struct {
     {"oom", "E001"},               /* memory did not run out */
     {"batch 512 --force", "E040"}, /* or it did now */
     {"save-display", "E015"},      /* there is no screen */
+    {"doctor", "E030"},            /* there is no GPU to be well */
 };
 
 /* Not here: what ends the program, never ends, or measures for seconds what others measure too. */
@@ -62,6 +63,8 @@ static void write_files(void)
                               .bytes = sizeof image};
     assert_true(npy_write("x.npy", &array, 1, &error));
     cli_write_file("session.lt", "echo sourced\n");
+    cli_write_file("probes.json", "{\"version\": 1, \"driver\": {\"module_loaded\": true}}");
+    assert_int_equal(system("mkdir -p venv/lib/python3.11/site-packages"), 0);
     cli_expect_code(NULL,
                     "-c 'devices cpu; load " MODEL
                     "; export keras model.keras; export keras net.h5; export keras net.keras'",

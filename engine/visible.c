@@ -1,4 +1,4 @@
-#include "engine/cuda/visible.h"
+#include "engine/visible.h"
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

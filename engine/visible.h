@@ -5,8 +5,8 @@
  * all. MIG tokens are taken as they are: which GPU they live on is known only to the driver.
  * Source: CUDA C++ Programming Guide, "CUDA Environment Variables".
  */
-#ifndef LAYERTOP_ENGINE_CUDA_VISIBLE_H
-#define LAYERTOP_ENGINE_CUDA_VISIBLE_H
+#ifndef LAYERTOP_ENGINE_VISIBLE_H
+#define LAYERTOP_ENGINE_VISIBLE_H
 
 #include <stdbool.h>
 #include <stddef.h>
