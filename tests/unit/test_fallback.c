@@ -2,13 +2,12 @@
  * failure, and each must end in the expected source, with a sentence of its own. */
 #include "profiler/nvml.h"
 #include "profiler/store_trace.h"
-#include "tests/support/activity.h"
 #include "tests/support/collector_bench.h"
+#include "tests/support/mock_cupti.h"
 
 #include "engine/clock.h"
 
 #include <math.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -164,160 +163,12 @@ static bool configure(struct collector_bench *bench, const char *profile, struct
     return good;
 }
 
-/* ---------------------------------------------------------------- a scripted CUPTI */
-
-static struct {
-    CUptiResult subscribe, enable;
-    atomic_int flush;
-    size_t dropped;
-    CUpti_CallbackFunc callback;
-    void *context;
-    CUpti_BuffersCallbackRequestFunc request;
-    CUpti_BuffersCallbackCompleteFunc complete;
-    struct activity pending[64];
-    size_t pending_count;
-    pthread_mutex_t lock;
-} script = {.lock = PTHREAD_MUTEX_INITIALIZER};
-
-static CUptiResult CUPTIAPI script_version(uint32_t *version)
-{
-    *version = 130001;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_subscribe(CUpti_SubscriberHandle *handle,
-                                             CUpti_CallbackFunc callback, void *context,
-                                             CUpti_SubscriberParams *params)
-{
-    *handle = NULL;
-    script.callback = callback;
-    script.context = context;
-    if (script.subscribe == CUPTI_ERROR_MULTIPLE_SUBSCRIBERS_NOT_SUPPORTED)
-        snprintf(params->oldSubscriberName, params->oldSubscriberSize, "nsys");
-    return script.subscribe;
-}
-static CUptiResult CUPTIAPI script_unsubscribe(CUpti_SubscriberHandle handle)
-{
-    (void)handle;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_callback(uint32_t enable, CUpti_SubscriberHandle handle,
-                                            CUpti_CallbackDomain domain, CUpti_CallbackId id)
-{
-    (void)enable, (void)handle, (void)domain, (void)id;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_thread_id(CUpti_ActivityThreadIdType type)
-{
-    (void)type;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_attribute(CUpti_ActivityAttribute attribute, size_t *size,
-                                             void *value)
-{
-    (void)attribute, (void)size, (void)value;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_timestamp(CUpti_TimestampCallbackFunc function)
-{
-    (void)function;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_register(CUpti_BuffersCallbackRequestFunc request,
-                                            CUpti_BuffersCallbackCompleteFunc complete)
-{
-    script.request = request;
-    script.complete = complete;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_enable(CUpti_ActivityKind kind)
-{
-    (void)kind;
-    return script.enable;
-}
-static CUptiResult CUPTIAPI script_disable(CUpti_ActivityKind kind)
-{
-    (void)kind;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_call(CUpti_CallbackId id, uint8_t enable)
-{
-    (void)id, (void)enable;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_flush(uint32_t flag)
-{
-    (void)flag;
-    pthread_mutex_lock(&script.lock);
-    uint8_t *data = NULL;
-    size_t size, most, at = 0;
-    if (script.pending_count)
-        script.request(&data, &size, &most);
-    for (size_t i = 0; data && i < script.pending_count; i++) {
-        memcpy(data + at, script.pending[i].data, script.pending[i].bytes);
-        at += script.pending[i].bytes;
-    }
-    script.pending_count = 0;
-    pthread_mutex_unlock(&script.lock);
-    if (data)
-        script.complete(NULL, 0, data, size, at);
-    return (CUptiResult)atomic_load(&script.flush);
-}
-static CUptiResult CUPTIAPI script_dropped(CUcontext context, uint32_t stream, size_t *dropped)
-{
-    (void)context, (void)stream;
-    pthread_mutex_lock(&script.lock);
-    *dropped = script.dropped;
-    script.dropped = 0;
-    pthread_mutex_unlock(&script.lock);
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_push(CUpti_ExternalCorrelationKind kind, uint64_t id)
-{
-    (void)kind, (void)id;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_pop(CUpti_ExternalCorrelationKind kind, uint64_t *id)
-{
-    (void)kind;
-    *id = 0;
-    return CUPTI_SUCCESS;
-}
-static CUptiResult CUPTIAPI script_string(CUptiResult result, const char **text)
-{
-    (void)result;
-    *text = "CUPTI_ERROR_SCRIPTED";
-    return CUPTI_SUCCESS;
-}
-
-static const struct cupti_api scripted_cupti = {
-    .get_version = script_version,
-    .subscribe = script_subscribe,
-    .unsubscribe = script_unsubscribe,
-    .enable_callback = script_callback,
-    .set_thread_id_type = script_thread_id,
-    .set_attribute = script_attribute,
-    .register_timestamp = script_timestamp,
-    .register_callbacks = script_register,
-    .enable = script_enable,
-    .disable = script_disable,
-    .enable_runtime = script_call,
-    .enable_driver = script_call,
-    .flush_all = script_flush,
-    .next_record = activity_walk,
-    .dropped = script_dropped,
-    .push = script_push,
-    .pop = script_pop,
-    .result_string = script_string,
-};
-
 static int setup_cupti(void **state)
 {
     collector_bench_setup(state);
     struct collector_bench *bench = *state;
-    script.subscribe = script.enable = CUPTI_SUCCESS;
-    script.flush = CUPTI_SUCCESS;
-    script.dropped = script.pending_count = 0;
-    bench->collector->cupti_api = &scripted_cupti;
+    mock_cupti_reset(NULL);
+    bench->collector->cupti_api = &mock_cupti_api;
     bench->use_copy = true;
     return 0;
 }
@@ -344,14 +195,15 @@ static void every_refusal_has_its_sentence(void **state)
                 {44, 0, "SLI"},
                 {45, 0, "WSL"},
                 {999, 0, "no working"},
-                {4711, 0, "SCRIPTED"}};
+                {4711, 0, "MOCK"}};
     char told[16][512];
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         void *one = NULL;
         setup_cupti(&one);
         struct collector_bench *bench = one;
-        script.subscribe = (CUptiResult)rows[i].subscribe;
-        script.enable = (CUptiResult)rows[i].enable;
+        mock_cupti.subscribe_result = (CUptiResult)rows[i].subscribe;
+        mock_cupti.enable_result = (CUptiResult)rows[i].enable;
+        mock_cupti.other = rows[i].subscribe == 39 ? "nsys" : NULL;
         assert_true(configure(bench, "auto", NULL));
         use_gpu(bench);
         assert_string_equal(source_of(bench), "events");
@@ -366,8 +218,9 @@ static void every_refusal_has_its_sentence(void **state)
         /* before any GPU is touched: who asks for CUPTI gets the reason as an error */
         setup_cupti(&one);
         bench = one;
-        script.subscribe = (CUptiResult)rows[i].subscribe;
-        script.enable = (CUptiResult)rows[i].enable;
+        mock_cupti.subscribe_result = (CUptiResult)rows[i].subscribe;
+        mock_cupti.enable_result = (CUptiResult)rows[i].enable;
+        mock_cupti.other = rows[i].subscribe == 39 ? "nsys" : NULL;
         assert_false(configure(bench, "cupti", &error));
         assert_int_equal(error.code, ERROR_CUPTI);
         assert_non_null(strstr(told[i], error.why));
@@ -391,7 +244,8 @@ static void a_cupti_that_fails_later_gives_way_to_events(void **state)
     struct collector_bench *bench = *state;
     configure(bench, "auto", NULL);
     use_gpu(bench);
-    script.callback(script.context, CUPTI_CB_DOMAIN_STATE, CUPTI_CBID_STATE_FATAL_ERROR, NULL);
+    mock_cupti.callback(mock_cupti.callback_context, CUPTI_CB_DOMAIN_STATE,
+                        CUPTI_CBID_STATE_FATAL_ERROR, NULL);
     bench->hooks->tick(bench->hooks->context);
     assert_string_equal(source_of(bench), "events");
     assert_non_null(strstr(store_note(bench->store), "fatal error"));
@@ -405,7 +259,7 @@ static void a_cupti_that_keeps_its_records_gives_way_to_events(void **state)
     struct collector_bench *bench = *state;
     configure(bench, "auto", NULL);
     use_gpu(bench);
-    script.flush = CUPTI_ERROR_UNKNOWN;
+    atomic_store(&mock_cupti.flush_result, CUPTI_ERROR_UNKNOWN);
     int64_t until = clock_now_ns() + 10000 * MS;
     while (strcmp(source_of(bench), "cupti") == 0 && clock_now_ns() < until) {
         gpu_step(bench, 1, false, false);
@@ -423,12 +277,12 @@ static void losses_are_counted_by_kind(void **state)
     use_gpu(bench);
     collector_bench_observer(bench)->segment(collector_bench_observer(bench)->context, 2);
     int64_t t = bench->now = clock_now_ns();
-    pthread_mutex_lock(&script.lock);
-    script.dropped = 5;
-    script.pending[script.pending_count++] = activity_kernel(1, 0, 0, 0);
-    script.pending[script.pending_count++] = activity_kernel(2, t + MS, t + 2 * MS, 0);
-    script.pending[script.pending_count++] = activity_link(2, gpu_tag(1, 1));
-    pthread_mutex_unlock(&script.lock);
+    pthread_mutex_lock(&mock_cupti.lock);
+    mock_cupti.dropped = 5;
+    pthread_mutex_unlock(&mock_cupti.lock);
+    mock_cupti_add(activity_kernel(1, 0, 0, 0));
+    mock_cupti_add(activity_kernel(2, t + MS, t + 2 * MS, 0));
+    mock_cupti_add(activity_link(2, gpu_tag(1, 1)));
     gpu_step(bench, 1, false, false);
     /* the decoder asks for drops with every twentieth flush */
     int64_t until = clock_now_ns() + 10000 * MS;
