@@ -98,7 +98,7 @@ void gpu_test_deviceprop(const struct context *context, struct outcome *outcome)
 void gpu_test_raw_recording(const struct context *context, struct outcome *outcome)
 {
     char path[700], raw[720];
-    snprintf(path, sizeof path, "%s/gpu-recording", context->out);
+    snprintf(path, sizeof path, "%s/gpu-recording.ltr", context->out);
     snprintf(raw, sizeof raw, "%s.cupti", path);
     unlink(path);
     unlink(raw);

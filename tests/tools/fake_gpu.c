@@ -3,13 +3,19 @@
  * takes a millisecond a step, and puts the device's number of steps into every output. With autotune
  * a plan has three pauses to measure in, each of which counts as a million steps.
  *
- * Built by the test that uses it: cc -shared -fPIC -I. tests/tools/fake_gpu.c engine/error.c
- * engine/tensor.c. FAKE_GPU_BROKEN: opening a device fails. FAKE_GPU_NO_ROOM: inputs cannot be kept
- * beside a plan. FAKE_GPU_LOST=N: each context is lost in its step N. */
+ * Built by the tests that use it (tests/support/fake_gpu.c). FAKE_GPU_BROKEN: opening a device fails. FAKE_GPU_NO_ROOM: inputs cannot be kept
+ * beside a plan. FAKE_GPU_LOST=N: each context is lost in its step N. In a process that
+ * has fake_gpu_kernel() and fake_gpu_copy() (tests/unit/test_synthetic.c) a step tells its observer of
+ * every op, and these of what a GPU would have done for it: a kernel an op, one after the other, and a
+ * copy for each input and output. */
+#define _GNU_SOURCE /* RTLD_DEFAULT */
 #include "engine/backend.h"
+#include "engine/clock.h"
 #include "engine/cuda_module.h"
 #include "engine/host_op.h"
 
+#include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -149,6 +155,62 @@ static const void *plan_output(struct plan *plan, size_t index)
     return plan->values[plan->graph->outputs[index]];
 }
 
+/* ---- a step as CUPTI would see it ---- */
+
+#define KERNELS_NS 800000 /* all kernels of a step; what is left of it are copies and gaps */
+#define COPY_NS    40000
+
+typedef void kernel_function(const char *name, const uint32_t *grid, int64_t start_ns,
+                             int64_t end_ns);
+typedef void copy_function(bool in, uint64_t bytes, int64_t start_ns, int64_t end_ns);
+
+static void *function(const char *name)
+{
+    return dlsym(RTLD_DEFAULT, name);
+}
+
+static uint64_t port_bytes(const struct plan *plan, int value)
+{
+    return (uint64_t)shape_elements(&plan->graph->values[value].shape) * 4;
+}
+
+static int64_t tell_copy(const struct observer *observer, copy_function *copy, bool in,
+                         uint64_t bytes, int64_t at)
+{
+    copy(in, bytes, at, at + COPY_NS);
+    if (observer->interval != NULL)
+        observer->interval(observer->context, INTERVAL_COPY, -1, bytes, at, at + COPY_NS / 4);
+    return at + COPY_NS;
+}
+
+static void tell(const struct plan *plan, const struct observer *observer)
+{
+    kernel_function *kernel = (kernel_function *)(uintptr_t)function("fake_gpu_kernel");
+    copy_function *copy = (copy_function *)(uintptr_t)function("fake_gpu_copy");
+    const struct graph *graph = plan->graph;
+    int64_t at = clock_now_ns(), each = KERNELS_NS / (int64_t)(graph->op_count + 1);
+    if (observer == NULL || kernel == NULL || copy == NULL)
+        return;
+    for (size_t i = 0; i < graph->input_count; i++)
+        at = tell_copy(observer, copy, true, port_bytes(plan, graph->inputs[i]), at);
+    for (size_t i = 0; i < graph->op_count; i++) {
+        char name[64];
+        int64_t now = clock_now_ns();
+        const uint32_t grid[] = {(uint32_t)i + 1, 2, 1};
+        snprintf(name, sizeof name, "fake_%s", op_kind_name(graph->ops[i].kind));
+        if (observer->op_begin != NULL)
+            observer->op_begin(observer->context, (int)i);
+        kernel(name, grid, at, at + each);
+        at += each + 2000;
+        if (observer->launches != NULL)
+            observer->launches(observer->context, (int)i, 1);
+        if (observer->op_end != NULL)
+            observer->op_end(observer->context, (int)i, INTERVAL_LAUNCH, now, clock_now_ns());
+    }
+    for (size_t i = 0; i < graph->output_count; i++)
+        at = tell_copy(observer, copy, false, port_bytes(plan, graph->outputs[i]), at);
+}
+
 static bool plan_launch(struct plan *plan, const struct step_context *step, struct error *error)
 {
     if (step->cancel != NULL && atomic_load(step->cancel))
@@ -157,6 +219,7 @@ static bool plan_launch(struct plan *plan, const struct step_context *step, stru
     plan->until.tv_nsec += STEP_NS;
     plan->until.tv_sec += plan->until.tv_nsec / 1000000000;
     plan->until.tv_nsec %= 1000000000;
+    tell(plan, step->observer);
     return true;
 }
 
