@@ -48,6 +48,25 @@ void model_free(struct model *model)
     free(model);
 }
 
+bool model_error_hint(struct error *error, const char *file)
+{
+    if (error == NULL || error->hint[0] != '\0')
+        return false;
+    switch (error->code) {
+    case ERROR_MODEL_FILE:
+        return error_hint(error, "help load");
+    case ERROR_MODEL_LAYERS:
+        return error_hint(error, "load %s --outputs LAYER, to end before it", file);
+    case ERROR_MODEL_BROKEN:
+    case ERROR_MODEL_WEIGHTS:
+    case ERROR_MODEL_REFUSED:
+    case ERROR_MODEL_SHAPE:
+        return error_hint(error, "in the Python that made it: model.save(\"model.keras\")");
+    default:
+        return false;
+    }
+}
+
 int model_find_layer(const struct model *model, const char *name)
 {
     int found = -1;

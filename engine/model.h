@@ -127,9 +127,12 @@ struct model_options {
 /* Load a model file or folder: kind told by content, never by name. The reading of untrusted bytes
  * happens in a short-lived confined child process (resource limits, system-call filter) that gets
  * the open descriptor; this process only checks bounds and maps weights. Returns NULL and fills
- * *error: ERROR_MODEL_*. */
+ * *error: ERROR_MODEL_*, with a hint. */
 struct model *model_load(const char *path, const struct model_options *options,
                          struct error *error);
+/* What to do about a model `file` that cannot be loaded or lowered: a hint for an ERROR_MODEL_* that
+ * has none of its own. Returns false. */
+bool model_error_hint(struct error *error, const char *file);
 /* Every pointer of the model is freed (strings and arrays were malloc'ed), its JSON released, then
  * its storage. NULL is allowed. */
 void model_free(struct model *model);

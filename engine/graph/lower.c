@@ -287,6 +287,7 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
 
     if (low.failed || (options->fusion && !graph_fuse(graph, pool, error))) {
         graph_free(graph);
+        model_error_hint(error, model->file != NULL ? model->file : "FILE");
         return NULL;
     }
     mark_exact(graph);

@@ -5,11 +5,13 @@
 #include <string.h>
 
 /* Replace the bare words NaN and Infinity, which Python writes and JSON does not know, in place by
- * JSON of the same length; refuse nesting that a recursive reader could not survive. */
+ * JSON of the same length; refuse nesting that a recursive reader could not survive, and more objects
+ * than would be read in time and in memory. */
 static bool tolerate(char *text, size_t size, const char *what, struct error *error)
 {
     bool string = false;
     int depth = 0;
+    unsigned objects = 0;
     for (size_t i = 0; i < size; i++) {
         if (string) {
             if (text[i] == '\\')
@@ -23,6 +25,12 @@ static bool tolerate(char *text, size_t size, const char *what, struct error *er
             string = true;
             break;
         case '{':
+            if (++objects > KERAS_OBJECTS_MAX)
+                return error_set(error, ERROR_MODEL_REFUSED, what,
+                                 "the configuration has more than %u objects, which is more than "
+                                 "%d layers need",
+                                 KERAS_OBJECTS_MAX, KERAS_LAYERS_MAX);
+            /* fall through */
         case '[':
             if (++depth > KERAS_JSON_DEPTH_MAX)
                 return error_set(error, ERROR_MODEL_BROKEN, what,

@@ -19,7 +19,8 @@
 /* The largest drawn model (ConvNeXtXLarge) has 1.4 GB of weights. */
 #define RECIPE_BYTES_MAX    (UINT64_C(4) << 30)
 #define RECIPE_CPU_NS       INT64_C(20000000000)
-#define READER_MEMORY_BYTES (UINT64_C(512) << 20)
+/* With what the child has of its parent it stays below 512 MiB. */
+#define READER_MEMORY_BYTES (UINT64_C(448) << 20)
 
 /* Processor time: the longest an honest description takes, and what decoding takes on top. */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
@@ -351,6 +352,7 @@ struct model *model_load(const char *path, const struct model_options *options, 
         dtypes_infer(model);
     } else {
         storage_release(&storage->base);
+        model_error_hint(error, path);
     }
     return model;
 }

@@ -31,6 +31,7 @@
 #define KERAS_CONFIG_BYTES_MAX (64u << 20)
 #define KERAS_KEPT_BYTES_MAX   (16u << 20) /* of an architecture, to be written again */
 #define KERAS_JSON_DEPTH_MAX   512
+#define KERAS_OBJECTS_MAX      (16u << 16) /* of a configuration: 16 a layer */
 #define KERAS_LAYERS_MAX       65536
 #define KERAS_NODES_MAX        65536
 #define KERAS_NESTING_MAX      32

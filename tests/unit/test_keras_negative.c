@@ -1,170 +1,81 @@
 /* Models that contradict themselves: one thing in an honest file is made wrong, and what comes is one
  * clear error, from the reader or from the lowering, soon and with bounded memory. (What damages the
  * container is in test_keras_hostile.c.) */
-#define _GNU_SOURCE /* stpcpy */
-#include "engine/graph/constant.h"
-#include "engine/model.h"
+#include "support/hostile.h"
 
-#include <ftw.h>
-#include <hdf5.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <unistd.h>
 #include <zlib.h>
 
 #include <cmocka.h>
 
 #define DATA "tests/data/keras/"
 
-static char folder[64];
-
-static const char *in_folder(const char *name)
-{
-    static char path[512];
-    snprintf(path, sizeof path, "%s/%s", folder, name);
-    return path;
-}
-
-/* Load and lower; NULL is never returned without an error that has words and no escapes. */
-static bool works(const char *path, const char *weights, struct error *error)
-{
-    struct model_options options = {.weights = weights};
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    options.unconfined = true;
-#endif
-    *error = (struct error){0};
-    struct model *model = model_load(path, &options, error);
-    struct constant_pool *pool = constant_pool_new();
-    struct graph *graph =
-        model ? graph_lower(model, &(struct graph_options){.batch = 2}, pool, error) : NULL;
-    bool ok = graph != NULL;
-    if (!ok) {
-        assert_int_equal(error_exit_code(error->code), 3);
-        assert_true(strlen(error->why) > 0);
-        const char *const texts[] = {error->what, error->why, error->hint};
-        for (size_t i = 0; i < 3; i++) {
-            for (const char *c = texts[i]; *c != '\0'; c++)
-                assert_true((unsigned char)*c >= 0x20);
-        }
-    }
-    graph_free(graph);
-    constant_pool_free(pool);
-    model_free(model);
-    return ok;
-}
-
-static void must_fail(const char *path, const char *weights, enum error_code code, const char *why)
-{
-    struct error error;
-    if (works(path, weights, &error))
-        fail_msg("%s was taken (%s)", path, why);
-    if (error.code != code || strstr(error.why, why) == NULL)
-        fail_msg("E%03d %s, and not E%03d with \"%s\"", error.code, error.why, code, why);
-}
-
 /* ---- architectures without weights: only numbers can be wrong ---- */
-
-#define CHAIN(class_name, config)                                                                  \
-    "{\"class_name\":\"Sequential\",\"keras_version\":\"3.9.2\",\"config\":{\"name\":\"s\","       \
-    "\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"x\",\"batch_shape\":[null," \
-    "8,8,4]}},{\"class_name\":\"" class_name "\",\"config\":{\"name\":\"a\",\"trainable\":true,"   \
-    "\"dtype\":\"float32\"" config "}}]}}"
-
-static const char *spill(const char *name, const char *text)
-{
-    const char *path = in_folder(name);
-    FILE *file = fopen(path, "wb");
-    assert_non_null(file);
-    assert_true(fputs(text, file) >= 0);
-    fclose(file);
-    return path;
-}
 
 static void wrong_numbers(void **state)
 {
     (void)state;
     static const char *const texts[] = {
-        CHAIN("UpSampling2D", ",\"size\":[2147483647,2147483647]"),
-        CHAIN("UpSampling2D", ",\"size\":[4611686018427387904,4]"),
-        CHAIN("UpSampling2D", ",\"size\":[0,1]"),
-        CHAIN("UpSampling2D", ",\"size\":[NaN,1]"),
-        CHAIN("ZeroPadding2D", ",\"padding\":[[9223372036854775807,9223372036854775807],[0,0]]"),
-        CHAIN("ZeroPadding2D", ",\"padding\":[[-9,0],[0,0]]"),
-        CHAIN("Cropping2D", ",\"cropping\":[[4,4],[0,0]]"),
-        CHAIN("Cropping2D", ",\"cropping\":[[-9223372036854775808,0],[0,0]]"),
-        CHAIN("MaxPooling2D", ",\"pool_size\":[0,0]"),
-        CHAIN("MaxPooling2D", ",\"pool_size\":[2,2],\"strides\":[0,1]"),
-        CHAIN("MaxPooling2D", ",\"pool_size\":[9,9],\"padding\":\"valid\""),
-        CHAIN("AveragePooling2D", ",\"pool_size\":[4294967297,4294967297],\"padding\":\"same\","
-                                  "\"strides\":[-1,-1]"),
-        CHAIN("Reshape", ",\"target_shape\":[-1,-1]"),
-        CHAIN("Reshape", ",\"target_shape\":[5,5]"),
-        CHAIN("Reshape", ",\"target_shape\":[4294967296,4294967296]"),
-        CHAIN("Reshape", ",\"target_shape\":[0]"),
-        CHAIN("Reshape", ",\"target_shape\":[1,1,1,1,1,1,1,1,1,1,256]"),
-        CHAIN("Permute", ",\"dims\":[1,1,2]"),
-        CHAIN("Permute", ",\"dims\":[1,2,9]"),
-        CHAIN("RepeatVector", ",\"n\":1099511627776"),
-        CHAIN("Softmax", ",\"axis\":9"),
-        CHAIN("Softmax", ",\"axis\":[1,-99]"),
-        CHAIN("Resizing", ",\"height\":0,\"width\":4"),
-        CHAIN("Resizing", ",\"height\":4611686018427387904,\"width\":4611686018427387904"),
-        CHAIN("CenterCrop", ",\"height\":-1,\"width\":4"),
-        CHAIN("Activation", ",\"activation\":\"\\u001b[2J\""),
-        CHAIN("Activation", ",\"activation\":{\"class_name\":7}"),
-        CHAIN("UnitNormalization", ",\"axis\":[0,1,2,3,4,5,6,7,8,9]"),
-        CHAIN("Mine\\u001b[2J", ""),
-        CHAIN("TimeDistributed", ""),
-        CHAIN("TimeDistributed", ",\"layer\":{\"class_name\":\"Mine\",\"config\":{}}"),
-        CHAIN("Bidirectional", ",\"layer\":{\"class_name\":[]}"),
+        HOSTILE_CHAIN("UpSampling2D", ",\"size\":[2147483647,2147483647]"),
+        HOSTILE_CHAIN("UpSampling2D", ",\"size\":[4611686018427387904,4]"),
+        HOSTILE_CHAIN("UpSampling2D", ",\"size\":[0,1]"),
+        HOSTILE_CHAIN("UpSampling2D", ",\"size\":[NaN,1]"),
+        HOSTILE_CHAIN("ZeroPadding2D",
+                      ",\"padding\":[[9223372036854775807,9223372036854775807],[0,0]]"),
+        HOSTILE_CHAIN("ZeroPadding2D", ",\"padding\":[[-9,0],[0,0]]"),
+        HOSTILE_CHAIN("Cropping2D", ",\"cropping\":[[4,4],[0,0]]"),
+        HOSTILE_CHAIN("Cropping2D", ",\"cropping\":[[-9223372036854775808,0],[0,0]]"),
+        HOSTILE_CHAIN("MaxPooling2D", ",\"pool_size\":[0,0]"),
+        HOSTILE_CHAIN("MaxPooling2D", ",\"pool_size\":[2,2],\"strides\":[0,1]"),
+        HOSTILE_CHAIN("MaxPooling2D", ",\"pool_size\":[9,9],\"padding\":\"valid\""),
+        HOSTILE_CHAIN("AveragePooling2D",
+                      ",\"pool_size\":[4294967297,4294967297],\"padding\":\"same\","
+                      "\"strides\":[-1,-1]"),
+        HOSTILE_CHAIN("Reshape", ",\"target_shape\":[-1,-1]"),
+        HOSTILE_CHAIN("Reshape", ",\"target_shape\":[5,5]"),
+        HOSTILE_CHAIN("Reshape", ",\"target_shape\":[4294967296,4294967296]"),
+        HOSTILE_CHAIN("Reshape", ",\"target_shape\":[0]"),
+        HOSTILE_CHAIN("Reshape", ",\"target_shape\":[1,1,1,1,1,1,1,1,1,1,256]"),
+        HOSTILE_CHAIN("Permute", ",\"dims\":[1,1,2]"),
+        HOSTILE_CHAIN("Permute", ",\"dims\":[1,2,9]"),
+        HOSTILE_CHAIN("RepeatVector", ",\"n\":1099511627776"),
+        HOSTILE_CHAIN("Softmax", ",\"axis\":9"),
+        HOSTILE_CHAIN("Softmax", ",\"axis\":[1,-99]"),
+        HOSTILE_CHAIN("Resizing", ",\"height\":0,\"width\":4"),
+        HOSTILE_CHAIN("Resizing", ",\"height\":4611686018427387904,\"width\":4611686018427387904"),
+        HOSTILE_CHAIN("CenterCrop", ",\"height\":-1,\"width\":4"),
+        HOSTILE_CHAIN("Activation", ",\"activation\":\"\\u001b[2J\""),
+        HOSTILE_CHAIN("Activation", ",\"activation\":{\"class_name\":7}"),
+        HOSTILE_CHAIN("UnitNormalization", ",\"axis\":[0,1,2,3,4,5,6,7,8,9]"),
+        HOSTILE_CHAIN("Mine\\u001b[2J", ""),
+        HOSTILE_CHAIN("TimeDistributed", ""),
+        HOSTILE_CHAIN("TimeDistributed", ",\"layer\":{\"class_name\":\"Mine\",\"config\":{}}"),
+        HOSTILE_CHAIN("Bidirectional", ",\"layer\":{\"class_name\":[]}"),
     };
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
         struct error error;
-        if (works(spill("model.json", texts[i]), NULL, &error))
+        if (hostile_works(hostile_write_text("model.json", texts[i]), NULL, &error))
             fail_msg("taken: %s", texts[i] + 160);
     }
     struct error error;
-    assert_true(works(spill("model.json", CHAIN("UpSampling2D", ",\"size\":[2,2]")), NULL, &error));
+    assert_true(hostile_works(
+        hostile_write_text("model.json", HOSTILE_CHAIN("UpSampling2D", ",\"size\":[2,2]")), NULL,
+        &error));
 }
 
 /* ---- whole files with one thing wrong ---- */
 
-/* Copy shared_layer.h5, with `from` in its configuration replaced by `to` wherever it stands. */
+/* A copy of shared_layer.h5, with `from` (unless NULL) in its configuration replaced by `to`. */
 static const char *edited(const char *from, const char *to)
 {
-    static char path[512];
-    char buffer[4096];
-    snprintf(path, sizeof path, "%s", in_folder("edited.h5"));
-    FILE *in = fopen(DATA "shared_layer.h5", "rb"), *out = fopen(path, "wb");
-    assert_true(in != NULL && out != NULL);
-    for (size_t n; (n = fread(buffer, 1, sizeof buffer, in)) > 0;)
-        assert_int_equal(fwrite(buffer, 1, n, out), n);
-    fclose(in);
-    fclose(out);
-    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
-    hid_t attribute = H5Aopen(file, "model_config", H5P_DEFAULT), type = H5Aget_type(attribute);
-    char *text = NULL, *made = calloc(1, 1 << 16), *at = made;
-    assert_true(H5Aread(attribute, type, &text) >= 0);
-    for (const char *c = text; *c != '\0';) {
-        if (from != NULL && strncmp(c, from, strlen(from)) == 0) {
-            at = stpcpy(at, to);
-            c += strlen(from);
-        } else {
-            *at++ = *c++;
-        }
-    }
-    assert_true(from == NULL || strcmp(text, made) != 0);
-    assert_true(H5Awrite(attribute, type, &made) >= 0);
-    H5free_memory(text);
-    free(made);
-    H5Tclose(type);
-    H5Aclose(attribute);
-    H5Fclose(file);
+    const char *path = hostile_copy(DATA "shared_layer.h5", "edited.h5");
+    if (from != NULL)
+        hostile_edit_config(path, from, to);
     return path;
 }
 
@@ -191,7 +102,7 @@ static void wrong_config(void **state)
         {"\"sparse\": false", "\"sparse\": true", ERROR_MODEL_LAYERS, "sparse"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
-        must_fail(edited(cases[i].from, cases[i].to), NULL, cases[i].code, cases[i].why);
+        hostile_must_fail(edited(cases[i].from, cases[i].to), NULL, cases[i].code, cases[i].why);
 }
 
 /* Open the group of the layer's weights in a fresh copy. */
@@ -225,14 +136,14 @@ static void wrong_weights(void **state)
     H5Ldelete(group, "dense/bias", H5P_DEFAULT);
     H5Gclose(group);
     H5Fclose(file);
-    must_fail(path, NULL, ERROR_MODEL_WEIGHTS, "lacks");
+    hostile_must_fail(path, NULL, ERROR_MODEL_WEIGHTS, "lacks");
     for (hsize_t count = 1; count <= 3; count += 2) { /* one too few, one too many */
         path = edited(NULL, NULL);
         group = open_group(path, &file);
         name_weights(group, names, count);
         H5Gclose(group);
         H5Fclose(file);
-        must_fail(path, NULL, ERROR_MODEL_WEIGHTS, "asks for 2");
+        hostile_must_fail(path, NULL, ERROR_MODEL_WEIGHTS, "asks for 2");
     }
     path =
         edited(NULL, NULL); /* the group of a layer is a soft link to another file's idea of it */
@@ -241,7 +152,7 @@ static void wrong_weights(void **state)
     H5Ldelete(file, "model_weights/dense", H5P_DEFAULT);
     H5Lcreate_soft("/model_weights/add", file, "model_weights/dense", H5P_DEFAULT, H5P_DEFAULT);
     H5Fclose(file);
-    must_fail(path, NULL, ERROR_MODEL_REFUSED, "soft link");
+    hostile_must_fail(path, NULL, ERROR_MODEL_REFUSED, "soft link");
 }
 
 /* One chunk that inflates to 128 MiB out of 128 KiB. */
@@ -270,7 +181,7 @@ static void chunk_bomb(void **state)
     H5Pclose(create);
     H5Gclose(group);
     H5Fclose(file);
-    must_fail(path, NULL, ERROR_MODEL_BROKEN, "");
+    hostile_must_fail(path, NULL, ERROR_MODEL_BROKEN, "");
 }
 
 /* Groups that hold each other many times over: a walk through all paths would never end. */
@@ -278,7 +189,7 @@ static void links_in_circles(void **state)
 {
     (void)state;
     char path[512], name[16];
-    snprintf(path, sizeof path, "%s", in_folder("circle.weights.h5"));
+    snprintf(path, sizeof path, "%s", hostile_path("circle.weights.h5"));
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     hid_t layers = H5Gcreate2(file, "layers", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
     hid_t group = H5Gcreate2(layers, "dense", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
@@ -290,55 +201,21 @@ static void links_in_circles(void **state)
     H5Gclose(layers);
     H5Fclose(file);
     struct error error;
-    assert_false(works(spill("model.json", CHAIN("Dense", ",\"units\":3")), path, &error));
+    assert_false(hostile_works(
+        hostile_write_text("model.json", HOSTILE_CHAIN("Dense", ",\"units\":3")), path, &error));
 }
 
-/* A million layers, and what all that was above took. */
 static void million_layers(void **state)
 {
     (void)state;
-    FILE *file = fopen(in_folder("million.json"), "wb");
+    FILE *file = fopen(hostile_path("million.json"), "wb");
     assert_non_null(file);
     fputs("{\"class_name\":\"Sequential\",\"config\":[", file);
     for (int i = 0; i < 1000000; i++)
         fputs("{\"class_name\":\"ReLU\",\"config\":{}},", file);
     fputs("{\"class_name\":\"ReLU\",\"config\":{}}]}", file);
     fclose(file);
-    struct error error;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-    struct rusage before, after;
-    getrusage(RUSAGE_CHILDREN, &before);
-    assert_false(works(in_folder("million.json"), NULL, &error));
-    getrusage(RUSAGE_CHILDREN, &after);
-    double seconds = (double)(after.ru_utime.tv_sec - before.ru_utime.tv_sec) +
-                     (double)(after.ru_utime.tv_usec - before.ru_utime.tv_usec) / 1e6;
-    assert_true(seconds < 10);                   /* the reader's own limit: 0.9 s and 60 ms a MiB */
-    assert_true(after.ru_maxrss < (700L << 10)); /* the largest of all children so far, in KiB */
-#else
-    (void)error;
-#endif
-}
-
-static int forget(const char *path, const struct stat *status, int type, struct FTW *walk)
-{
-    (void)status;
-    (void)type;
-    (void)walk;
-    return remove(path);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    snprintf(folder, sizeof folder, "/tmp/layertop-test-XXXXXX");
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    return mkdtemp(folder) == NULL;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    return nftw(folder, forget, 8, FTW_DEPTH | FTW_PHYS);
+    hostile_must_fail(hostile_path("million.json"), NULL, ERROR_MODEL_REFUSED, "layers");
 }
 
 int main(void)
@@ -348,5 +225,5 @@ int main(void)
         cmocka_unit_test(wrong_weights),    cmocka_unit_test(chunk_bomb),
         cmocka_unit_test(links_in_circles), cmocka_unit_test(million_layers),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, hostile_make_folder, hostile_remove_folder);
 }
