@@ -30,6 +30,20 @@ if TF_KERAS:
 else:
     import keras
 
+if os.environ['KERAS_BACKEND'] == 'numpy' and not TF_KERAS:
+    # some of its functions give float64 for float32, and then those that it takes from JAX refuse the mixture
+    import jax
+
+    def of_one_type(function):
+        def call(a, b, *rest, **more):
+            a = np.asarray(a)
+            kind = np.result_type(a, b) if isinstance(b, np.ndarray) else a.dtype
+            return function(a.astype(kind), np.asarray(b, kind), *rest, **more)
+        return call
+
+    for function in ('conv_general_dilated', 'conv_transpose', 'reduce_window'):
+        setattr(jax.lax, function, of_one_type(getattr(jax.lax, function)))
+
 CLASSES = 50
 
 
@@ -53,11 +67,14 @@ class Case:
     tolerance of max|y-y64| / max(max|y64|, 1e-6), per output
     prepare   what to do to the float32 model instead of drawing its weights
     calm      draws weights that keep a deep network's activations of order 1
+    shape     of the first input, without the batch, for a model that leaves it open
+    ways      lists of settings under each of which the answer must be right; None: the rows as one batch
     """
 
-    def __init__(self, name, build, inputs, tolerance=1e-5, prepare=None, calm=False):
+    def __init__(self, name, build, inputs, tolerance=1e-5, prepare=None, calm=False, shape=None, ways=None):
         self.name, self.build, self.inputs = name, build, inputs
         self.tolerance, self.prepare, self.calm = tolerance, prepare, calm
+        self.shape, self.ways = shape, ways or [['batch %d' % inputs[0][1][0]]]
 
     def rng(self, what):
         return np.random.default_rng(zlib.crc32(('%s/%s' % (self.name, what)).encode()))
@@ -222,7 +239,7 @@ def keep(case, folder, made):
     np.savez(os.path.join(folder, 'answers.npz'), *made['answers'])
     with open(os.path.join(folder, 'made.json'), 'w') as f:
         json.dump({'digest': digest_of(case), 'files': made['files'], 'refusals': made['refusals'],
-                   'keras_error': made['keras_error']}, f)
+                   'keras_error': made['keras_error'], 'keras_errors': made['keras_errors']}, f)
 
 
 def forget(folder):
@@ -232,15 +249,8 @@ def forget(folder):
         shutil.rmtree(folder)
 
 
-def make(case, folder):
-    """Write the files of a case: {'files': {format: file name or None}, 'refusals': {format: Keras's
-    message}, 'inputs': [...], 'answers': [...float64], 'keras_error': its own float32 against float64}."""
-    made = kept(case, folder)
-    if made:
-        return made
-    shutil.rmtree(folder, ignore_errors=True)
-    os.makedirs(folder)
-    inputs = case.draw()
+def prepared(case, inputs):
+    """The float32 model with its weights."""
     set_float('float32')
     model = case.build()
     if case.prepare:
@@ -249,6 +259,34 @@ def make(case, folder):
         randomise(model, case)
         if case.calm:
             calm_down(model, inputs, case.rng('statistics'))
+    return model
+
+
+def twin_of(case, values):
+    """The same model in float64."""
+    set_float('float64')
+    twin = case.build()
+    if case.prepare:
+        case.prepare(twin)
+    set_weights(twin, [v.astype('float64') if v.dtype.kind == 'f' else v for v in values])
+    return twin
+
+
+def widened(inputs):
+    return [x.astype('float64') if x.dtype.kind == 'f' else x for x in inputs]
+
+
+def make(case, folder):
+    """Write the files of a case: {'files': {format: file name or None}, 'refusals': {format: Keras's
+    message}, 'inputs': [...], 'answers': [...float64], 'keras_errors': its own float32 against float64, output by
+    output, 'keras_error': the largest}."""
+    made = kept(case, folder)
+    if made:
+        return made
+    shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder)
+    inputs = case.draw()
+    model = prepared(case, inputs)
     values = model.get_weights()
     y32 = call(model, inputs)
     files, refusals = {}, {}
@@ -259,12 +297,7 @@ def make(case, folder):
         except Exception as why:  # Keras cannot write every model in every format
             files[suffix], refusals[suffix] = None, str(why).split('\n')[0][:200]
     del model
-    set_float('float64')
-    twin = case.build()
-    if case.prepare:
-        case.prepare(twin)
-    set_weights(twin, [v.astype('float64') if v.dtype.kind == 'f' else v for v in values])
-    y64 = call(twin, [x.astype('float64') if x.dtype.kind == 'f' else x for x in inputs])
+    y64 = call(twin_of(case, values), widened(inputs))
     set_float('float32')
     for y in y64:
         spread = np.abs(y[0].astype('float64') - y[-1]).max() / max(np.abs(y).max(), 1e-6)
@@ -272,7 +305,8 @@ def make(case, folder):
             raise ValueError('the float64 answer of %s is not finite' % case.name)
         if case.calm and spread < 1e-3:
             raise ValueError('%s answers the same whatever comes in: nothing is tested' % case.name)
-    made = {'files': files, 'refusals': refusals, 'inputs': inputs, 'answers': y64,
-            'keras_error': max(error_of(a, b) for a, b in zip(y32, y64))}
+    errors = [error_of(a, b) for a, b in zip(y32, y64)]
+    made = {'files': files, 'refusals': refusals, 'inputs': inputs, 'answers': y64, 'keras_errors': errors,
+            'keras_error': max(errors)}
     keep(case, folder, made)
     return made

@@ -11,6 +11,7 @@ import datetime
 import fnmatch
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import time
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import numpy as np
 
+import blame
 import exports
 import oracle
 
@@ -27,8 +29,21 @@ UNSUPPORTED = ('E015', 'E022', 'E033')
 DEVICE = os.environ.get('CONFORMANCE_DEVICE', 'cpu')
 
 
-def command(layertop, model, x, y):
-    return [layertop, '--json', model, '-c', 'devices ' + DEVICE, '-c', 'predict %s %s' % (x, y)]
+def commands(model, case, x, ys, outputs=()):
+    """What is typed: the model as a whole, or as far as the layers `outputs`, asked in each of the case's ways."""
+    load = ['load', model]
+    if case.shape:
+        load += ['--shape', ','.join(map(str, case.shape))]
+    if outputs:
+        load += ['--outputs', ','.join(outputs)]
+    lines = ['devices ' + DEVICE]
+    for way, y in zip(case.ways, ys):
+        lines += way
+        if load:
+            lines.append(' '.join(map(shlex.quote, load)))
+            load = None
+        lines.append('predict %s %s' % (shlex.quote(x), shlex.quote(y)))
+    return lines
 
 
 def save_arrays(folder, stem, arrays):
@@ -47,15 +62,17 @@ def load_arrays(path):
     return [data] if isinstance(data, np.ndarray) else [data['arr_%d' % i] for i in range(len(data.files))]
 
 
-def ask(layertop, model, made, folder):
-    """layertop's answers, or the (code, message) of its refusal."""
+def ask(layertop, model, case, made, folder, outputs=()):
+    """layertop's answers in each way, or the (code, message) of its refusal."""
     x = save_arrays(folder, 'x', made['inputs'])
-    y = os.path.join(folder, 'y.npy' if len(made['answers']) == 1 else 'y.npz')
-    if os.path.exists(y):
-        os.remove(y)
+    ys = [os.path.join(folder, 'y%d.np%s' % (i, 'y' if len(outputs or made['answers']) == 1 else 'z'))
+          for i in range(len(case.ways))]
+    for y in ys:
+        if os.path.exists(y):
+            os.remove(y)
+    argv = [layertop, '--json'] + [word for line in commands(model, case, x, ys, outputs) for word in ('-c', line)]
     try:
-        done = subprocess.run(command(layertop, model, x, y), capture_output=True, text=True, timeout=600,
-                              stdin=subprocess.DEVNULL)
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=600, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
         return None, ('timeout', 'no answer within 600 s')
     for line in done.stdout.splitlines():
@@ -64,7 +81,7 @@ def ask(layertop, model, made, folder):
             return None, (reply['error']['code'], reply['error']['message'])
     if done.returncode:
         return None, ('exit %d' % done.returncode, (done.stderr.strip().splitlines() or [''])[-1])
-    return load_arrays(y), None
+    return [load_arrays(y) for y in ys], None
 
 
 def judge(layertop, case, suffix, made, folder):
@@ -72,20 +89,28 @@ def judge(layertop, case, suffix, made, folder):
     row = {'name': case.name, 'format': suffix}
     if not made['files'][suffix]:
         return dict(row, result='not written', message='Keras: ' + made['refusals'][suffix])
-    answers, refusal = ask(layertop, os.path.join(folder, made['files'][suffix]), made, folder)
+    model = os.path.join(folder, made['files'][suffix])
+    answers, refusal = ask(layertop, model, case, made, folder)
     if refusal:
         unsupported = refusal[0] in UNSUPPORTED
         return dict(row, result='unsupported' if unsupported else 'failed',
                     message='%s: %s' % (refusal[0], refusal[1].replace(folder + '/', '')[:400]))
-    if len(answers) != len(made['answers']):
-        return dict(row, result='failed', message='%d outputs of %d' % (len(answers), len(made['answers'])))
-    error = max(oracle.error_of(a, b) for a, b in zip(answers, made['answers']))
-    passed = error <= case.tolerance
+    tolerances = getattr(case, 'tolerances', None) or [case.tolerance] * len(made['answers'])
+    error, passed = 0.0, True
+    for way, ys in zip(case.ways, answers):
+        if len(ys) != len(made['answers']):
+            return dict(row, result='failed', message='%d outputs of %d' % (len(ys), len(made['answers'])))
+        errors = [oracle.error_of(a, b) for a, b in zip(ys, made['answers'])]
+        if any(e > t for e, t in zip(errors, tolerances)) and passed:
+            passed = False
+            row['message'] = '%s: shapes %s, expected %s' % (', '.join(way), [a.shape for a in ys],
+                                                             [a.shape for a in made['answers']])
+        error = max([error] + [e for e, t in zip(errors, tolerances) if t != float('inf') or e == float('inf')])
     row.update(result='passed' if passed else 'failed', error=float('%.2g' % error) if error < 1e30 else None,
-               tolerance=case.tolerance, keras_error=float('%.2g' % made['keras_error']))
+               tolerance=float('%.2g' % max(t for t in tolerances + [0] if t != float('inf'))),
+               keras_error=float('%.2g' % made['keras_error']))
     if not passed:
-        row['message'] = 'shapes %s, expected %s' % ([a.shape for a in answers],
-                                                     [a.shape for a in made['answers']])
+        row['layers'] = blame.first_wrong(layertop, case, model, made, folder)
     return row
 
 
@@ -100,7 +125,7 @@ def text_of(argv):
     return run.stdout.strip()
 
 
-def write_table(path, layertop, rows, skipped, used, seconds, counts=None):
+def write_table(path, layertop, rows, skipped, used, seconds, counts=None, more=None):
     counts = counts or {what: sum(row['result'] == what for row in rows)
               for what in ('passed', 'failed', 'unsupported', 'not written')}
     head = {
@@ -108,11 +133,11 @@ def write_table(path, layertop, rows, skipped, used, seconds, counts=None):
         'commit': text_of(['git', 'describe', '--always', '--dirty']),
         'layertop': text_of([layertop, '--version']).split('\n')[0],
         'versions': used, 'device': DEVICE,
-        'command': ' '.join(command('layertop', 'MODEL', 'x', 'y')[:3]) +
-                   " -c 'devices %s' -c 'predict x.npy y.npy'" % DEVICE,
+        'command': "layertop --json -c 'devices %s' -c 'batch N' -c 'load MODEL' -c 'predict x.npy y.npy'" % DEVICE,
         'error': 'max|y-y64| / max(max|y64|, 1e-6), the largest of the outputs; y64 from Keras in float64',
         'keras_error': 'the same of Keras itself in float32', 'seconds': round(seconds), 'counts': counts,
         'not made': skipped}
+    head.update(more or {})
     lines = ['  %s: %s' % (json.dumps(key), json.dumps(value)) for key, value in head.items()]
     table = ',\n'.join('    ' + json.dumps(row, allow_nan=False) for row in rows)
     with open(path + '.part', 'w') as f:
@@ -126,11 +151,21 @@ def write_table(path, layertop, rows, skipped, used, seconds, counts=None):
 PARTS = [('layers', 'jax'), ('applications', 'tensorflow')]
 
 
+def tell(row):
+    print('%-12s %-44s %-6s %-9s %s %s' % (row['result'], row['name'], row['format'], row.get('error', ''),
+                                           row.get('message', ''), row.get('layers', '')), flush=True)
+    return row
+
+
+def wanted(name, pattern):
+    return any(fnmatch.fnmatch(name, one) for one in pattern.split(','))
+
+
 def run_part(layertop, work, pattern, part, out):
     """One part in this process, which has its backend; the rows go to `out` for the parent."""
     rows, skipped = [], {}
     for case in __import__(part).cases():
-        if not any(fnmatch.fnmatch(case.name, one) for one in pattern.split(',')):
+        if not wanted(case.name, pattern):
             continue
         folder = os.path.join(work, case.name.replace('/', '-'))
         try:
@@ -142,11 +177,15 @@ def run_part(layertop, work, pattern, part, out):
             print('%-12s %s: %s' % ('no model', case.name, skipped[case.name]), flush=True)
             continue
         for suffix in made['files']:
-            row = judge(layertop, case, suffix, made, folder)
-            rows.append(row)
-            print('%-12s %-44s %-6s %-9s %s' % (row['result'], case.name, suffix, row.get('error', ''),
-                                                row.get('message', '')), flush=True)
+            rows.append(tell(judge(layertop, case, suffix, made, folder)))
         oracle.forget(folder)
+    for name in exports.NAMES if part == 'layers' else []:
+        if not wanted(name, pattern):
+            continue
+        if exports.too_old():
+            skipped[name] = exports.too_old()
+        else:
+            rows += [tell(row) for row in exports.judge(layertop, name, work)]
     with open(out, 'w') as f:
         json.dump({'rows': rows, 'skipped': skipped, 'versions': versions()}, f)
 

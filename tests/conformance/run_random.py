@@ -3,10 +3,11 @@
 
 usage: run_random.py LAYERTOP WORKDIR TABLE COUNT [SEED]
 
-COUNT graphs from SEED on (without it: from the clock, and printed), each in both formats. A graph that fails is built
-again with fewer steps until it no longer fails; the smallest one that does stays in WORKDIR. TABLE gets the counts, the
-seeds and what failed. A graph with a layer that layertop names as unsupported counts as unsupported. Exit 1 if one
-differs beyond its tolerance.
+COUNT graphs from SEED on (without it: from the clock, and printed), each in both formats, as one batch and sample by
+sample without fusion. A graph that fails is built again with fewer steps until it no longer fails; the smallest one that
+does stays in WORKDIR. TABLE gets the counts, the seeds, what was drawn and what failed. A seed of which Keras makes no
+model, or one that Keras itself gets wrong in float32, judges nobody: the next one takes its place. A graph with a layer
+that layertop names as unsupported counts as unsupported. Exit 1 if one differs beyond its tolerance.
 """
 import collections
 import os
@@ -15,21 +16,44 @@ import shutil
 import sys
 import time
 
+os.environ.setdefault('KERAS_BACKEND', 'numpy')  # small graphs: nothing is compiled
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import oracle
 import random_graphs
 import run
 
+MADE = collections.Counter()     # classes of layers and ops in the graphs that were judged
+REFUSED = collections.Counter()  # what the generator drew and Keras refused
+
+
+class Unjudged(Exception):
+    """Keras in float32 is too far from itself in float64 for anybody to be judged."""
+
+
+def tolerance_of(error):
+    return max(random_graphs.TOLERANCE, random_graphs.CONDITION * error)
+
 
 def judge(layertop, work, seed, steps=None):
-    """The rows of one graph; [] if Keras cannot make it."""
+    """The rows of one graph."""
     case = random_graphs.case(seed, steps)
     folder = os.path.join(work, case.name.replace('/', '-'))
-    made = oracle.make(case, folder)
-    case.tolerance = max(random_graphs.TOLERANCE, random_graphs.CONDITION * made['keras_error'])
-    rows = [run.judge(layertop, case, suffix, made, folder) for suffix in made['files']]
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        made = oracle.make(case, folder)
+        case.tolerances = [tolerance_of(e) if e <= random_graphs.CONDITION_MAX else float('inf')
+                           for e in made['keras_errors']]
+        if min(case.tolerances) == float('inf'):
+            raise Unjudged('its float32 is %.2g off' % made['keras_error'])
+        rows = [run.judge(layertop, case, suffix, made, folder) for suffix in made['files']]
+    except Exception:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
     if not any(row['result'] == 'failed' for row in rows):
         shutil.rmtree(folder)
+    if steps is None:
+        MADE.update(case.classes)
+        REFUSED.update(case.refused)
     return rows
 
 
@@ -49,45 +73,63 @@ def shrink(layertop, work, seed):
     return []
 
 
+def tell(what, row):
+    print('%-12s %s %s %s %s %s' % (what, row['name'], row['format'], row.get('error', ''), row.get('message', ''),
+                                    row.get('layers', '')), flush=True)
+
+
 def main():
     layertop, work, table, count = *sys.argv[1:4], int(sys.argv[4])
     first = int(sys.argv[5]) if len(sys.argv) > 5 else int(time.time())
     os.makedirs(work, exist_ok=True)
     home = os.path.join(work, 'home')
     os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
-    print('seeds %d to %d' % (first, first + count - 1), flush=True)
-    start, bad, not_made, why, errors = time.time(), [], {}, collections.Counter(), []
-    counts = {'passed': 0, 'failed': 0, 'unsupported': 0, 'not written': 0}
-    for seed in range(first, first + count):
+    print('seeds from %d' % first, flush=True)
+    start, bad, not_made, why, worst = time.time(), [], {}, collections.Counter(), []
+    counts = {'graphs': 0, 'passed': 0, 'failed': 0, 'unsupported': 0, 'not written': 0, 'not judged': 0}
+    seed = first - 1
+    while counts['graphs'] < count and seed < first + 2 * count:
+        seed += 1
         try:
             rows = judge(layertop, work, seed)
+        except Unjudged:
+            counts['not judged'] += 1
+            continue
         except Exception as refusal:
             not_made[str(seed)] = '%s: %s' % (type(refusal).__name__, str(refusal).strip().split('\n')[0][:160])
             print('%-12s random/%d: %s' % ('no model', seed, not_made[str(seed)]), flush=True)
             continue
-        if seed % 25 == 0 and os.environ['KERAS_BACKEND'] == 'jax':
-            __import__('jax').clear_caches()
+        counts['graphs'] += 1
+        if counts['graphs'] % 25 == 0:
+            print('%d graphs after %d s' % (counts['graphs'], time.time() - start), flush=True)
+            if os.environ['KERAS_BACKEND'] == 'jax':
+                __import__('jax').clear_caches()
         for row in rows:
             counts[row['result']] += 1
-            errors.append(row.get('error') or 0)
+            if row.get('error') is not None:
+                worst.append((row['error'], row['name'], row['format'], row['tolerance']))
             if row['result'] == 'failed':
-                print('%-12s %s %s %s %s' % (row['result'], row['name'], row['format'], row.get('error', ''),
-                                             row.get('message', '')), flush=True)
+                tell('failed', row)
             if row['result'] == 'unsupported':  # "... cannot run here: LSTM x2 (first 'a'), ops.Sin ('b')"
                 why.update(re.findall(r"([\w.]+)(?: x\d+)? \((?:first )?'", row['message']) or [row['message']])
         if failed(rows):
             small = shrink(layertop, work, seed)
             bad += failed(rows) + small
             for row in small:
-                print('%-12s %s %s %s %s' % ('smaller', row['name'], row['format'], row.get('error', ''),
-                                             row.get('message', '')), flush=True)
-    run.write_table(table, layertop, bad, not_made, dict(run.versions(), seeds='%d..%d' % (first, first + count - 1)),
-                    time.time() - start, counts)
-    print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not made; largest error %.2g; table in %s' %
-          (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(not_made),
-           max(errors, default=0), table))
+                tell('smaller', row)
+    worst.sort(reverse=True)
+    used = dict(run.versions(), seeds='%d..%d' % (first, seed))
+    more = {'worst': [dict(zip(('error', 'name', 'format', 'tolerance'), row)) for row in worst[:10]],
+            'unsupported': dict(why.most_common(30)), 'drawn': dict(sorted(MADE.items()))}
+    run.write_table(table, layertop, bad, not_made, used, time.time() - start, counts, more)
+    print('%d graphs: %d passed, %d failed, %d unsupported, %d not written by Keras, %d not judged, %d not made; '
+          'largest error %.2g; table in %s' %
+          (counts['graphs'], counts['passed'], counts['failed'], counts['unsupported'], counts['not written'],
+           counts['not judged'], len(not_made), worst[0][0] if worst else 0, table))
     for message, times in why.most_common(20):
         print('%6d times unsupported: %s' % (times, message[:160]))
+    for (name, message), times in REFUSED.most_common(12):
+        print('%6d times refused by Keras: %s: %s' % (times, name, message))
     return counts['failed'] > 0
 
 
