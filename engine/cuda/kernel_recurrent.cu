@@ -355,10 +355,10 @@ __global__ void recurrent_step_kernel(const __grid_constant__ struct kernel_recu
     for (int i = 0; i < ROWS; i++) {
 #pragma unroll
         for (int g = 0; g < GATES_MAX; g++) {
-            for (int lanes = UNITS; lanes < 32; lanes *= 2) {
+            for (int lanes = UNITS; g < gates && lanes < 32; lanes *= 2) {
                 sum[i][g] += __shfl_xor_sync(0xffffffffu, sum[i][g], lanes);
             }
-            if (threadIdx.x % 32 < UNITS) {
+            if (g < gates && threadIdx.x % 32 < UNITS) {
                 partial[threadIdx.x / 32][i][g][threadIdx.x % UNITS] = sum[i][g];
             }
         }

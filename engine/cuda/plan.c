@@ -76,6 +76,8 @@ static bool choose_step(struct plan *plan, struct step *step, struct error *erro
         return step_matmul(plan, step, error);
     case OP_RECURRENT:
         return step_recurrent(plan, step, error);
+    case OP_ATTENTION:
+        return step_attention(plan, step, error);
     default:
         return step_own(plan, step, error);
     }

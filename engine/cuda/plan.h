@@ -187,7 +187,7 @@ bool conv_choice_read(const char *text, struct conv_choice *choice);
 /* storage.c: decide how values are stored; shapes and types of plan->local, and plan->storage. */
 void storage_choose(struct plan *plan);
 
-/* Make one op into a step: conv, matmul, recurrent layers, and all others. False with ERROR_BACKEND_OP that names
+/* Make one op into a step: conv, matmul, recurrent layers, attention, and all others. False with ERROR_BACKEND_OP that names
  * the layer, or another error. */
 bool step_conv(struct plan *plan, struct step *step, struct error *error);
 bool step_matmul(struct plan *plan, struct step *step, struct error *error);
@@ -196,6 +196,7 @@ bool step_matmul(struct plan *plan, struct step *step, struct error *error);
 bool step_product(struct plan *plan, struct step *step, const struct constant *weights,
                   const struct constant *bias, struct error *error);
 bool step_recurrent(struct plan *plan, struct step *step, struct error *error);
+bool step_attention(struct plan *plan, struct step *step, struct error *error);
 bool step_host(struct plan *plan, struct step *step, struct error *error); /* on the CPU */
 bool step_own(struct plan *plan, struct step *step, struct error *error);
 

@@ -565,6 +565,14 @@ static void test_recurrent(void)
     }
 }
 
+static void test_attention(void)
+{
+    char name[160];
+    for (int i = 0; i < cases(BENCH_ATTENTION_CASES); i++) {
+        check(bench_attention(i, name, sizeof name), name);
+    }
+}
+
 static void test_reshape_alias(void)
 {
     struct bench *b = bench_new(2);
@@ -640,6 +648,7 @@ static const struct bench_test op_tests[] = {{"conv", test_conv},
                                              {"concat", test_concat},
                                              {"resize", test_resize},
                                              {"recurrent", test_recurrent},
+                                             {"attention", test_attention},
                                              {"reshape_alias", test_reshape_alias},
                                              {"integers", test_integers},
                                              {"network", test_network},

@@ -181,7 +181,7 @@ struct device *bench_device(bool growth, uint64_t limit_bytes)
 
 double **bench_fill(const struct bench *b, struct plan *plan)
 {
-    float *copies[4] = {NULL};
+    float *copies[6] = {NULL};
     for (size_t i = 0; i < b->graph.input_count; i++) {
         const struct graph_value *value = &b->values[b->inputs[i]];
         int64_t count = shape_elements(&value->shape);

@@ -17,9 +17,9 @@ struct bench {
     struct graph graph;
     struct graph_value values[BENCH_VALUES];
     struct op ops[BENCH_OPS];
-    int op_inputs[BENCH_OPS][4];
+    int op_inputs[BENCH_OPS][6];
     struct post posts[BENCH_OPS][16];
-    int inputs[4], outputs[4];
+    int inputs[6], outputs[4];
     struct constant *constants[64];
     size_t constant_count;
 };
@@ -55,6 +55,9 @@ struct bench *bench_network(int64_t batch);
  * through every cell, option and way of computing. tests/support/bench_sequence.c */
 #define BENCH_RECURRENT_CASES 96
 struct bench *bench_recurrent(int index, char *name, size_t size);
+/* Attention likewise: heads of their own and shared ones, masks, biases, windows, long and short. */
+#define BENCH_ATTENTION_CASES 60
+struct bench *bench_attention(int index, char *name, size_t size);
 
 /* Device 0, or NULL and the test has failed. */
 struct device *bench_device(bool growth, uint64_t limit_bytes);

@@ -1,5 +1,6 @@
-/* Recurrent layers as graphs by hand: every cell with every option, in sizes that make the CUDA
- * backend take each of its ways (one kernel for all steps, one for each step, a library's product). */
+/* Recurrent layers and attention as graphs by hand: every cell with every option, in sizes that make
+ * the CUDA backend take each of its ways (one kernel for all steps, one for each step, a library's
+ * product), and attention whose sizes are whole tiles, parts of one, and several. */
 #include "support/bench.h"
 #include <math.h>
 #include <stdio.h>
@@ -77,5 +78,54 @@ struct bench *bench_recurrent(int index, char *name, size_t size)
              r.backwards ? " backwards" : "", r.flipped ? " flipped" : "",
              r.sequences ? " sequences" : "", r.states ? " states" : "", r.has_mask ? " mask" : "",
              r.has_state ? " first" : "", (int)r.masked);
+    return b;
+}
+
+/* Batch, queries, keys, heads, groups of heads, channels of queries and keys, of values. */
+static const int64_t attentions[][7] = {
+    {1, 1, 1, 1, 1, 1, 1},      {2, 5, 7, 3, 1, 8, 8},     {1, 64, 64, 2, 2, 64, 64},
+    {2, 17, 130, 4, 2, 20, 33}, {1, 70, 70, 2, 1, 16, 70}, {3, 1, 200, 4, 4, 40, 24},
+    {1, 90, 33, 3, 3, 72, 100}, {2, 33, 65, 2, 2, 64, 64}, {1, 129, 129, 1, 1, 128, 128},
+    {4, 16, 16, 2, 2, 32, 32},
+};
+
+/* Shape (N or 1, H or 1, T or 1, S or 1), at random. */
+static struct shape some_of(const int64_t *s)
+{
+    return D(bench_roll(0, 1) ? s[0] : 1, bench_roll(0, 1) ? s[3] : 1, bench_roll(0, 1) ? s[1] : 1,
+             bench_roll(0, 2) ? s[2] : 1);
+}
+
+struct bench *bench_attention(int index, char *name, size_t size)
+{
+    const int64_t *s = attentions[(size_t)index % (sizeof attentions / sizeof attentions[0])];
+    struct bench *b = bench_new(s[0]);
+    int q = bench_input(b, D(s[0], s[1], s[3], s[5])),
+        k = bench_input(b, D(s[0], s[2], s[4], s[5]));
+    int v = bench_input(b, D(s[0], s[2], s[4], s[6]));
+    struct op_attention a = {.scale = 2.0f / sqrtf((float)s[5]),
+                             .soft_cap = bench_roll(0, 3) == 0 ? 1.5f : 0,
+                             .window = bench_roll(0, 3) == 0 ? bench_roll(1, 40) : 0,
+                             .causal = bench_roll(0, 2) == 0,
+                             .mask = bench_roll(0, 2) == 0,
+                             .bias = bench_roll(0, 3) == 0};
+    int mask = a.mask ? add_mask(b, some_of(s)) : -1;
+    int bias = a.bias ? bench_input(b, some_of(s)) : -1;
+    struct op *op = bench_op(b, OP_ATTENTION, q, D(s[0], s[1], s[3], s[6]));
+    op->inputs[op->input_count++] = k;
+    op->inputs[op->input_count++] = v;
+    for (int i = 0; i < 2; i++) {
+        int value = i == 0 ? mask : bias;
+        if (value >= 0) {
+            op->inputs[op->input_count++] = value;
+        }
+    }
+    op->attention = a;
+    bench_output(b, op->outputs[0]);
+    snprintf(name, size,
+             "%lld x %lld of %lld, heads %lld of %lld, %lld -> %lld%s%s%s, window %lld%s",
+             (long long)s[0], (long long)s[1], (long long)s[2], (long long)s[3], (long long)s[4],
+             (long long)s[5], (long long)s[6], a.causal ? " causal" : "", a.mask ? " mask" : "",
+             a.bias ? " bias" : "", (long long)a.window, a.soft_cap > 0 ? " cap" : "");
     return b;
 }
