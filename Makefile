@@ -78,6 +78,7 @@ include mk/test.mk
 include mk/lint.mk
 include mk/install.mk
 include mk/gpu.mk
+include mk/emulator.mk
 -include mk/bundle.mk
 include mk/trixie.mk
 include mk/conformance.mk

@@ -53,7 +53,7 @@ struct bench *bench_network(int64_t batch);
 
 /* A recurrent layer with the options and sizes of case `index`, and what to call it; the cases go
  * through every cell, option and way of computing. tests/support/bench_sequence.c */
-#define BENCH_RECURRENT_CASES 96
+#define BENCH_RECURRENT_CASES 80
 struct bench *bench_recurrent(int index, char *name, size_t size);
 /* Attention likewise: heads of their own and shared ones, masks, biases, windows, long and short. */
 #define BENCH_ATTENTION_CASES 60
