@@ -342,3 +342,11 @@ layertop_backend_cuda(struct error *error)
     (void)error;
     return &backend;
 }
+
+json_t *layertop_cuda_facts(void);
+
+__attribute__((visibility("default"))) json_t *layertop_cuda_facts(void)
+{
+    return json_pack("{s:{s:i, s:s, s:i}, s:[]}", "gpu_part", "cuda_version", 13000,
+                     "architectures", "90", "ptx", 90, "libraries");
+}
