@@ -150,13 +150,16 @@ static void print_roof(struct execution *execution, const struct listing *listin
     format_count(bytes, sizeof bytes, listing->roof_bytes);
     const char *source = roof_source_name(listing->trace->roof.source);
     bool knows_flops = isfinite(listing->roof_flops), knows_bytes = isfinite(listing->roof_bytes);
+    const char *device = json_string_value(json_object_get(execution->data, "device"));
+    bool cpu = device && strncmp(device, "cpu", 3) == 0;
     if (knows_flops && knows_bytes)
-        execution_print(execution, "roof: %sFLOP/s, %sB/s (%s)", flops, bytes, source);
+        execution_print(execution, "roof: %sFLOP/s (%s), %sB/s (%s)", flops, source, bytes,
+                        cpu ? "measured: reads of 256 MiB by all threads" : source);
     else if (knows_flops)
         execution_print(execution,
                         "roof: %sFLOP/s (%s); the memory's bytes/s are not known, so shares are of "
-                        "arithmetic alone",
-                        flops, source);
+                        "arithmetic alone%s",
+                        flops, source, cpu ? " (a run of two seconds measures them)" : "");
     else if (knows_bytes)
         execution_print(execution,
                         "roof: %sB/s (%s); FLOP/s are not known at this precision, so shares are "
@@ -321,10 +324,10 @@ const struct command command_kernels = {
         "events time the ops, the implementation of each op. Means per step, of the last `run` or\n"
         "since the live steps began. FLOP/s and bytes/s are the op's least work over the time of\n"
         "all its kernels, on the row of the longest. The roof is what the device can do at most\n"
-        "in this precision; the share is of the bound that is nearer. On the CPU that is "
-        "arithmetic\n"
-        "alone: what its memory can do is not known. Replayed CUDA graphs are traced kernel by\n"
-        "kernel in bursts.",
+        "in this precision; the share is of the bound that is nearer. On the CPU the "
+        "bytes/s\n"
+        "of the memory are measured once, after a run of two seconds; before it the share is of\n"
+        "arithmetic alone. Replayed CUDA graphs are traced kernel by kernel in bursts.",
     .examples = WORDS("kernels", "kernels --top 10", "kernels conv1"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_max = 3,

@@ -518,6 +518,7 @@ void collector_on_segment(void *context, uint32_t segment)
     struct collector *c = context;
     drain(c, FLUSH_LIMIT_NS);
     c->segment = segment;
+    c->segment_ns = clock_now_ns();
     c->last_end_ns = 0;
     collector_restart_cost(c);
     collector_burst_begin(c, false);

@@ -94,7 +94,9 @@ struct collector {
     struct trace_table *table;  /* kernel by kernel */
     struct record_trace traced; /* graphs and losses of the same time */
     int64_t trace_sent_ns;
-    double clock_hz; /* of the CPU, measured; 0: not yet */
+    double clock_hz;     /* of the CPU, measured; 0: not yet */
+    double memory_per_s; /* bytes that its memory gives, likewise */
+    int64_t segment_ns;  /* when the present segment began */
     struct nvml *nvml;
 
     struct memory_state memory[COLLECTOR_DEVICES]; /* index device + 1 */

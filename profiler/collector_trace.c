@@ -6,9 +6,19 @@
 #include <unistd.h>
 
 #define TRACE_PERIOD_NS INT64_C(1000000000)
+/* A run that lasted so long can bear that its machine's memory is measured after it */
+#define LONG_RUN_NS     INT64_C(2000000000)
 
-static struct roof cpu_roof(struct collector *c)
+static bool memory_due(const struct collector *c, int64_t now_ns, bool final)
 {
+    return final && c->source == TIMING_CLOCK && c->device == RECORD_CPU && c->segment != 0 &&
+           c->memory_per_s <= 0 && now_ns - c->segment_ns >= LONG_RUN_NS;
+}
+
+static struct roof cpu_roof(struct collector *c, bool measure)
+{
+    if (measure)
+        c->memory_per_s = roof_memory(omp_get_max_threads());
     if (c->clock_hz <= 0) /* between steps, once in a process */
         c->clock_hz = roof_clock();
     char text[8192]; /* the first processor's lines: the others are like it */
@@ -17,14 +27,17 @@ static struct roof cpu_roof(struct collector *c)
     if (fd >= 0)
         close(fd);
     text[length > 0 ? length : 0] = '\0';
-    return roof_cpu(text, omp_get_max_threads(), c->clock_hz);
+    struct roof roof = roof_cpu(text, omp_get_max_threads(), c->clock_hz);
+    if (c->memory_per_s > 0)
+        roof.bytes_per_s = c->memory_per_s;
+    return roof;
 }
 
-static struct roof device_roof(struct collector *c)
+static struct roof device_roof(struct collector *c, bool measure)
 {
     struct gpu_specs specs;
     if (c->device == RECORD_CPU)
-        return cpu_roof(c);
+        return cpu_roof(c, measure);
     return c->nvml && nvml_specs(c->nvml, c->device, &specs) ? roof_gpu(&specs) : roof_unknown();
 }
 
@@ -57,13 +70,15 @@ void collector_trace_begin(struct collector *c)
 bool collector_trace_encode(struct collector *c, const struct record_header *header, int64_t now_ns,
                             bool final)
 {
-    if (!trace_table_changed(c->table) || (!final && now_ns - c->trace_sent_ns < TRACE_PERIOD_NS))
+    bool measure = memory_due(c, now_ns, final);
+    bool changed = trace_table_changed(c->table) || measure;
+    if (!changed || (!final && now_ns - c->trace_sent_ns < TRACE_PERIOD_NS))
         return false;
     c->trace_sent_ns = now_ns;
     c->traced.timing = c->source;
     c->traced.bursts = c->burst.switch_ns > 0 && !c->burst.held;
     c->traced.burst_cost = (float)gpu_burst_cost(&c->burst);
-    c->traced.roof = device_roof(c);
+    c->traced.roof = device_roof(c, measure);
     record_begin(&c->writer, header);
     trace_table_encode(c->table, &c->traced, c->trace, &c->writer);
     return true;

@@ -3,13 +3,15 @@
  * Of a GPU it is computed from what NVML says of it (cores, highest clocks, width of the memory
  * bus) and NVIDIA's published rates per multiprocessor and clock. Of a CPU from its instruction set,
  * threads and the clock it runs at when one core works, which is measured; what its memory can do
- * is not known there. A device under its highest clock cannot reach it. Any thread.
+ * is measured too, where there is time for it. A device under its highest clock cannot reach it. Any
+ * thread.
  */
 #ifndef LAYERTOP_PROFILER_ROOF_H
 #define LAYERTOP_PROFILER_ROOF_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define ROOF_CLASSES 5 /* enum precision of engine/backend.h, fixed by the records */
 
@@ -40,5 +42,9 @@ struct roof roof_cpu(const char *cpuinfo, int threads, double hertz);
 /* Clocks a second of the calling thread's core, measured in about a millisecond; 0 where it is not
  * known how (no x86-64). */
 double roof_clock(void);
+/* Bytes a second that so many threads read together from ROOF_READ_BYTES, the best of some rounds:
+ * a quarter of a second, most of it to make the memory. 0 if there is none to be had. */
+#define ROOF_READ_BYTES (UINT64_C(256) << 20)
+double roof_memory(int threads);
 
 #endif

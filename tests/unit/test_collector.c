@@ -1,5 +1,6 @@
 /* The collector from end to end on the CPU: sums, windows, segments, settings, losses. */
 #include "profiler/cupti.h"
+#include "profiler/store_trace.h"
 #include "tests/support/collector_bench.h"
 
 #include <math.h>
@@ -46,6 +47,28 @@ static void layers_sum_over_ops_and_steps(void **state)
     for (int i = 0; i < LEDGER_CLASS_COUNT; i++)
         sum += ledger->class_ms[i];
     assert_true(fabs(sum - ledger->wall_ms) < 1e-6);
+}
+
+/* Once in a process, and only where it costs little beside what was measured */
+static void memory_is_measured_after_a_long_run(void **state)
+{
+    struct collector_bench *bench = *state;
+    const int64_t *ops = (const int64_t[]){MS, MS, MS};
+    collector_bench_observer(bench)->segment(collector_bench_observer(bench)->context, 7);
+    collector_bench_step(bench, 1, ops);
+    bench->hooks->flush(bench->hooks->context);
+    assert_true(isnan(store_trace_get(bench->store, "cpu")->roof.bytes_per_s));
+    bench->collector->segment_ns -= 3000 * MS;
+    bench->hooks->flush(bench->hooks->context); /* nothing has run since */
+    double measured = bench->collector->memory_per_s;
+    assert_true(measured > 0);
+    assert_true(fabs(store_trace_get(bench->store, "cpu")->roof.bytes_per_s / measured - 1) < 1e-6);
+    assert_true(store_trace_get(bench->store, "cpu")->kernel_count > 0);
+    collector_bench_observer(bench)->segment(collector_bench_observer(bench)->context, 8);
+    bench->collector->segment_ns -= 3000 * MS;
+    collector_bench_step(bench, 2, ops);
+    bench->hooks->flush(bench->hooks->context);
+    assert_true(fabs(bench->collector->memory_per_s - measured) <= 0);
 }
 
 static void live_rows_show_the_last_second(void **state)
@@ -395,6 +418,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(layers_sum_over_ops_and_steps, collector_bench_setup,
+                                        collector_bench_teardown),
+        cmocka_unit_test_setup_teardown(memory_is_measured_after_a_long_run, collector_bench_setup,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(live_rows_show_the_last_second, collector_bench_setup,
                                         collector_bench_teardown),
