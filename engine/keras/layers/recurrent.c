@@ -295,13 +295,20 @@ struct recurrent_run recurrent_options(struct call *call)
                                 .sequences = config_bool(call, "return_sequences", false),
                                 .want_states = config_bool(call, "return_state", false)};
     run.masked = recurrent_masked(call, config_bool(call, "zero_output_for_mask", false));
-    if (config_bool(call, "time_major", false))
-        call_refuse(call, "time_major is not supported");
     return run;
 }
 
-bool recurrent_layer(struct call *call, const char *class_name, const struct recurrent_run *run,
-                     struct recurrent_result *result)
+/* (N, T, ...) to (T, N, ...) and back. */
+static int swap_time(struct call *call, int x)
+{
+    int permutation[TENSOR_RANK_MAX], rank = call_shape(call, x)->rank;
+    for (int i = 0; i < rank; i++)
+        permutation[i] = i < 2 && rank > 1 ? 1 - i : i;
+    return x < 0 ? -1 : emit_transpose(call->low, x, permutation);
+}
+
+static bool run_layer(struct call *call, const char *class_name, const struct recurrent_run *run,
+                      struct recurrent_result *result)
 {
     size_t class = class_find(class_name);
     struct recurrent_run flat = *run;
@@ -334,6 +341,23 @@ bool recurrent_layer(struct call *call, const char *class_name, const struct rec
     return run_stack(call, &stack, &flat, result);
 }
 
+/* With `time_major` (Keras 2) the sequence comes and goes with its steps in front of its samples, and
+ * so does its mask. */
+bool recurrent_layer(struct call *call, const char *class_name, const struct recurrent_run *run,
+                     struct recurrent_result *result)
+{
+    struct recurrent_run turned = *run;
+    if (!config_bool(call, "time_major", false))
+        return run_layer(call, class_name, run, result);
+    turned.x = swap_time(call, run->x);
+    turned.mask = swap_time(call, run->mask);
+    if (!run_layer(call, class_name, &turned, result))
+        return false;
+    if (run->sequences)
+        result->y = swap_time(call, result->y);
+    return result->y >= 0;
+}
+
 /* Every tensor of a nest of lists, in order. */
 static void flatten(struct call *call, const json_t *value, int *states, size_t *count)
 {
@@ -361,7 +385,7 @@ size_t recurrent_states_of(struct call *call, int *states)
     if (!value)
         value = second;
     if (json_object_get(call->node->kwargs, "constants"))
-        call_refuse(call, "constants of a recurrent layer are not supported");
+        call_refuse(call, "the cells of Keras take no constants, and those of others do not run");
     if (value && !json_is_null(value))
         flatten(call, value, states, &count);
     return count;
