@@ -11,6 +11,7 @@ enum rule {
     RULE_CHOOSE,   /* as those behind the first */
     RULE_BOOL,     /* a truth */
     RULE_INDEX,    /* a place along an axis */
+    RULE_SIZE,     /* sizes of axes, or places in them */
     RULE_TOP,      /* values, then places */
     RULE_OWN,      /* what "dtype" says; else as the first tensor */
     RULE_OWN_REAL, /* what "dtype" says; else real */
@@ -61,6 +62,7 @@ static const struct {
     {"ops.Abs", RULE_FIRST},
     {"ops.Absolute", RULE_FIRST},
     {"ops.Add", RULE_PROMOTE},
+    {"ops.AddN", RULE_PROMOTE},
     {"ops.All", RULE_BOOL},
     {"ops.Amax", RULE_FIRST},
     {"ops.Amin", RULE_FIRST},
@@ -68,11 +70,14 @@ static const struct {
     {"ops.Arange", RULE_OWN_FILL},
     {"ops.Argmax", RULE_INDEX},
     {"ops.Argmin", RULE_INDEX},
-    {"ops.Argsort", RULE_INDEX},
+    {"ops.Argsort", RULE_SIZE},
     {"ops.BroadcastTo", RULE_FIRST},
+    {"ops.BandPart", RULE_FIRST},
     {"ops.Cast", RULE_OWN},
     {"ops.Clip", RULE_PROMOTE},
     {"ops.Concatenate", RULE_PROMOTE},
+    {"ops.CropImages", RULE_FIRST},
+    {"ops.CropOrPad", RULE_FIRST},
     {"ops.Cumprod", RULE_OWN},
     {"ops.Cumsum", RULE_OWN},
     {"ops.DepthToSpace", RULE_FIRST},
@@ -113,6 +118,7 @@ static const struct {
     {"ops.OnesLike", RULE_OWN},
     {"ops.Outer", RULE_PROMOTE},
     {"ops.Pad", RULE_FIRST},
+    {"ops.PadImages", RULE_FIRST},
     {"ops.Power", RULE_PROMOTE},
     {"ops.Prod", RULE_SUM},
     {"ops.Relu", RULE_FIRST},
@@ -120,7 +126,9 @@ static const struct {
     {"ops.Repeat", RULE_FIRST},
     {"ops.Reshape", RULE_FIRST},
     {"ops.Roll", RULE_FIRST},
+    {"ops.Rot90", RULE_FIRST},
     {"ops.Round", RULE_FIRST},
+    {"ops.Shape", RULE_SIZE},
     {"ops.Sign", RULE_FIRST},
     {"ops.Slice", RULE_FIRST},
     {"ops.Sort", RULE_FIRST},
@@ -138,7 +146,10 @@ static const struct {
     {"ops.Tensordot", RULE_PROMOTE},
     {"ops.Tile", RULE_FIRST},
     {"ops.TopK", RULE_TOP},
+    {"ops.Trace", RULE_FIRST},
     {"ops.Transpose", RULE_FIRST},
+    {"ops.Tril", RULE_FIRST},
+    {"ops.Triu", RULE_FIRST},
     {"ops.Unstack", RULE_FIRST},
     {"ops.Vdot", RULE_PROMOTE},
     {"ops.Where", RULE_CHOOSE},
@@ -258,7 +269,7 @@ static bool named(const struct model_node *node, const json_t *config, size_t po
     if (!json_is_string(value))
         value = json_array_get(node->args, position);
     if (!json_is_string(value) || !dtype_parse(json_string_value(value), dtype))
-        return false;
+        return false; /* no type of ours: what it would have been */
     if (is_real(*dtype))
         *dtype = DTYPE_F32;
     return true;
@@ -310,6 +321,10 @@ static void infer(const struct inference *all, const struct model_node *node,
     case RULE_INDEX:
         out[0] = index;
         named(node, config, SIZE_MAX, "output_type", &out[0]);
+        break;
+    case RULE_SIZE:
+        out[0] = DTYPE_I32;
+        named(node, config, SIZE_MAX, "out_type", &out[0]);
         break;
     case RULE_TOP:
         out[0] = first;

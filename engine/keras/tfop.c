@@ -74,13 +74,13 @@ static const struct tfop tfops[] = {
     {"math.reduce_any", "Any", "input_tensor", "axis keepdims", NULL},
     {"math.reduce_all", "All", "input_tensor", "axis keepdims", NULL},
     {"math.reduce_logsumexp", "Logsumexp", "input_tensor", "axis keepdims", NULL},
-    {"math.argmax", "Argmax", "input", "axis", "{\"axis\": 0}"},
-    {"math.argmin", "Argmin", "input", "axis", "{\"axis\": 0}"},
-    {"math.cumsum", "Cumsum", "x", "axis", "{\"axis\": 0}"},
+    {"math.argmax", "Argmax", "input", "axis output_type", "{\"axis\": 0}"},
+    {"math.argmin", "Argmin", "input", "axis output_type", "{\"axis\": 0}"},
+    {"math.cumsum", "Cumsum", "x", "axis exclusive reverse", "{\"axis\": 0}"},
     {"math.l2_normalize", "Normalize", "x", "axis epsilon", "{\"order\": 2, \"epsilon\": 1e-12}"},
     {"nn.l2_normalize", "Normalize", "x", "axis epsilon", "{\"order\": 2, \"epsilon\": 1e-12}"},
     {"linalg.l2_normalize", "Normalize", "x", "axis epsilon", "{\"order\": 2, \"epsilon\": 1e-12}"},
-    {"linalg.matmul", "Matmul", "a b", "", NULL},
+    {"linalg.matmul", "Matmul", "a b", "transpose_a transpose_b", NULL},
     {"__operators__.matmul", "Matmul", "x y", "", NULL},
     {"nn.relu", "Relu", "features", "", NULL},
     {"nn.relu6", "Relu6", "features", "", NULL},
@@ -135,7 +135,70 @@ static const struct tfop tfops[] = {
      "{\"interpolation\": \"bilinear\"}"},
     {"zeros_like", "ZerosLike", "input", "dtype", NULL},
     {"ones_like", "OnesLike", "input", "dtype", NULL},
-    {"one_hot", "OneHot", "indices", "depth=num_classes axis dtype", "{\"axis\": -1}"},
+    {"compat.v1.floor_div", "FloorDivide", "x y", "", NULL},
+    {"math.floor_div", "FloorDivide", "x y", "", NULL},
+    {"math.tan", "Tan", "x", "", NULL},
+    {"math.asin", "Arcsin", "x", "", NULL},
+    {"math.acos", "Arccos", "x", "", NULL},
+    {"math.atan", "Arctan", "x", "", NULL},
+    {"math.atan2", "Arctan2", "y x", "", NULL},
+    {"math.sinh", "Sinh", "x", "", NULL},
+    {"math.cosh", "Cosh", "x", "", NULL},
+    {"math.asinh", "Arcsinh", "x", "", NULL},
+    {"math.acosh", "Arccosh", "x", "", NULL},
+    {"math.atanh", "Arctanh", "x", "", NULL},
+    {"math.rint", "Round", "x", "", NULL},
+    {"math.log_sigmoid", "LogSigmoid", "x", "", NULL},
+    {"math.softsign", "Softsign", "features", "", NULL},
+    {"math.logical_xor", "LogicalXor", "x y", "", NULL},
+    {"math.squared_difference", "SquaredDifference", "x y", "", NULL},
+    {"math.divide_no_nan", "DivideNoNan", "x y", "", NULL},
+    {"math.multiply_no_nan", "MultiplyNoNan", "x y", "", NULL},
+    {"math.xlogy", "Xlogy", "x y", "", NULL},
+    {"math.is_nan", "Isnan", "x", "", NULL},
+    {"math.is_inf", "Isinf", "x", "", NULL},
+    {"math.is_finite", "Isfinite", "x", "", NULL},
+    {"math.add_n", "AddN", "inputs", "", NULL},
+    {"math.accumulate_n", "AddN", "inputs", "", NULL},
+    {"math.reduce_euclidean_norm", "Norm", "input_tensor", "axis keepdims", NULL},
+    {"math.cumprod", "Cumprod", "x", "axis exclusive reverse", "{\"axis\": 0}"},
+    {"math.top_k", "TopK", "input", "k", "{\"k\": 1}"},
+    {"nn.top_k", "TopK", "input", "k", "{\"k\": 1}"},
+    {"norm", "Norm", "tensor", "ord axis keepdims", NULL},
+    {"compat.v1.norm", "Norm", "tensor", "ord axis keepdims", NULL},
+    {"linalg.norm", "Norm", "tensor", "ord axis keepdims", NULL},
+    {"sort", "Sort", "values", "axis direction", "{\"axis\": -1}"},
+    {"argsort", "Argsort", "values", "axis direction", "{\"axis\": -1}"},
+    {"tensordot", "Tensordot", "a b", "axes", NULL},
+    {"linalg.tensordot", "Tensordot", "a b", "axes", NULL},
+    {"linalg.diag_part", "Diagonal", "input", "", "{\"axis1\": -2, \"axis2\": -1}"},
+    {"linalg.trace", "Trace", "x", "", "{\"axis1\": -2, \"axis2\": -1}"},
+    {"linalg.band_part", "BandPart", "input", "num_lower num_upper", NULL},
+    {"linalg.matrix_transpose", "Swapaxes", "a", "", "{\"axis1\": -2, \"axis2\": -1}"},
+    {"compat.v1.nn.conv2d", "Conv", "input filter",
+     "strides padding data_format dilations=dilation_rate", NULL},
+    {"nn.depthwise_conv2d", "DepthwiseConv", "input filter",
+     "strides padding data_format dilations=dilation_rate", NULL},
+    {"compat.v1.nn.depthwise_conv2d", "DepthwiseConv", "input filter",
+     "strides padding data_format rate=dilation_rate dilations=dilation_rate", NULL},
+    {"shape", "Shape", "input", "", NULL},
+    {"compat.v1.shape", "Shape", "input", "", NULL},
+    {"range", "Arange", "start limit delta", "", NULL},
+    {"image.flip_left_right", "Flip", "image", "", "{\"axis\": -2}"},
+    {"image.flip_up_down", "Flip", "image", "", "{\"axis\": -3}"},
+    {"image.transpose", "Swapaxes", "image", "", "{\"axis1\": -3, \"axis2\": -2}"},
+    {"image.rot90", "Rot90", "image", "k", "{\"axes\": [-3, -2]}"},
+    {"image.adjust_brightness", "Add", "image delta", "", NULL},
+    {"image.central_crop", "CentralCrop", "image", "central_fraction", NULL},
+    {"image.crop_to_bounding_box", "CropImages", "image",
+     "offset_height=top_cropping offset_width=left_cropping target_height target_width", NULL},
+    {"image.pad_to_bounding_box", "PadImages", "image",
+     "offset_height=top_padding offset_width=left_padding target_height target_width", NULL},
+    {"image.resize_with_crop_or_pad", "CropOrPad", "image", "target_height target_width", NULL},
+    {"image.rgb_to_grayscale", "RGBToGrayscale", "images", "", NULL},
+    {"image.grayscale_to_rgb", "GrayToRGB", "images", "", NULL},
+    {"one_hot", "OneHot", "indices", "depth=num_classes axis dtype on_value off_value",
+     "{\"axis\": -1}"},
 };
 
 bool tfop_is(const char *class_name)
@@ -144,6 +207,18 @@ bool tfop_is(const char *class_name)
                                         "ClassMethod", "InstanceProperty", "InstanceMethod"};
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         if (strcmp(class_name, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Parameters that change nothing in what is computed. */
+static bool is_harmless(const char *parameter)
+{
+    static const char *const names[] = {"name",   "use_cudnn_on_gpu", "validate_indices", "sorted",
+                                        "stable", "out_type",         "optimize"};
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        if (strcmp(parameter, names[i]) == 0)
             return true;
     }
     return false;
@@ -254,7 +329,7 @@ static void rewrite(const struct tfop *op, struct call *call, json_t *config)
     void *next;
     json_object_foreach_safe(given, next, key, value)
     {
-        if (json_is_null(value) || json_is_false(value) ||
+        if (json_is_null(value) || json_is_false(value) || is_harmless(key) ||
             (json_is_integer(value) && json_integer_value(value) == 0))
             json_object_del(given, key);
     }
@@ -376,6 +451,14 @@ bool tfop_normalise(struct reader *reader, struct child *child)
         for (size_t i = 0; row != NULL && i < child->call_count; i++) {
             json_t *mine = json_copy(config);
             rewrite(row, &child->calls[i], mine);
+            const char *left = json_object_iter_key(json_object_iter(child->calls[i].kwargs));
+            if (left != NULL) {
+                error_set(reader->error, ERROR_MODEL_LAYERS, child->name,
+                          "the parameter \"%s\" of tf.%s is not supported", left, symbol);
+                json_decref(mine);
+                json_decref(config);
+                return false;
+            }
             bool same = i == 0 || json_equal(mine, child->config);
             json_decref(child->config);
             child->config = mine;

@@ -1,6 +1,7 @@
 /* Arguments of op nodes: positional, by keyword, or in the node's configuration. */
 #include "engine/keras/layers/arguments.h"
 #include "engine/keras/layers/table.h"
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,6 +113,99 @@ const struct constant *lower_json_constant(struct call *call, const char *role, 
     }
     free(scratch);
     return constant;
+}
+
+/* Element `index` of a value that is made of constants alone. */
+static bool known_element(const struct graph *graph, int value, int64_t index, int depth,
+                          double *number)
+{
+    int producer = value >= 0 ? graph->values[value].producer : -1;
+    if (producer < 0 || depth > 32)
+        return false;
+    const struct op *op = &graph->ops[producer];
+    const struct shape *out = &graph->values[value].shape;
+    int first = op->input_count > 0 ? op->inputs[0] : -1;
+    switch (op->kind) {
+    case OP_CONSTANT:
+        *number = (double)op->constant.data->data[index];
+        return true;
+    case OP_RESHAPE:
+        return known_element(graph, first, index, depth + 1, number);
+    case OP_SLICE:
+        return out->rank == 1 &&
+               known_element(graph, first, op->slice.begin[0] + index * op->slice.step[0],
+                             depth + 1, number);
+    case OP_UNARY:
+        if (op->unary.function != UNARY_LINEAR && op->unary.function != UNARY_TRUNCATE)
+            return false;
+        if (!known_element(graph, first, index, depth + 1, number))
+            return false;
+        if (op->unary.function == UNARY_TRUNCATE)
+            *number = trunc(*number);
+        else
+            *number = (double)op->unary.alpha * *number + (double)op->unary.beta;
+        return true;
+    case OP_CONCAT:
+        for (size_t i = 0; out->rank == 1 && i < op->input_count; i++) {
+            int64_t length = graph->values[op->inputs[i]].shape.dims[0];
+            if (index < length)
+                return known_element(graph, op->inputs[i], index, depth + 1, number);
+            index -= length;
+        }
+        return false;
+    case OP_BINARY: {
+        double other;
+        if (op->input_count != 2 || out->rank > 0 ||
+            !known_element(graph, first, index, depth + 1, number) ||
+            !known_element(graph, op->inputs[1], index, depth + 1, &other))
+            return false;
+        *number = op->binary.function == BINARY_ADD        ? *number + other
+                  : op->binary.function == BINARY_SUBTRACT ? *number - other
+                  : op->binary.function == BINARY_MULTIPLY ? *number * other
+                  : op->binary.function == BINARY_FLOOR_DIVIDE && other != 0
+                      ? floor(*number / other)
+                      : (double)NAN;
+        return !isnan(*number);
+    }
+    default:
+        return false;
+    }
+}
+
+bool op_number(struct call *call, const json_t *value, double *number)
+{
+    if (json_is_number(value)) {
+        *number = json_number_value(value);
+        return true;
+    }
+    int tensor = op_tensor(call, value);
+    return tensor >= 0 && shape_elements(call_shape(call, tensor)) == 1 &&
+           known_element(call->low->graph, tensor, 0, 0, number);
+}
+
+json_t *op_sizes(struct call *call, const json_t *value)
+{
+    json_t *list = json_array();
+    double number;
+    int tensor = op_tensor(call, value);
+    if (tensor >= 0) {
+        int64_t count = shape_elements(call_shape(call, tensor));
+        for (int64_t i = 0; i < count && count <= TENSOR_RANK_MAX; i++) {
+            if (known_element(call->low->graph, tensor, i, 0, &number))
+                json_array_append_new(list, json_integer((json_int_t)number));
+        }
+    } else if (json_is_array(value)) {
+        for (size_t i = 0; i < json_array_size(value); i++) {
+            const json_t *one = json_array_get(value, i);
+            bool known = json_is_object(one) && op_number(call, one, &number);
+            json_array_append_new(list, known ? json_integer((json_int_t)number)
+                                              : json_incref((json_t *)(uintptr_t)one));
+        }
+    } else {
+        json_decref(list);
+        return NULL;
+    }
+    return list;
 }
 
 bool op_axes(struct call *call, size_t position, const char *name, int rank, bool *axes)

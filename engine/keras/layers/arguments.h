@@ -20,6 +20,13 @@ size_t op_operands(struct call *call, size_t position, const char *name, int *va
 /* An integer argument; `missing` if it is missing or null. */
 int64_t op_integer(struct call *call, size_t position, const char *name, int64_t missing);
 
+/* A number that is written down, or that follows from the shapes alone (a size of TensorFlow's
+ * tf.shape): false if it depends on the inputs. */
+bool op_number(struct call *call, const json_t *value, double *number);
+/* A list of sizes in which some, or the list itself, may be computed so; new reference, NULL if it is
+ * no list. */
+json_t *op_sizes(struct call *call, const json_t *value);
+
 /* Which axes an argument names: a number, a list, or nothing for all of them. Whether it was given. */
 bool op_axes(struct call *call, size_t position, const char *name, int rank, bool *axes);
 

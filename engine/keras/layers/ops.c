@@ -168,14 +168,8 @@ bool lower_op_reduce(struct call *call)
 
 /* ---- shapes ---- */
 
-bool lower_op_reshape(struct call *call)
+static bool reshape_to(struct call *call, int x, const json_t *target)
 {
-    int x = op_operand(call, 0, "x");
-    const json_t *target = op_argument(call, 1, "newshape");
-    if (!target)
-        target = op_argument(call, 1, "new_shape");
-    if (!target)
-        target = op_argument(call, 1, "shape");
     size_t count = json_array_size(target);
     if (x < 0 || !json_is_array(target) || count > TENSOR_RANK_MAX)
         return call_refuse(call, "its new shape is not a list of at most %d sizes",
@@ -197,6 +191,20 @@ bool lower_op_reshape(struct call *call)
     if (open >= 0)
         shape.dims[open] = total / known;
     return call_return(call, emit_reshape(call->low, x, &shape));
+}
+
+bool lower_op_reshape(struct call *call)
+{
+    int x = op_operand(call, 0, "x");
+    const json_t *target = op_argument(call, 1, "newshape");
+    if (!target)
+        target = op_argument(call, 1, "new_shape");
+    if (!target)
+        target = op_argument(call, 1, "shape");
+    json_t *sizes = op_sizes(call, target);
+    bool ok = reshape_to(call, x, sizes);
+    json_decref(sizes);
+    return ok;
 }
 
 bool lower_op_expand_dims(struct call *call)
@@ -422,8 +430,11 @@ bool lower_op_get_item(struct call *call)
 bool lower_op_pad(struct call *call)
 {
     int x = op_operand(call, 0, "x"), rank = call_shape(call, x)->rank;
-    const json_t *width = op_argument(call, 1, "pad_width");
-    const json_t *value = op_argument(call, 3, "constant_values");
+    const json_t *width = json_object_get(call->config, "pad_width");
+    bool apart = json_is_array(width) || json_is_number(width); /* from what the call is given */
+    const json_t *value = op_argument(call, apart ? 1 : 3, "constant_values");
+    if (!apart)
+        width = op_argument(call, 1, "pad_width");
     struct op_pad pad = {.value = value ? (float)json_number_value(value) : 0};
     const char *mode = config_string(call, "mode", "constant");
     for (int i = 0; i < rank; i++) {

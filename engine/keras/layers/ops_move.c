@@ -98,7 +98,8 @@ bool lower_op_one_hot(struct call *call)
     for (int64_t i = 0; numbers && data && i < classes; i++)
         data[i] = (float)i;
     int y = emit_binary_constant(low, BINARY_EQUAL, emit_reshape(low, x, &shape), numbers, false);
-    return call_return(call, y);
+    double on = config_number(call, "on_value", 1), off = config_number(call, "off_value", 0);
+    return call_return(call, on == 1 && off == 0 ? y : emit_linear(low, y, on - off, off));
 }
 
 /* ---- repetition ---- */
@@ -126,9 +127,8 @@ static int repeated(struct call *call, int x, int axis, int64_t times, bool inne
     return emit_reshape(call->low, y, &shape);
 }
 
-bool lower_op_tile(struct call *call)
+static bool tile(struct call *call, const json_t *repeats)
 {
-    const json_t *repeats = op_argument(call, 1, "repeats");
     int x = op_value(call, 0, "x");
     struct shape shape = *call_shape(call, x);
     int count = json_is_array(repeats) ? (int)json_array_size(repeats) : 1;
@@ -148,6 +148,15 @@ bool lower_op_tile(struct call *call)
     return call_return(call, emit_reshape(call->low, x, &shape));
 }
 
+bool lower_op_tile(struct call *call)
+{
+    const json_t *repeats = op_argument(call, 1, "repeats");
+    json_t *sizes = op_sizes(call, repeats);
+    bool ok = tile(call, sizes ? sizes : repeats);
+    json_decref(sizes);
+    return ok;
+}
+
 bool lower_op_repeat(struct call *call)
 {
     const json_t *repeats = op_argument(call, 1, "repeats"), *at = op_argument(call, 2, "axis");
@@ -165,9 +174,8 @@ bool lower_op_repeat(struct call *call)
     return call_return(call, emit_reshape(call->low, x, &shape));
 }
 
-bool lower_op_broadcast_to(struct call *call)
+static bool broadcast_to(struct call *call, const json_t *target)
 {
-    const json_t *target = op_argument(call, 1, "shape");
     int x = op_value(call, 0, "x");
     struct shape shape = {.rank = (int)json_array_size(target)}, own = *call_shape(call, x);
     if (x < 0 || shape.rank > TENSOR_RANK_MAX || shape.rank < own.rank)
@@ -180,6 +188,14 @@ bool lower_op_broadcast_to(struct call *call)
             shape.dims[i] = from >= 0 ? own.dims[from] : 1;
     }
     return call_return(call, emit_broadcast(call->low, x, &shape));
+}
+
+bool lower_op_broadcast_to(struct call *call)
+{
+    json_t *sizes = op_sizes(call, op_argument(call, 1, "shape"));
+    bool ok = broadcast_to(call, sizes);
+    json_decref(sizes);
+    return ok;
 }
 
 /* ---- order ---- */

@@ -4,6 +4,7 @@
 #include "engine/keras/layers/table.h"
 #include <math.h>
 #include <string.h>
+#include <strings.h>
 
 static int flat(struct call *call, int x)
 {
@@ -61,9 +62,10 @@ bool lower_op_sort(struct call *call)
     int axis = config_axis(call, op_integer(call, 1, "axis", -1), rank);
     if (x < 0 || low->failed)
         return false;
-    const struct op_top top = {.count = call_shape(call, x)->dims[axis],
-                               .smallest = true,
-                               .indices = call->row->parameter == 1};
+    const struct op_top top = {
+        .count = call_shape(call, x)->dims[axis],
+        .smallest = strcasecmp(config_string(call, "direction", ""), "descending") != 0,
+        .indices = call->row->parameter == 1};
     int y = emit_top(low, emit_axis_to_end(low, x, axis), &top);
     return call_return(call, emit_axis_from_end(low, y, axis));
 }
@@ -230,11 +232,13 @@ static int norm_of(struct call *call, int x, double order, const bool *axes, boo
 static double order_of(struct call *call, const char *key)
 {
     const json_t *order = json_object_get(call->config, key);
-    if (json_is_string(order) && strcmp(json_string_value(order), "inf") == 0)
+    const char *word = json_is_string(order) ? json_string_value(order) : "";
+    if (strcmp(word, "euclidean") == 0) /* TensorFlow's word */
+        return 2;
+    if (strcmp(word, "inf") == 0)
         return (double)INFINITY;
-    if (json_is_string(order) && strcmp(json_string_value(order), "fro") != 0 &&
-        strcmp(json_string_value(order), "nuc") != 0)
-        call_refuse(call, "norm '%.20s' is not supported", json_string_value(order));
+    if (word[0] != '\0' && strcmp(word, "fro") != 0 && strcmp(word, "nuc") != 0)
+        call_refuse(call, "norm '%.20s' is not supported", word);
     return json_is_number(order) ? json_number_value(order) : 2;
 }
 

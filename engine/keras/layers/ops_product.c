@@ -5,10 +5,24 @@
 #include <stdio.h>
 #include <string.h>
 
+/* TensorFlow may ask for a matrix turned round. */
+static int turned(struct call *call, int x, const char *key)
+{
+    int rank = call_shape(call, x)->rank, permutation[TENSOR_RANK_MAX];
+    if (x < 0 || rank < 2 || !config_bool(call, key, false))
+        return x;
+    for (int i = 0; i < rank; i++)
+        permutation[i] = i < rank - 2 ? i : 2 * rank - 3 - i;
+    return emit_transpose(call->low, x, permutation);
+}
+
 bool lower_op_matmul(struct call *call)
 {
     const json_t *second = op_argument(call, 1, "x2");
-    int a = op_value(call, 0, "x1"), b = op_tensor(call, second);
+    int a = turned(call, op_value(call, 0, "x1"), "transpose_a"), b = op_tensor(call, second);
+    if (config_bool(call, "transpose_b", false))
+        return call_return(
+            call, lower_matmul(call, a, turned(call, op_value(call, 1, "x2"), "transpose_b")));
     if (b < 0 && a >= 0 && call_shape(call, a)->rank > 1) {
         const struct constant *matrix = lower_json_constant(call, "x2", second);
         if (matrix && matrix->shape.rank == 2)

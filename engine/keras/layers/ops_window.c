@@ -266,6 +266,62 @@ static bool border_of(struct call *call, const char *const keys[3], int64_t n, b
     return *before >= 0 && *after >= 0 && (!crop || *before + *after < n);
 }
 
+static int cut_and_pad(struct call *call, int x, int axis, const int64_t cut[2],
+                       const int64_t target[2])
+{
+    struct shape shape = *call_shape(call, x);
+    struct op_slice slice = {.begin = {0}};
+    struct op_pad pad = {.value = 0};
+    for (int i = 0; i < shape.rank; i++) {
+        slice.size[i] = shape.dims[i];
+        slice.step[i] = 1;
+    }
+    bool cuts = false, pads = false;
+    for (int i = 0; i < 2; i++) {
+        int64_t n = shape.dims[axis + i], more = target[i] - n;
+        slice.begin[axis + i] = cut[i];
+        slice.size[axis + i] = more < 0 ? target[i] : n;
+        pad.before[axis + i] = more > 0 ? more / 2 : 0;
+        pad.after[axis + i] = more > 0 ? more - more / 2 : 0;
+        cuts |= more < 0;
+        pads |= more > 0;
+    }
+    x = cuts ? emit_slice(call->low, x, &slice) : x;
+    x = pads ? emit_pad(call->low, x, &pad) : x;
+    return cuts || pads ? x : emit_reshape(call->low, x, &shape);
+}
+
+/* TensorFlow: the middle of an image, (n - n fraction) / 2 cells from each side. */
+bool lower_op_central_crop(struct call *call)
+{
+    int x = op_operand(call, 0, "images"), rank = call_shape(call, x)->rank;
+    double fraction = config_number(call, "central_fraction", 1);
+    int64_t cut[2], target[2];
+    if (x < 0 || rank < 3 || !(fraction > 0 && fraction <= 1))
+        return call_misfit(call, "it has no image, or no part of it");
+    for (int i = 0; i < 2; i++) {
+        int64_t n = call_shape(call, x)->dims[rank - 3 + i];
+        cut[i] = (int64_t)(((double)n - (double)n * fraction) / 2);
+        target[i] = n - 2 * cut[i];
+    }
+    return call_return(call, cut_and_pad(call, x, rank - 3, cut, target));
+}
+
+/* TensorFlow: cut in the middle or given a border all round, as the target size asks. */
+bool lower_op_crop_or_pad(struct call *call)
+{
+    int x = op_operand(call, 0, "images"), rank = call_shape(call, x)->rank;
+    int64_t cut[2], target[2] = {config_int(call, "target_height", 1, 1),
+                                 config_int(call, "target_width", 1, 1)};
+    if (x < 0 || rank < 3)
+        return call_misfit(call, "its input is no image");
+    for (int i = 0; i < 2; i++) {
+        int64_t n = call_shape(call, x)->dims[rank - 3 + i];
+        cut[i] = n > target[i] ? (n - target[i]) / 2 : 0;
+    }
+    return call_return(call, cut_and_pad(call, x, rank - 3, cut, target));
+}
+
 /* PadImages, or CropImages (parameter 1): two spatial axes of images with or without a batch. */
 bool lower_op_border(struct call *call)
 {

@@ -185,11 +185,25 @@ bool lower_op_like(struct call *call);
 bool lower_op_full(struct call *call);
 bool lower_op_batch_norm(struct call *call);
 bool lower_op_layer_norm(struct call *call);
+bool lower_op_triangle(struct call *call); /* ops_matrix.c; parameter: 1 for the lower one */
+bool lower_op_band_part(struct call *call);
+bool lower_op_diagonal(struct call *call); /* parameter: 1 for its sum */
+bool lower_op_rot90(struct call *call);
+bool lower_op_no_nan(struct call *call); /* parameter: 0 quotient, 1 product, 2 x log(y) */
+bool lower_op_squared_difference(struct call *call);
+bool lower_op_add_n(struct call *call);
+bool lower_op_is(struct call *call); /* parameter: 0 NaN, 1 infinite, 2 finite */
+bool lower_op_grayscale(struct call *call);
+bool lower_op_gray_to_rgb(struct call *call);
+bool lower_op_shape(struct call *call);
+bool lower_op_arange(struct call *call);
 bool lower_op_pool(struct call *call); /* ops_window.c */
 bool lower_op_conv(struct call *call);
 bool lower_op_conv_transpose(struct call *call);
 bool lower_op_extract_patches(struct call *call);
 bool lower_op_unfold(struct call *call);
 bool lower_op_border(struct call *call); /* parameter: 1 to crop */
+bool lower_op_central_crop(struct call *call);
+bool lower_op_crop_or_pad(struct call *call);
 
 #endif
