@@ -4,7 +4,8 @@ usage: models.py FOLDER NAME...     writes FOLDER/NAME.keras, NAME.onnx and NAME
 
 Architecture and weights are those of layertop's demo:NAME (share/layertop/demo/applications, see
 tests/tools/make_demos.py): random, but scaled layer by layer, so that activations stay sane. Keras builds the
-model and writes it; ONNX Runtime and OpenVINO get Keras's own ONNX export.
+model and writes it; ONNX Runtime and OpenVINO get Keras's own ONNX export, or of models with sequences what
+onnx_graphs.py writes.
 """
 import gzip
 import json
@@ -15,6 +16,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 LARGE = 60000000  # parameters
 MODELS = ['resnet50', 'mobilenetv2', 'efficientnetb0', 'vgg16']
+# after them; they have a bar of their own
+SEQUENCES = ['lstm256', 'lstm1024', 'vitb16', 'transformer']
+BATCHES = {'lstm256': [1, 64], 'lstm1024': [1, 64]}
+
+
+def batches(name):
+    return BATCHES.get(name, [1, 8, 32])
 
 
 def draw(path, name, shape, offset, amplitude):
@@ -42,9 +50,13 @@ def recipe(name):
 def inputs(name, batch):
     """What all engines compute on: seeded, in the range that the model's weights were scaled for."""
     import numpy as np
-    whole = recipe(name)['preprocess'] == 'none'
-    rng = np.random.default_rng(7)
-    return rng.uniform(0 if whole else -1, 255 if whole else 1, (batch, 224, 224, 3)).astype(np.float32)
+    doc, rng = recipe(name), np.random.default_rng(7)
+    given = doc['config']['config']['layers'][0]['config']
+    shape = [batch] + given['batch_shape'][1:]
+    if 'int' in given['dtype']:
+        return rng.integers(0, doc['weights']['words'][0][1][0], shape).astype(np.int32)
+    whole = doc['preprocess'] == 'none' and len(shape) == 4
+    return rng.uniform(0 if whole else -1, 255 if whole else 1, shape).astype(np.float32)
 
 
 def flops(model):
@@ -109,6 +121,7 @@ def make(folder, name):
     if os.path.exists(stem + '.json'):
         return
     import keras
+    import onnx_graphs
     doc = recipe(name)
     model = keras.models.model_from_json(json.dumps(doc['config']))
     for layer in model.layers:
@@ -116,10 +129,12 @@ def make(folder, name):
             entries = doc['weights'][layer.name]
             layer.set_weights([draw(layer.name, *entry) for entry in entries])
     model.save(stem + '.keras')
-    export(model, stem + '.onnx')
+    sequence = name in SEQUENCES
+    (onnx_graphs.export if sequence else export)(model, stem + '.onnx')
     batch = prune(stem + '.onnx')
+    count = onnx_graphs.flops(model) if sequence else flops(model)
     with open(stem + '.json.part', 'w') as f:
-        json.dump({'flops': flops(model), 'parameters': model.count_params(), 'onnx_batch': batch}, f)
+        json.dump({'flops': count, 'parameters': model.count_params(), 'onnx_batch': batch}, f)
     os.replace(stem + '.json.part', stem + '.json')
 
 

@@ -3,10 +3,11 @@ import json
 import math
 import os
 
+import models
+
 LABELS = {('keras', 'predict'): 'keras predict', ('keras', 'call'): 'keras model(x)'}
 # of the FMA peak, for resnet50 in fp32
 PEAK_BARS = {1: 0.65, 32: 0.70}
-POINTS = 12  # of a precision in a full run
 MEAN_BAR, LEAST_BAR = 1.0, 0.9
 # above it the machine had other work, and the figures say little
 LOAD_MAX = 1.0
@@ -42,12 +43,25 @@ def bars(points):
             if (point['model'], point['batch'], point['precision']) == ('resnet50', batch, 'fp32'):
                 add('resnet50 fp32 batch %d, share of the FMA peak' % batch, point['share_of_peak'], least)
     for precision in ('fp32', 'bf16'):
-        ratios = [point['ratio'] for point in points if point['precision'] == precision]
+        ratios = [point['ratio'] for point in group(points, models.MODELS, precision)]
         if ratios:
-            mean = math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
-            add('%s, geometric mean over %d points against the best peer' % (precision, len(ratios)), mean, MEAN_BAR)
+            add('%s, geometric mean over %d points against the best peer' % (precision, len(ratios)), mean(ratios),
+                MEAN_BAR)
             add('%s, worst point against the best peer' % precision, min(ratios), LEAST_BAR)
+    for precision in ('fp32', 'bf16'):
+        ratios = [point['ratio'] for point in group(points, models.SEQUENCES, precision)]
+        if ratios:
+            add('%s, sequences, geometric mean over %d points against the best peer' % (precision, len(ratios)),
+                mean(ratios), MEAN_BAR)
     return found
+
+
+def group(points, names, precision):
+    return [point for point in points if point['precision'] == precision and point['model'] in names]
+
+
+def mean(ratios):
+    return math.exp(sum(math.log(ratio) for ratio in ratios) / len(ratios))
 
 
 def unmeasured(points):
@@ -56,9 +70,10 @@ def unmeasured(points):
     names = ['resnet50 fp32 batch %d, share of the FMA peak' % batch for batch in PEAK_BARS
              if ('resnet50', batch, 'fp32') not in seen]
     for precision in ('fp32', 'bf16'):
-        count = sum(point['precision'] == precision for point in points)
-        if count < POINTS:
-            names.append('%s at %d of %d points' % (precision, POINTS - count, POINTS))
+        for kind, members in (('', models.MODELS), ('sequences, ', models.SEQUENCES)):
+            count, most = len(group(points, members, precision)), sum(len(models.batches(name)) for name in members)
+            if count < most:
+                names.append('%s%s at %d of %d points' % (kind, precision, most - count, most))
     return names
 
 

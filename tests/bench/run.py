@@ -228,8 +228,9 @@ def parse():
     parser.add_argument('--batches', type=words)
     parser.add_argument('--precisions', type=words)
     options = parser.parse_args()
-    options.models = options.models or (['resnet50', 'mobilenetv2'] if options.quick else models.MODELS)
-    options.batches = [int(b) for b in options.batches or (['1', '8'] if options.quick else ['1', '8', '32'])]
+    options.models = options.models or (['resnet50', 'mobilenetv2'] if options.quick
+                                        else models.MODELS + models.SEQUENCES)
+    options.batches = options.batches or (['1', '8'] if options.quick else None)
     # bf16 is slow, and nobody's choice, where no unit computes with it
     able = ['fp32'] + (['bf16'] if {'amx_bf16'} <= set(cpu()['flags']) else [])
     options.precisions = options.precisions or able
@@ -256,7 +257,7 @@ def measure(bench, options, results):
             if subprocess.run(argv, stdout=log, stderr=log).returncode:
                 raise engines.Missing('Keras could not build or export %s; see %s' % (name, bench.log))
     for model in options.models:
-        for batch in options.batches:
+        for batch in [int(b) for b in options.batches or models.batches(model)]:
             for precision in options.precisions:
                 point = bench.point(model, batch, precision)
                 results['points'].append(point)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Write the architecture files of demo:NAME: one gzipped JSON per keras.applications constructor,
-and the small ones (demo:cnn, demo:dense, demo:mlp60, demo:dense4096).
+the small ones (demo:cnn, demo:dense, demo:mlp60, demo:dense4096), and those with sequences (demo:lstm256,
+demo:lstm1024, demo:vitb16, demo:transformer).
 
 usage: KERAS_BACKEND=jax make_demos.py OUTDIR [NAME...]
 
@@ -12,7 +13,8 @@ variable in Keras's order. Element i of a variable is
 
 so the weights are the same on every machine and need no room. Amplitudes of kernels are chosen one
 layer after the other on a random input, as powers of two, so that each layer's output has a standard deviation
-near 1 and activations stay sane in every precision (layer-sequential unit variance, Mishkin & Matas 2016). Needs Keras 3.
+near 1 and activations stay sane in every precision (layer-sequential unit variance, Mishkin & Matas 2016). Models with
+sequences normalise their activations themselves, and keep the amplitudes of rule(). Needs Keras 3.
 """
 import gzip, json, os, sys
 
@@ -67,6 +69,53 @@ def dense4096():
 
 SMALL = {'cnn': cnn, 'dense': dense, 'mlp60': mlp60, 'dense4096': dense4096}
 
+
+def lstm(units):
+    return keras.Sequential([layers.Input((128, units), name='steps'), layers.LSTM(units, name='lstm'),
+                             layers.Dense(10, activation='softmax', name='predictions')], name='lstm%d' % units)
+
+
+def encoder(x, depth, heads, width, hidden):
+    """Transformer blocks that normalise first (Xiong et al. 2020), and the normalisation behind them."""
+    for i in range(1, depth + 1):
+        y = layers.LayerNormalization(epsilon=1e-6, name='block%d_norm1' % i)(x)
+        y = layers.MultiHeadAttention(heads, width // heads, name='block%d_attention' % i)(y, y)
+        x = layers.Add(name='block%d_add1' % i)([x, y])
+        y = layers.LayerNormalization(epsilon=1e-6, name='block%d_norm2' % i)(x)
+        y = layers.Dense(hidden, activation='gelu', name='block%d_mlp1' % i)(y)
+        y = layers.Dense(width, name='block%d_mlp2' % i)(y)
+        x = layers.Add(name='block%d_add2' % i)([x, y])
+    return layers.LayerNormalization(epsilon=1e-6, name='norm')(x)
+
+
+def positions(x, length, width):
+    """An Embedding of 0, 1, 2 ... along the steps of x (batch, steps)."""
+    count = keras.ops.cumsum(keras.ops.ones_like(x), axis=1) - 1
+    return layers.Embedding(length, width, name='positions')(count)
+
+
+def vitb16():
+    """Dosovitskiy et al. 2021, ViT-B/16. The class token is the first row: its value is that of position 0."""
+    image = layers.Input((224, 224, 3), name='image')
+    x = layers.Conv2D(768, 16, strides=16, name='patches')(image)
+    x = layers.ZeroPadding1D((1, 0), name='class_token')(layers.Reshape((196, 768), name='tokens')(x))
+    x = layers.Add(name='embedding')([x, positions(x[:, :, 0], 197, 768)])
+    x = encoder(x, 12, 12, 768, 3072)
+    x = layers.Dense(1000, activation='softmax', name='predictions')(x[:, 0])
+    return keras.Model(image, x, name='vitb16')
+
+
+def transformer():
+    """A text encoder: six blocks of width 512 over 128 tokens."""
+    tokens = layers.Input((128,), dtype='int32', name='tokens')
+    x = layers.Embedding(8192, 512, name='words')(tokens)
+    x = encoder(layers.Add(name='embedding')([x, positions(tokens, 128, 512)]), 6, 8, 512, 2048)
+    x = layers.GlobalAveragePooling1D(name='mean')(x)
+    return keras.Model(tokens, layers.Dense(10, activation='softmax', name='predictions')(x), name='transformer')
+
+
+SEQUENCES = {'lstm256': lambda: lstm(256), 'lstm1024': lambda: lstm(1024), 'vitb16': vitb16, 'transformer': transformer}
+
 M64 = (1 << 64) - 1
 
 
@@ -90,11 +139,20 @@ def draw(path, name, shape, offset, amplitude):
 
 def rule(layer, name, shape):
     """offset and amplitude of a variable; kernels are scaled afterwards"""
+    if '/' in name and not name.startswith('attention_output') and 'kernel' in name:
+        shape = [shape[0], 1]  # (in, heads, size)
     if 'kernel' in name:
         fan = int(np.prod(shape[:-1])) if 'depthwise' not in name else int(np.prod(shape[:2]))
         return 0.0, 2.0 ** round(np.log2(np.sqrt(3.0 / max(fan, 1))))
     return {'gamma': (1.0, 0.125), 'beta': (0.0, 0.125), 'bias': (0.0, 0.0625), 'moving_mean': (0.0, 0.125),
-            'moving_variance': (1.0, 0.25), 'mean': (0.0, 0.0), 'variance': (1.0, 0.0), 'count': (0.0, 0.0)}[name]
+            'moving_variance': (1.0, 0.25), 'mean': (0.0, 0.0), 'variance': (1.0, 0.0), 'count': (0.0, 0.0),
+            'embeddings': (0.0, 1.0)}[name.split('/')[-1]]
+
+
+def names(op):
+    """Of the variables: those of a layer in a layer carry its name where it takes that to tell them apart."""
+    plain = [w.name for w in op.weights]
+    return plain if len(set(plain)) == len(plain) else [w.path[len(op.path) + 1:] for w in op.weights]
 
 
 def fill(layer, path, entries):
@@ -112,10 +170,10 @@ def calibrate(model, prefix, out, inputs, quick):
                 return op(*args, **kwargs)
             path = prefix + op.name
             entries = []
-            for w in op.weights:
+            for name, w in zip(names(op), op.weights):
                 scale = type(op).__name__ == 'LayerScale'
-                offset, amplitude = (0.25, 0.0625) if scale else rule(op, w.name, list(w.shape))
-                entries.append([w.name, list(w.shape), offset, amplitude])
+                offset, amplitude = (0.25, 0.0625) if scale else rule(op, name, list(w.shape))
+                entries.append([name, list(w.shape), offset, amplitude])
             fill(op, path, entries)
             y = op(*args, **kwargs)
             kernels = [e for e in entries if 'kernel' in e[0]]
@@ -144,7 +202,9 @@ def make(name, mode, build, out):
     shape = (1,) + tuple(model.inputs[0].shape[1:])
     high = 255.0 if mode == 'none' and len(shape) == 4 and shape[-1] == 3 else 1.0
     x = rng.uniform(0 if high > 1 else -1, high, shape).astype('float32')
-    y = calibrate(functional, '', weights, x, False)
+    if 'int' in model.inputs[0].dtype:
+        x = rng.integers(0, 8192, shape).astype(model.inputs[0].dtype)
+    y = calibrate(functional, '', weights, x, name in SEQUENCES)
     y = np.asarray(y)
     assert np.isfinite(y).all(), name
     doc = {'name': name.lower(), 'constructor': name, 'keras_version': keras.__version__, 'preprocess': mode,
@@ -156,14 +216,17 @@ def make(name, mode, build, out):
 
 
 def main():
-    out, names = sys.argv[1], sys.argv[2:]
+    out, wanted = sys.argv[1], sys.argv[2:]
     os.makedirs(out, exist_ok=True)
     for name, build in SMALL.items():
-        if not names or name in names:
+        if not wanted or name in wanted:
             make(name, 'none', build, out)
+    for name, build in SEQUENCES.items():
+        if not wanted or name in wanted:
+            make(name, 'tf' if name == 'vitb16' else 'none', build, out)
     for mode, members in PREPROCESS.items():
         for name in members:
-            if not names or name in names:
+            if not wanted or name in wanted:
                 # MobileNetV3 leaves its input open unless told
                 shape = {'input_shape': (224, 224, 3)} if name.startswith('MobileNetV3') else {}
                 make(name, mode, lambda: getattr(applications, name)(weights=None, **shape), out)
