@@ -102,7 +102,8 @@ static bool in_place(const struct builder *b, int value)
 static bool slow_in_onednn(const struct builder *b, const struct op_unary *unary)
 {
     return b->plan->type == dnnl_bf16 && own_bf16_has_unary(unary) &&
-           (unary->function == UNARY_SILU || unary->function == UNARY_SIGMOID);
+           (unary->function == UNARY_SILU || unary->function == UNARY_SIGMOID ||
+            unary->function == UNARY_GELU_ERF || unary->function == UNARY_GELU_TANH);
 }
 
 /* Translate as many posts as oneDNN has words for, after `first`, posts the primitive needs for

@@ -81,7 +81,8 @@ bool build_recurrent(struct builder *b);
 
 /* build_own.c: false if the op is no convolution that one of our kernels does better. */
 bool build_own_conv(struct builder *b);
-/* The same of pooling. */
+/* The same of a product with weights, and of pooling. */
+bool build_own_matmul(struct builder *b);
 bool build_own_pool(struct builder *b);
 
 /* build_ops.c, per op kind: false if oneDNN has nothing (good) for it; NULL where it never has. */

@@ -80,15 +80,26 @@ static bool build_conv(struct builder *b)
 
 /* ---- matmul ---- */
 
+/* From so many rows on a product with weights is faster as a 1x1 convolution: of 197 rows, 768
+ * channels and 3072 units, oneDNN 2.6 does 144 GFLOP/s in float32 on one core against 111 for its
+ * inner product; of 64 rows 119 against 111, of 32 rows they are alike. */
+#define ROWS_OF_PIXELS 64
+
 struct matmul_parts {
     bool constant; /* the matrix is a weight */
+    bool pixels;   /* and the rows are pixels */
     struct dnn_md *src, *weights, *plain, *bias, *dst;
 };
 
 static dnnl_primitive_desc_t make_matmul(struct builder *b, const_dnnl_primitive_attr_t attr,
                                          const void *context)
 {
+    static const int64_t ones[2] = {1, 1}, none[2] = {0, 0};
+    static const struct dnn_window window = {2, ones, ones, ones, none, none};
     const struct matmul_parts *parts = context;
+    if (parts->pixels)
+        return dnn_convolution(b->device->engine, attr, &window, false, parts->src, parts->weights,
+                               parts->bias, parts->dst);
     if (parts->constant)
         return dnn_inner_product(b->device->engine, attr, parts->src, parts->weights, parts->bias,
                                  parts->dst);
@@ -104,20 +115,34 @@ static struct view view_matrices(const struct shape *shape)
                          .strides = {rows * columns, columns, 1}};
 }
 
-static bool build_matmul(struct builder *b)
+/* Rows as the pixels of one image, one below the other. */
+static struct view view_pixels(const struct view *rows)
+{
+    int64_t width = rows->dims[1];
+    return (struct view){.rank = 4,
+                         .dims = {1, width, rows->dims[0], 1},
+                         .strides = {rows->dims[0] * width, 1, width, width}};
+}
+
+static bool build_product(struct builder *b, bool pixels)
 {
     const struct op_matmul *matmul = &b->op->matmul;
     const struct shape *in = shape_of_value(b, b->op->inputs[0]);
-    struct matmul_parts parts = {.constant = matmul->weights != NULL};
+    struct matmul_parts parts = {.constant = matmul->weights != NULL, .pixels = pixels};
     struct view src, dst, weights, bias;
     if (parts.constant) {
         int64_t channels = matmul->weights->shape.dims[0], units = matmul->weights->shape.dims[1];
         src = view_flat(in);
         dst = view_flat(out_shape(b));
-        weights = (struct view){.rank = 2, .dims = {units, channels}, .strides = {1, units}};
+        weights = (struct view){
+            .rank = pixels ? 4 : 2, .dims = {units, channels, 1, 1}, .strides = {1, units, 1, 1}};
         bias = (struct view){.rank = 1, .dims = {units}, .strides = {1}};
+        if (pixels) {
+            src = view_pixels(&src);
+            dst = view_pixels(&dst);
+        }
         parts.plain = md_of_constant(&weights);
-        parts.weights = dnn_md_new(2, weights.dims, NULL, b->plan->type);
+        parts.weights = dnn_md_new(weights.rank, weights.dims, NULL, b->plan->type);
         parts.bias = matmul->bias ? md_of_constant(&bias) : NULL;
     } else {
         src = view_matrices(in);
@@ -128,7 +153,7 @@ static bool build_matmul(struct builder *b)
     parts.src = md_of(b, &src);
     parts.dst = md_of(b, &dst);
     struct posts posts = builder_posts(b, &dst, NULL, 0);
-    dnnl_primitive_desc_t pd = builder_choose(b, make_matmul, &parts, &posts, 0, true);
+    dnnl_primitive_desc_t pd = builder_choose(b, make_matmul, &parts, &posts, 0, !pixels);
     if (pd) {
         builder_add_value(b, DNNL_ARG_SRC, parts.src, b->op->inputs[0]);
         if (parts.constant)
@@ -147,6 +172,16 @@ static bool build_matmul(struct builder *b)
     dnn_md_free(parts.dst);
     dnn_md_free(posts.md);
     return pd != NULL;
+}
+
+static bool build_matmul(struct builder *b)
+{
+    const struct shape *in = shape_of_value(b, b->op->inputs[0]);
+    bool pixels = b->op->matmul.weights != NULL &&
+                  shape_elements(in) / in->dims[in->rank - 1] >= ROWS_OF_PIXELS;
+    if (pixels && (build_own_matmul(b) || build_product(b, true)))
+        return true;
+    return build_product(b, false);
 }
 
 /* ---- ops with one input, one output and no constants ---- */

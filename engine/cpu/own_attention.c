@@ -1,6 +1,7 @@
 /* Scaled dot product attention, block by block: the scores of some queries against some keys live
  * in a tile that fits the second-level cache, and the softmax is corrected as the keys go by
  * (Milakov and Gimelshein, "Online normalizer calculation for softmax", arXiv:1805.02867). */
+#include "engine/cpu/own_attention.h"
 #include "engine/cpu/dnnl_compat.h"
 #include "engine/cpu/own.h"
 #include <math.h>
@@ -11,32 +12,7 @@
 /* Queries and keys of a tile: 128 KiB of float32. */
 #define QUERIES 64
 #define KEYS    512
-/* The score of a pair that may not meet; finite, so that a query without any key has equal ones. */
-#define MASKED  (-1e30F)
-
-/* The exponentials are most of the work beside the products: sixteen lanes where there are any. */
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) &&                             \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
-#define WIDE_VECTOR __attribute__((optimize("O3"), target_clones("avx512f", "avx2", "default")))
-#else
-#define WIDE_VECTOR
-#endif
-
-/* A mask or bias: its elements and how far each index of (n, h, t, s) moves in it. */
-struct extra {
-    const char *data; /* NULL: there is none */
-    int64_t strides[4];
-};
-
-struct job {
-    const struct op_attention *op;
-    const char *q, *k, *v;
-    char *y;
-    int64_t N, T, S, H, G, D, V;
-    struct extra mask, bias;
-    size_t element_bytes;
-    bool whole_rows; /* every query has a key of its own: others need not be looked at */
-};
+#define MASKED  ATTENTION_MASKED
 
 /* What one thread works with. */
 struct room {
@@ -66,32 +42,30 @@ static inline __attribute__((always_inline)) float exp_negative(float x)
     return x < -87.0F ? 0 : p * power;
 }
 
-#define LANES 16
-
-WIDE_VECTOR static float row_maximum(const float *x, int64_t count)
+OWN_WIDE_VECTOR static float row_maximum(const float *x, int64_t count)
 {
-    float most[LANES];
+    float most[OWN_LANES];
     int64_t i = 0;
-    for (int lane = 0; lane < LANES; lane++)
+    for (int lane = 0; lane < OWN_LANES; lane++)
         most[lane] = MASKED;
-    for (; i + LANES <= count; i += LANES) {
-        for (int lane = 0; lane < LANES; lane++)
+    for (; i + OWN_LANES <= count; i += OWN_LANES) {
+        for (int lane = 0; lane < OWN_LANES; lane++)
             most[lane] = x[i + lane] > most[lane] ? x[i + lane] : most[lane];
     }
     for (; i < count; i++)
         most[0] = x[i] > most[0] ? x[i] : most[0];
-    for (int lane = 1; lane < LANES; lane++)
+    for (int lane = 1; lane < OWN_LANES; lane++)
         most[0] = most[lane] > most[0] ? most[lane] : most[0];
     return most[0];
 }
 
 /* x = e^(x - most); returns the sum. */
-WIDE_VECTOR static float row_exp(float *x, int64_t count, float most)
+OWN_WIDE_VECTOR static float row_exp(float *x, int64_t count, float most)
 {
-    float sum[LANES] = {0};
+    float sum[OWN_LANES] = {0};
     int64_t i = 0;
-    for (; i + LANES <= count; i += LANES) {
-        for (int lane = 0; lane < LANES; lane++) {
+    for (; i + OWN_LANES <= count; i += OWN_LANES) {
+        for (int lane = 0; lane < OWN_LANES; lane++) {
             float e = exp_negative(x[i + lane] - most);
             x[i + lane] = e;
             sum[lane] += e;
@@ -101,18 +75,19 @@ WIDE_VECTOR static float row_exp(float *x, int64_t count, float most)
         x[i] = exp_negative(x[i] - most);
         sum[0] += x[i];
     }
-    for (int lane = 1; lane < LANES; lane++)
+    for (int lane = 1; lane < OWN_LANES; lane++)
         sum[0] += sum[lane];
     return sum[0];
 }
 
-WIDE_VECTOR static void row_scale(float *x, int64_t count, float factor)
+OWN_WIDE_VECTOR static void row_scale(float *x, int64_t count, float factor)
 {
     for (int64_t i = 0; i < count; i++)
         x[i] *= factor;
 }
 
-static float extra_at(const struct job *job, const struct extra *extra, int64_t offset)
+static float extra_at(const struct attention_job *job, const struct attention_extra *extra,
+                      int64_t offset)
 {
     float wide;
     if (job->element_bytes == sizeof(float))
@@ -121,14 +96,13 @@ static float extra_at(const struct job *job, const struct extra *extra, int64_t 
     return wide;
 }
 
-static int64_t extra_row(const struct extra *extra, int64_t n, int64_t h, int64_t t)
+static int64_t extra_row(const struct attention_extra *extra, int64_t n, int64_t h, int64_t t)
 {
     return n * extra->strides[0] + h * extra->strides[1] + t * extra->strides[2];
 }
 
-/* Cap, bias and mask of the scores of query t against the keys from `first` on. */
-static void adjust(const struct job *job, float *x, int64_t n, int64_t h, int64_t t, int64_t first,
-                   int64_t count)
+void attention_adjust(const struct attention_job *job, float *x, int64_t n, int64_t h, int64_t t,
+                      int64_t first, int64_t count)
 {
     const struct op_attention *op = job->op;
     for (int64_t i = 0; op->soft_cap > 0 && i < count; i++)
@@ -149,16 +123,28 @@ static void adjust(const struct job *job, float *x, int64_t n, int64_t h, int64_
         x[i] = MASKED;
 }
 
+bool attention_adjusts(const struct attention_job *job, int64_t t, int64_t end)
+{
+    const struct op_attention *op = job->op;
+    return job->mask.data || job->bias.data || op->soft_cap > 0 || op->window > 0 ||
+           (op->causal && end > t + 1);
+}
+
+bool attention_large(const struct attention_job *job)
+{
+    return job->N * job->H * job->T * job->S * (job->D + job->V) > 16 * OWN_PARALLEL;
+}
+
 /* ---- blocks ---- */
 
-static const char *element(const struct job *job, const char *data, int64_t index)
+static const char *element(const struct attention_job *job, const char *data, int64_t index)
 {
     return data + (size_t)index * job->element_bytes;
 }
 
 /* Rows of a head as float32: where they lie, or widened into `wide`. *pitch is their distance. */
-static const float *rows_of(const struct job *job, const char *from, int64_t rows, int64_t width,
-                            int64_t *pitch, float *wide)
+static const float *rows_of(const struct attention_job *job, const char *from, int64_t rows,
+                            int64_t width, int64_t *pitch, float *wide)
 {
     if (job->element_bytes == sizeof(float))
         return (const float *)(const void *)from;
@@ -169,8 +155,8 @@ static const float *rows_of(const struct job *job, const char *from, int64_t row
     return wide;
 }
 
-/* Which keys the queries t .. t + rows may look at. */
-static void key_range(const struct job *job, int64_t t, int64_t rows, int64_t *first, int64_t *end)
+void attention_key_range(const struct attention_job *job, int64_t t, int64_t rows, int64_t *first,
+                         int64_t *end)
 {
     const struct op_attention *op = job->op;
     *first = 0;
@@ -186,15 +172,14 @@ static void key_range(const struct job *job, int64_t t, int64_t rows, int64_t *f
 }
 
 /* The scores of a tile become weights; what was summed before is scaled to the new maxima. */
-static void weigh(const struct job *job, struct room *room, float *y, int64_t pitch, int64_t n,
-                  int64_t h, int64_t t, int64_t rows, int64_t first, int64_t keys, bool again)
+static void weigh(const struct attention_job *job, struct room *room, float *y, int64_t pitch,
+                  int64_t n, int64_t h, int64_t t, int64_t rows, int64_t first, int64_t keys,
+                  bool again)
 {
-    const struct op_attention *op = job->op;
-    bool plain = !job->mask.data && !job->bias.data && op->soft_cap <= 0 && op->window <= 0;
     for (int64_t i = 0; i < rows; i++) {
         float *x = room->tile + i * KEYS;
-        if (!plain || (op->causal && first + keys > t + i + 1))
-            adjust(job, x, n, h, t + i, first, keys);
+        if (attention_adjusts(job, t + i, first + keys))
+            attention_adjust(job, x, n, h, t + i, first, keys);
         float most = row_maximum(x, keys);
         if (again && room->most[i] > most)
             most = room->most[i];
@@ -212,8 +197,8 @@ static void weigh(const struct job *job, struct room *room, float *y, int64_t pi
 }
 
 /* One head's queries t .. t + rows. */
-static void attend(const struct job *job, struct room *room, int64_t n, int64_t h, int64_t t,
-                   int64_t rows)
+static void attend(const struct attention_job *job, struct room *room, int64_t n, int64_t h,
+                   int64_t t, int64_t rows)
 {
     int64_t g = h * job->G / job->H, q_pitch = job->H * job->D, first, end;
     bool narrow = job->element_bytes != sizeof(float);
@@ -222,7 +207,7 @@ static void attend(const struct job *job, struct room *room, int64_t n, int64_t 
     int64_t y_pitch = narrow ? job->V : job->H * job->V;
     const float *q = rows_of(job, element(job, job->q, ((n * job->T + t) * job->H + h) * job->D),
                              rows, job->D, &q_pitch, room->q);
-    key_range(job, t, rows, &first, &end);
+    attention_key_range(job, t, rows, &first, &end);
     for (int64_t s = first; s < end; s += KEYS) {
         int64_t keys = end - s < KEYS ? end - s : KEYS, row = (n * job->S + s) * job->G + g;
         int64_t k_pitch = job->G * job->D, v_pitch = job->G * job->V;
@@ -245,10 +230,10 @@ static void attend(const struct job *job, struct room *room, int64_t n, int64_t 
 
 /* ---- the op ---- */
 
-static struct extra extra_of(const struct own_call *call, size_t input)
+static struct attention_extra extra_of(const struct own_call *call, size_t input)
 {
     const struct shape *shape = &call->graph->values[call->op->inputs[input]].shape;
-    struct extra extra = {.data = call->inputs[input]};
+    struct attention_extra extra = {.data = call->inputs[input]};
     int64_t stride = 1;
     for (int i = 3; i >= 0; i--) {
         extra.strides[i] = shape->dims[i] == 1 ? 0 : stride;
@@ -257,33 +242,34 @@ static struct extra extra_of(const struct own_call *call, size_t input)
     return extra;
 }
 
-static struct job job_of(const struct own_call *call)
+static struct attention_job job_of(const struct own_call *call)
 {
     const struct op_attention *op = &call->op->attention;
     const struct shape *q = &call->graph->values[call->op->inputs[0]].shape;
     const struct shape *k = &call->graph->values[call->op->inputs[1]].shape;
-    struct job job = {.op = op,
-                      .q = call->inputs[0],
-                      .k = call->inputs[1],
-                      .v = call->inputs[2],
-                      .y = call->output,
-                      .N = q->dims[0],
-                      .T = q->dims[1],
-                      .H = q->dims[2],
-                      .D = q->dims[3],
-                      .S = k->dims[1],
-                      .G = k->dims[2],
-                      .element_bytes = call->element_bytes};
+    struct attention_job job = {.op = op,
+                                .q = call->inputs[0],
+                                .k = call->inputs[1],
+                                .v = call->inputs[2],
+                                .y = call->output,
+                                .N = q->dims[0],
+                                .T = q->dims[1],
+                                .H = q->dims[2],
+                                .D = q->dims[3],
+                                .S = k->dims[1],
+                                .G = k->dims[2],
+                                .element_bytes = call->element_bytes};
     job.V = call->graph->values[call->op->outputs[0]].shape.dims[3];
     if (op->mask)
         job.mask = extra_of(call, 3);
     if (op->bias)
         job.bias = extra_of(call, op->mask ? 4 : 3);
     job.whole_rows = !op->mask && (op->window == 0 || job.T <= job.S);
+    job.amx = call->element_bytes == sizeof(uint16_t) && own_has_amx_bf16();
     return job;
 }
 
-static size_t room_floats(const struct job *job)
+static size_t room_floats(const struct attention_job *job)
 {
     size_t floats = QUERIES * KEYS;
     if (job->element_bytes != sizeof(float))
@@ -293,16 +279,21 @@ static size_t room_floats(const struct job *job)
 
 size_t own_attention_scratch(const struct own_call *call, int threads)
 {
-    struct job job = job_of(call);
+    struct attention_job job = job_of(call);
+    if (job.amx)
+        return (size_t)threads * attention_amx_bytes(&job);
     return (size_t)threads * room_floats(&job) * sizeof(float);
 }
 
 void own_attention(const struct own_call *call)
 {
-    struct job job = job_of(call);
+    struct attention_job job = job_of(call);
+    if (job.amx) {
+        attention_amx_run(&job, call->scratch);
+        return;
+    }
     int64_t blocks = (job.T + QUERIES - 1) / QUERIES, tasks = job.N * job.H * blocks;
-    bool large = job.N * job.H * job.T * job.S * (job.D + job.V) > 16 * OWN_PARALLEL;
-#pragma omp parallel if (large)
+#pragma omp parallel if (attention_large(&job))
     {
         float *base = (float *)call->scratch + (size_t)omp_get_thread_num() * room_floats(&job);
         struct room room = {.tile = base, .q = base + QUERIES * KEYS};

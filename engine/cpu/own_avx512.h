@@ -2,7 +2,7 @@
  * convolution. Only for files that compile such functions, by attribute and whatever the compiler's
  * flags are; they run where own_has_avx512_bf16() says so.
  *
- * An activation here is good to 2^-13 of its value: bfloat16 keeps 8 bits.
+ * An activation here is good to 2^-13 of its value, gelu to 2^-11: bfloat16 keeps 8 bits.
  */
 #ifndef LAYERTOP_ENGINE_CPU_OWN_AVX512_H
 #define LAYERTOP_ENGINE_CPU_OWN_AVX512_H
@@ -16,17 +16,45 @@
 #define OWN_BF16   __attribute__((target(OWN_ISA)))
 #define OWN_INLINE static inline __attribute__((always_inline, target(OWN_ISA)))
 
-/* 1 / (1 + e^-x). e^-x = 2^t is 2^floor(t) times a polynomial in what is left, which is in 0..1:
- * the minimax one of degree 3 is off by 7.5e-5, the reciprocal by 6.1e-5. */
-OWN_INLINE __m512 own_sigmoid16(__m512 x)
+/* 2^t: 2^floor(t) times a polynomial in what is left, which is in 0..1: the minimax one of degree 3
+ * is off by 7.5e-5. */
+OWN_INLINE __m512 own_exp2_16(__m512 t)
 {
-    __m512 t = _mm512_mul_ps(x, _mm512_set1_ps(-1.44269504F));
     __m512 f = _mm512_reduce_ps(t, 0x09); /* t - floor(t) */
     __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.07802452F), _mm512_set1_ps(0.22606716F));
     p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(0.69583354F));
     p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(0.99992522F));
-    __m512 e = _mm512_scalef_ps(p, t); /* p 2^floor(t) */
+    return _mm512_scalef_ps(p, t); /* p 2^floor(t) */
+}
+
+/* 1 / (1 + e^-x); the reciprocal is off by 6.1e-5. */
+OWN_INLINE __m512 own_sigmoid16(__m512 x)
+{
+    __m512 e = own_exp2_16(_mm512_mul_ps(x, _mm512_set1_ps(-1.44269504F)));
     return _mm512_rcp14_ps(_mm512_add_ps(e, _mm512_set1_ps(1)));
+}
+
+/* x Phi(x), the error function's gelu. Phi(x) is the sigmoid of an odd function, here x times a
+ * polynomial in x^2 that a minimax fit gave for |x| < 5: it is off by 4e-4, and so is what is small;
+ * what is positive by half of that. Beyond, the last factor stays. */
+OWN_INLINE __m512 own_gelu_erf16(__m512 x)
+{
+    __m512 u = _mm512_min_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(25));
+    __m512 p = _mm512_set1_ps(-2.01215963e-8F);
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(1.42336360e-6F));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(-2.72594861e-5F));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(-5.87661588e-4F));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(7.40784611e-2F));
+    p = _mm512_fmadd_ps(p, u, _mm512_set1_ps(1.59467577F));
+    return _mm512_mul_ps(x, own_sigmoid16(_mm512_mul_ps(x, p)));
+}
+
+/* x (1 + tanh(t)) / 2 with t = sqrt(2 / pi) (x + 0.044715 x^3), which is x sigmoid(2 t). */
+OWN_INLINE __m512 own_gelu_tanh16(__m512 x)
+{
+    __m512 p = _mm512_fmadd_ps(_mm512_mul_ps(x, x), _mm512_set1_ps(0.0713548163F),
+                               _mm512_set1_ps(1.59576912F));
+    return _mm512_mul_ps(x, own_sigmoid16(_mm512_mul_ps(x, p)));
 }
 
 /* One of the functions that own_tail_of() accepts; a constant where this is inlined. */
@@ -40,6 +68,10 @@ OWN_INLINE __m512 own_activate16(enum unary_function function, __m512 most, __m5
         return _mm512_mul_ps(x, own_sigmoid16(x));
     case UNARY_SIGMOID:
         return own_sigmoid16(x);
+    case UNARY_GELU_ERF:
+        return own_gelu_erf16(x);
+    case UNARY_GELU_TANH:
+        return own_gelu_tanh16(x);
     case UNARY_HARD_SILU: {
         __m512 gate = _mm512_fmadd_ps(x, _mm512_set1_ps(1.0F / 6), _mm512_set1_ps(0.5F));
         return _mm512_mul_ps(x, _mm512_min_ps(_mm512_max_ps(gate, zero), _mm512_set1_ps(1)));
@@ -60,6 +92,12 @@ OWN_INLINE __m512 own_activate16(enum unary_function function, __m512 most, __m5
         break;                                                                                     \
     case UNARY_SIGMOID:                                                                            \
         CALL(UNARY_SIGMOID);                                                                       \
+        break;                                                                                     \
+    case UNARY_GELU_ERF:                                                                           \
+        CALL(UNARY_GELU_ERF);                                                                      \
+        break;                                                                                     \
+    case UNARY_GELU_TANH:                                                                          \
+        CALL(UNARY_GELU_TANH);                                                                     \
         break;                                                                                     \
     case UNARY_HARD_SILU:                                                                          \
         CALL(UNARY_HARD_SILU);                                                                     \
@@ -104,6 +142,11 @@ OWN_INLINE __m512i own_narrow_even_odd(__m512 even, __m512 odd)
 static inline uint32_t own_mask32(int64_t channels)
 {
     return channels >= 32 ? UINT32_MAX : ((uint32_t)1 << channels) - 1;
+}
+
+static inline uint16_t own_mask16(int64_t lanes)
+{
+    return lanes >= 16 ? UINT16_MAX : (uint16_t)((1U << lanes) - 1);
 }
 
 #endif

@@ -12,7 +12,8 @@ bool own_bf16_has_unary(const struct op_unary *unary)
     if (!own_has_avx512_bf16())
         return false;
     return (unary->function == UNARY_RELU && unary->alpha == 0) || unary->function == UNARY_SILU ||
-           unary->function == UNARY_SIGMOID || unary->function == UNARY_HARD_SILU;
+           unary->function == UNARY_SIGMOID || unary->function == UNARY_HARD_SILU ||
+           unary->function == UNARY_GELU_ERF || unary->function == UNARY_GELU_TANH;
 }
 
 #ifdef OWN_AVX512

@@ -18,6 +18,7 @@ bool own_narrows(const struct op *op)
     return op->kind == OP_PAD || op->kind == OP_SLICE || op->kind == OP_CONCAT ||
            op->kind == OP_TRANSPOSE || op->kind == OP_AFFINE || op->kind == OP_UNARY ||
            op->kind == OP_BINARY || op->kind == OP_CONSTANT || op->kind == OP_ATTENTION ||
+           op->kind == OP_NORMALISE ||
            (op->kind == OP_RESIZE && op->resize.function == RESIZE_NEAREST);
 }
 

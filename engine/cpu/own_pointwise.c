@@ -4,7 +4,7 @@
  * buffer in the first-level cache, from where rows are finished (bias, addend, function) and
  * written as bfloat16. In networks of expanding and projecting convolutions the function costs more
  * than the products: that is what this kernel is for. */
-#include "engine/cpu/own_avx512.h"
+#include "engine/cpu/own_tile.h"
 #include <omp.h>
 #include <string.h>
 
@@ -91,14 +91,6 @@ static void pack(const struct op_conv *conv, const float *weights, const float *
 }
 
 #ifdef OWN_AVX512
-#define OWN_AMX __attribute__((target(OWN_ISA ",amx-tile,amx-bf16")))
-
-struct tile_config { /* the layout that LDTILECFG reads */
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-};
-
 /* The product of a call, and where its arrays lie. */
 struct product {
     const uint16_t *x, *weights;
@@ -111,7 +103,7 @@ struct product {
 /* Tiles 0..3 are sums, 4 and 5 pixels, 6 and 7 weights. */
 OWN_AMX static void configure(int64_t pixels, int64_t depth)
 {
-    struct tile_config config = {.palette = 1};
+    struct own_tile_config config = {.palette = 1};
     uint8_t upper = (uint8_t)(pixels < TILE ? pixels : TILE);
     uint8_t lower = (uint8_t)(pixels > TILE ? pixels - TILE : 1);
     const uint8_t rows[8] = {
@@ -124,9 +116,8 @@ OWN_AMX static void configure(int64_t pixels, int64_t depth)
 }
 
 /* sums[32][32] of the block; which of the tiles there are is constant where this is inlined. */
-static inline __attribute__((always_inline, target(OWN_ISA ",amx-tile,amx-bf16"))) void
-multiply(const struct product *p, const uint16_t *x, const uint16_t *weights, bool lower,
-         bool right, float *sums)
+OWN_AMX_INLINE void multiply(const struct product *p, const uint16_t *x, const uint16_t *weights,
+                             bool lower, bool right, float *sums)
 {
     int64_t row_bytes = p->channels * 2, next = p->channels * TILE;
     _tile_zero(0);
@@ -211,10 +202,10 @@ static int64_t group_of(const struct product *p)
 OWN_AMX static void run_items(const struct product *p, int64_t first, int64_t end)
 {
     _Alignas(64) float sums[WIDE * WIDE];
-    _Alignas(64) struct tile_config before; /* oneDNN may count on its own */
+    struct own_tile_config before;
     int64_t across = (p->units + WIDE - 1) / WIDE, down = (p->pixels + WIDE - 1) / WIDE;
     int64_t group = group_of(p), configured = 0;
-    _tile_storeconfig(&before);
+    own_tile_save(&before);
     for (int64_t item = first; item < end; item++) {
         int64_t begin = item / (group * across) * group;
         int64_t size = down - begin < group ? down - begin : group;
@@ -236,10 +227,7 @@ OWN_AMX static void run_items(const struct product *p, int64_t first, int64_t en
             multiply(p, x, weights, false, false, sums);
         finish(p, pixel, rows, unit, sums);
     }
-    if (before.palette)
-        _tile_loadconfig(&before);
-    else
-        _tile_release();
+    own_tile_restore(&before);
 }
 
 /* Copy the pixels that count into the scratch. */
@@ -273,7 +261,7 @@ static void run(const struct own_call *call)
                               .units = units,
                               .depth = depth_of(channels),
                               .tail = &call->tail};
-    if (strided(&call->op->conv)) {
+    if (call->op->kind == OP_CONV && strided(&call->op->conv)) {
         gather(call, in, out);
         product.x = call->scratch;
     }

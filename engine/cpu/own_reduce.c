@@ -1,6 +1,5 @@
-/* Loops over whole axes: reductions of any set of axes, and normalisation. */
+/* Reductions of any set of axes. */
 #include "engine/cpu/own.h"
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,35 +64,5 @@ void own_reduce(const struct own_call *call)
         if (reduce->function == REDUCE_MEAN)
             sum /= (double)gone;
         ((float *)call->output)[i] = sums ? (float)sum : best;
-    }
-}
-
-void own_normalise(const struct own_call *call)
-{
-    const struct op_normalise *op = &call->op->normalise;
-    const struct shape *shape = &call->graph->values[call->op->outputs[0]].shape;
-    int64_t width = 1;
-    for (int i = op->axis; i < shape->rank; i++)
-        width *= shape->dims[i];
-    int64_t rows = shape_elements(shape) / width;
-    const float *gamma = op->gamma ? op->gamma->data : NULL;
-    const float *beta = op->beta ? op->beta->data : NULL;
-#pragma omp parallel for if (rows * width > OWN_PARALLEL)
-    for (int64_t row = 0; row < rows; row++) {
-        const float *x = (const float *)call->inputs[0] + row * width;
-        float *y = (float *)call->output + row * width;
-        double mean = 0, square = 0;
-        for (int64_t i = 0; i < width && !op->rms; i++)
-            mean += (double)x[i];
-        mean /= (double)width;
-        for (int64_t i = 0; i < width; i++)
-            square += ((double)x[i] - mean) * ((double)x[i] - mean);
-        float scale = (float)(1 / sqrt(square / (double)width + (double)op->epsilon));
-        float centre = (float)mean;
-        for (int64_t i = 0; i < width; i++) {
-            float value = (x[i] - centre) * scale;
-            value = gamma ? value * gamma[i] : value;
-            y[i] = beta ? value + beta[i] : value;
-        }
     }
 }

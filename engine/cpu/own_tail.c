@@ -24,7 +24,8 @@ bool own_tail_of(const struct op *op, struct own_tail *tail, int *value)
         return unary->alpha == 0;
     }
     return unary->function == UNARY_SILU || unary->function == UNARY_SIGMOID ||
-           unary->function == UNARY_HARD_SILU;
+           unary->function == UNARY_HARD_SILU || unary->function == UNARY_GELU_ERF ||
+           unary->function == UNARY_GELU_TANH;
 }
 
 bool own_has_avx512_bf16(void)

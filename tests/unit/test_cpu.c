@@ -385,6 +385,15 @@ static void constants_and_broadcasts(void **state)
               "z = ops.Relu(y)\nout z\n");
 }
 
+/* From 64 rows on oneDNN convolves. */
+static void products_of_many_rows(void **state)
+{
+    (void)state;
+    check_all("x = Input 40,33\ny = Dense(x) {'units': 17, 'activation': 'relu'} k 33,17 b 17\n"
+              "z = Dense(y) {'units': 33, 'use_bias': false} k 17,33\na = Add(z, x)\n"
+              "r = ReLU(a)\ns = Dense(r) {'units': 1} k 33,1 b 1\nout r\nout s\n");
+}
+
 /* Long sequences cross the blocks of queries (64) and of keys (512). */
 static void attention_of_every_sort(void **state)
 {
@@ -646,6 +655,7 @@ int main(void)
         cmocka_unit_test(moves),
         cmocka_unit_test(constants_and_broadcasts),
         cmocka_unit_test(attention_of_every_sort),
+        cmocka_unit_test(products_of_many_rows),
         cmocka_unit_test(running_sums_and_the_largest),
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(no_op_models),
