@@ -470,6 +470,7 @@ const struct command command_batch = {
     .examples = WORDS("batch 64", "batch max", "batch max --dry", "batch max --headroom 5%",
                       "batch max --slo 25ms"),
     .words = WORDS("max"),
+    .flags = COMMAND_RESULT,
     .arguments_min = 1,
     .arguments_max = 8,
     .run = run_batch,

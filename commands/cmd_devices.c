@@ -115,6 +115,7 @@ const struct command command_devices = {
         "last saw there: kernels that ran and their error. With a word, the same as\n"
         "`set devices`; `help set devices` says which words are understood.",
     .examples = WORDS("devices", "devices 0", "devices cpu"),
+    .flags = COMMAND_RESULT,
     .arguments_max = -1,
     .run = run_devices,
     .complete = complete_devices,

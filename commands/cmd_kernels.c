@@ -329,7 +329,7 @@ const struct command command_kernels = {
         "of the memory are measured once, after a run of two seconds; before it the share is of\n"
         "arithmetic alone. Replayed CUDA graphs are traced kernel by kernel in bursts.",
     .examples = WORDS("kernels", "kernels --top 10", "kernels conv1"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 3,
     .run = run_kernels,
     .complete = complete_kernels,

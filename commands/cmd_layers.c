@@ -211,7 +211,7 @@ const struct command command_layers = {
         "`order` is the model's. Shares are of the wall time, so they add up "
         "to less than all.",
     .examples = WORDS("layers", "layers --top 10", "layers --sort flops", "layers --filter conv2d"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 6,
     .run = run_layers,
     .complete = complete_layers,

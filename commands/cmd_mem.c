@@ -156,6 +156,7 @@ const struct command command_mem = {
         "lists the processes that hold memory: on a GPU as NVML tells, on the CPU ours and the\n"
         "largest. `mem trim` gives back what no plan needs.",
     .examples = WORDS("mem", "mem who", "mem trim"),
+    .flags = COMMAND_RESULT,
     .arguments_max = 1,
     .run = run_mem,
     .complete = complete_mem,

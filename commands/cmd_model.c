@@ -227,7 +227,7 @@ const struct command command_model = {
         "summary: the layers as Keras lists them. layer: one of them, with its arithmetic at the\n"
         "present batch. graph: what each layer became, and who runs it.",
     .examples = WORDS("model", "model layer conv1", "model graph"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 2,
     .run = run_model,
     .complete = complete_model,

@@ -102,7 +102,7 @@ const struct command command_plan = {
             "peak_layer},\n"
             "live[] {layer, shape, dtype, bytes}, fits, limit_bytes, room_bytes, layers[].",
     .examples = WORDS("plan", "plan 256"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 1,
     .run = run_plan,
 };

@@ -164,7 +164,7 @@ const struct command command_predict = {
         "`batch`, as Keras does. Pictures are resized and scaled as the model's family needs it\n"
         "(help preprocess); `labels FILE` names the classes. Paths are the worker's.",
     .examples = WORDS("predict x.npy y.npy", "predict cat.jpg --top 3"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,
     .arguments_max = 4,
     .run = run_predict,

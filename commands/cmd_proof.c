@@ -66,6 +66,6 @@ const struct command command_proof = {
         "`devices` keeps the last proof. JSON: devices[] {device, model, precision, reference,\n"
         "kernels, layers, impls, error}.",
     .examples = WORDS("proof"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .run = run_proof,
 };

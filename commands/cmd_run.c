@@ -321,7 +321,7 @@ const struct command command_run = {
         "costs; --cost makes it one in four, for an answer from a shorter run. On a GPU that is\n"
         "timed by CUPTI or events the cost is not known.",
     .examples = WORDS("run", "run 100", "run 200 --warmup 50", "run 1000 --cost"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 4,
     .run = run_run,
 };

@@ -143,6 +143,8 @@ static void summarise(struct execution *execution, const struct sweep *sweep)
     char value[80], rate[FORMAT_SIZE], time[FORMAT_SIZE], memory[FORMAT_SIZE];
     const char *name = sweep->setting->name;
     const json_t *knee = knee_point(sweep), *best = best_point(sweep, sweep->metric);
+    if (strcmp(name, "batch") == 0)
+        workbench_swept(execution->workbench, sweep->points);
     print_table(execution, sweep, knee, best);
     json_object_set(execution->data, "knee",
                     knee ? (json_t *)(uintptr_t)point_value(knee) : json_null());
@@ -234,6 +236,8 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
         json_object_set_new(point, keys[i],
                             json_incref(json_object_get(reply, keys[i])) ?: json_null());
+    if (json_object_get(reply, "per_device"))
+        json_object_set(point, "per_device", json_object_get(reply, "per_device"));
     json_array_append_new(sweep->points, point);
     sweep->at++;
     next_value(execution);
@@ -430,7 +434,7 @@ const struct command command_sweep = {
         "--metric says what the bars show: throughput, the median step or planned memory.",
     .examples = WORDS("sweep batch 1..64x2", "sweep batch 8..32+8 --steps 100 --metric lat",
                       "sweep threads 1,2", "sweep precision fp32,bf16"),
-    .flags = COMMAND_NEEDS_MODEL,
+    .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,
     .arguments_max = -1,
     .run = run_sweep,

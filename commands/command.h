@@ -13,6 +13,7 @@ struct execution;
 enum command_flags {
     COMMAND_NEEDS_MODEL = 1,
     COMMAND_INTERACTIVE = 2, /* makes sense with a screen or -i only */
+    COMMAND_RESULT = 4,      /* its data is what `assert` speaks about */
 };
 
 struct command_completion; /* complete.h */

@@ -236,6 +236,11 @@ static void finish_current(struct workbench *workbench)
     hint_at_help(&execution->error, execution->command, execution->argc, execution->argv);
     workbench->current = NULL;
     workbench->cancel_ns = 0;
+    if ((execution->command->flags & COMMAND_RESULT) && execution->error.code == ERROR_NONE) {
+        json_decref(workbench->last_result);
+        workbench->last_result = json_incref(execution->data);
+        workbench->last_result_of = execution->command->name;
+    }
     report(workbench, execution->sink, execution->command->name, execution->data,
            execution->warnings, &execution->error);
     if (execution->free_state)

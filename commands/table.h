@@ -12,6 +12,10 @@
     X(model)                                                                                       \
     X(run)                                                                                         \
     X(sweep)                                                                                       \
+    X(fit)                                                                                         \
+    X(ab)                                                                                          \
+    X(whatif)                                                                                      \
+    X(gap)                                                                                         \
     X(start)                                                                                       \
     X(stop)                                                                                        \
     X(layers)                                                                                      \
@@ -35,6 +39,7 @@
     X(watch)                                                                                       \
     X(config)                                                                                      \
     X(history)                                                                                     \
+    X(assert)                                                                                      \
     X(echo)                                                                                        \
     X(sleep)                                                                                       \
     X(clear)                                                                                       \

@@ -50,6 +50,8 @@ void workbench_free(struct workbench *workbench)
     json_decref(workbench->known_devices);
     json_decref(workbench->load_arguments);
     json_decref(workbench->last_run);
+    json_decref(workbench->last_result);
+    json_decref(workbench->last_sweep);
     json_decref(workbench->devices);
     free(workbench->program);
     free(workbench->worker_command);
@@ -100,6 +102,29 @@ void workbench_ran(struct workbench *workbench, const json_t *reply)
     json_decref(workbench->last_run);
     workbench->last_run = json_deep_copy(reply);
     workbench->last_segment = (uint32_t)json_integer_value(json_object_get(reply, "segment"));
+}
+
+/* What the time of a step depends on, besides its batch. New reference. */
+static json_t *bearings(const struct workbench *workbench)
+{
+    json_t *settings = workbench_engine_settings(workbench);
+    json_object_del(settings, "batch");
+    return json_pack("{s:o, s:O?}", "settings", settings, "model", workbench->load_arguments);
+}
+
+void workbench_swept(struct workbench *workbench, json_t *points)
+{
+    json_decref(workbench->last_sweep);
+    workbench->last_sweep =
+        json_pack("{s:O, s:o}", "points", points, "bearings", bearings(workbench));
+}
+
+const json_t *workbench_sweep(const struct workbench *workbench)
+{
+    json_t *now = bearings(workbench);
+    bool same = json_equal(now, json_object_get(workbench->last_sweep, "bearings"));
+    json_decref(now);
+    return same ? json_object_get(workbench->last_sweep, "points") : NULL;
 }
 
 int workbench_fd(const struct workbench *workbench)

@@ -83,8 +83,11 @@ struct workbench {
     struct journal *journal; /* of a worker that is gone, for its successor */
     char *record_path;       /* the file that FILE.part becomes; NULL: none */
     struct replaying replay;
-    uint32_t last_segment; /* of the last finished `run`, 0 if none since the plan changed */
-    json_t *last_run;      /* its reply */
+    uint32_t last_segment;      /* of the last finished `run`, 0 if none since the plan changed */
+    json_t *last_run;           /* its reply */
+    json_t *last_result;        /* data of the last COMMAND_RESULT that succeeded, NULL: none */
+    const char *last_result_of; /* that command's name */
+    json_t *last_sweep;         /* of batches: {points[], bearings}, NULL: none */
 
     struct pending *pending;
     size_t pending_count;
@@ -136,6 +139,11 @@ void link_free(struct workbench *workbench);
 void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *arguments);
 /* A `run` ended: remember its numbers for `layers`. */
 void workbench_ran(struct workbench *workbench, const json_t *reply);
+
+/* A sweep of batches ended: remember its points for `fit`. */
+void workbench_swept(struct workbench *workbench, json_t *points);
+/* Its points, NULL if there was none with the present model and settings. */
+const json_t *workbench_sweep(const struct workbench *workbench);
 
 /* The values of the engine's settings. New reference. */
 json_t *workbench_engine_settings(const struct workbench *workbench);

@@ -32,6 +32,17 @@ static const struct {
     {"batch 512 --force", "E040"}, /* or it did now */
     {"save-display", "E015"},      /* there is no screen */
     {"doctor", "E030"},            /* there is no GPU to be well */
+    {"assert", "E060"},            /* decided, whichever way */
+};
+
+/* What must have happened before a command has anything to say. */
+static const struct {
+    const char *command, *line;
+} before[] = {
+    {"fit", "sweep batch 1,2 --steps 2"},
+    {"whatif", "run 2"},
+    {"gap", "run 2"},
+    {"assert", "run 2"},
 };
 
 /* Not here: what ends the program, never ends, or measures for seconds what others measure too. */
@@ -40,6 +51,8 @@ static bool is_typed(const char *example)
     static const char *const others[] = {"quit",
                                          "exit 3",
                                          "watch layers",
+                                         "ab batch=8 batch=32",
+                                         "ab fusion=off vs fusion=on precision=bf16 --rounds 20",
                                          "watch mem 500ms",
                                          "batch max",
                                          "batch max --headroom 5%",
@@ -85,6 +98,9 @@ static size_t write_script(const char *path, const char **list, size_t capacity)
     for (size_t i = 0; i < command_count(); i++) {
         const struct command *command = command_at(i);
         fprintf(script, "unset batch; devices cpu; load %s\n", MODEL);
+        for (size_t b = 0; b < sizeof before / sizeof *before; b++)
+            if (strcmp(before[b].command, command->name) == 0)
+                fprintf(script, "%s\n", before[b].line);
         for (const char *const *example = command->examples; *example; example++) {
             if (!is_typed(*example))
                 continue;

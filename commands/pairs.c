@@ -1,0 +1,64 @@
+#include "commands/pairs.h"
+
+#include "engine/error.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static int compare(const void *a, const void *b)
+{
+    double left = *(const double *)a, right = *(const double *)b;
+    return (left > right) - (left < right);
+}
+
+/* The largest c with P(T+ < c) <= 2.5 % for `count` pairs; the interval runs from the c-th smallest
+ * Walsh average to the c-th largest. 0: there is none. */
+static size_t interval_rank(size_t count)
+{
+    /* share[t]: of the 2^count signs, those whose positive ranks add up to t */
+    size_t most = count * (count + 1) / 2;
+    double *share = xcalloc(most + 1, sizeof *share);
+    share[0] = 1;
+    for (size_t rank = 1; rank <= count; rank++) {
+        for (size_t t = most + 1; t-- > 0;)
+            share[t] = 0.5 * (share[t] + (t >= rank ? share[t - rank] : 0));
+    }
+    double below = 0;
+    size_t c = 0;
+    while (c < most && below + share[c] <= 0.025)
+        below += share[c++];
+    free(share);
+    return c;
+}
+
+void pairs_ratio(const double *a, const double *b, size_t count, struct pairs_ratio *out)
+{
+    *out = (struct pairs_ratio){NAN, NAN, NAN};
+    if (count > PAIRS_MAX)
+        count = PAIRS_MAX;
+    if (count == 0)
+        return;
+    double logs[PAIRS_MAX];
+    for (size_t i = 0; i < count; i++)
+        logs[i] = log(b[i] / a[i]);
+    size_t means = count * (count + 1) / 2;
+    double *walsh = xmalloc(means * sizeof *walsh);
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        for (size_t j = i; j < count; j++)
+            walsh[n++] = 0.5 * (logs[i] + logs[j]);
+    }
+    qsort(walsh, means, sizeof *walsh, compare);
+    out->ratio = exp(0.5 * (walsh[(means - 1) / 2] + walsh[means / 2]));
+    size_t c = interval_rank(count);
+    if (c > 0) {
+        out->low = exp(walsh[c - 1]);
+        out->high = exp(walsh[means - c]);
+    }
+    free(walsh);
+}
+
+bool pairs_differ(const struct pairs_ratio *ratio)
+{
+    return ratio->low > 1 || ratio->high < 1;
+}

@@ -1,0 +1,28 @@
+/* What pairs of measurements, taken in turn, allow to say. Pure functions.
+ *
+ * The ratio is the Hodges-Lehmann estimate on the logarithms of the pairs' ratios: the median of
+ * the means of all two of them (Walsh averages). Its interval holds the true ratio with at least
+ * 95 %, by the exact distribution of Wilcoxon's signed ranks (Hollander, Wolfe, Chicken:
+ * Nonparametric Statistical Methods, section 3.3): no distribution of the times is assumed but that
+ * a pair's ratio scatters alike to both sides, and one step that another program held up spoils
+ * nothing. */
+#ifndef LAYERTOP_COMMANDS_PAIRS_H
+#define LAYERTOP_COMMANDS_PAIRS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define PAIRS_MIN 6 /* of fewer, no interval has 95 % */
+#define PAIRS_MAX 100
+
+struct pairs_ratio {
+    double ratio, low, high; /* of b to a; NaN without pairs, low and high below PAIRS_MIN */
+};
+
+/* Of b[i] / a[i], all above 0; `count` at most PAIRS_MAX, more are left out. */
+void pairs_ratio(const double *a, const double *b, size_t count, struct pairs_ratio *out);
+
+/* Do a and b differ? Only if the interval leaves 1 out. */
+bool pairs_differ(const struct pairs_ratio *ratio);
+
+#endif
