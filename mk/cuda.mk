@@ -49,7 +49,7 @@ $(CUDA_CSOURCES:%.c=$(B)/%.o): $(B)/cuda-archs
 # What the module shares with the program is linked into it once more: the program's own symbols are
 # hidden. cudart is static; the driver, cuDNN, cuBLASLt and NVML are opened by the module itself, so
 # -z defs proves that it needs nothing else.
-CUDA_SHARED  := $(patsubst %,$(B)/engine/%.o,error tensor convert visible graph/memory graph/op graph/graph)
+CUDA_SHARED  := $(patsubst %,$(B)/engine/%.o,error tensor convert visible graph/memory graph/op graph/op_shape graph/graph)
 CUDA_LIBS    := -L$(CUDA_DIR)/lib64 -lcudart_static -ljansson -lrt -lpthread -ldl -lm
 $(CUDA_SO): $(CUDA_OBJECTS) $(CUDA_SHARED)
 	@$(if $(filter 1,$(V)),,echo "  LD      $@")

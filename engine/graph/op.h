@@ -18,7 +18,7 @@
 #define SPATIAL_MAX    3
 #define OP_OUTPUTS_MAX 4
 
-/* kind, name: the table row with shape rule, FLOPs and bytes is in op.c */
+/* kind, name: the shape rule is a row in op_shape.c, FLOPs and bytes are one in op.c */
 #define OP_KINDS(X)                                                                                \
     X(OP_CONV, "conv")                                                                             \
     X(OP_MATMUL, "matmul")                                                                         \

@@ -1,5 +1,5 @@
 /* The rules of the ops: what shape comes out, how many FLOPs it takes, how many bytes must move.
- * One table row per op kind, in op.c. Pure; any thread. */
+ * One table row per op kind in op_shape.c, and one in op.c. Pure; any thread. */
 #ifndef LAYERTOP_ENGINE_GRAPH_OP_RULES_H
 #define LAYERTOP_ENGINE_GRAPH_OP_RULES_H
 
