@@ -53,6 +53,10 @@ struct plan_options {
                                     has "cpu" for its name; NULL: it is an error */
     bool force; /* ask for memory whatever is free: the answer is the system's or the driver's
                        own, never a forecast's. The limit stays */
+    /* Called between ops while the plan is made, with how many of all are done; false ends it:
+     * ERROR_INTERRUPTED, and nothing of the plan remains. NULL: nobody watches. */
+    bool (*goes_on)(void *context, size_t done, size_t all);
+    void *context; /* of goes_on */
 };
 
 /* What one plan holds, by the planner's own count (bytes). */

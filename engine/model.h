@@ -38,6 +38,7 @@
 #include "engine/error.h"
 #include "engine/tensor.h"
 #include <jansson.h>
+#include <stdatomic.h>
 
 struct model_weight {
     char *name; /* last component without ":0": "kernel", "moving_mean" */
@@ -120,6 +121,7 @@ struct model_options {
     const struct shape *shape; /* binds open dims of the first input, or NULL */
     const json_t *map;         /* {"MyLayer": "Dense"}: classes by another name, or NULL */
     const json_t *outputs;     /* ["layer", ...]: end the model at these, or NULL */
+    const atomic_bool *cancel; /* true while the file is read: ERROR_INTERRUPTED; or NULL */
     bool recipe;     /* accept an architecture with a recipe for its weights (demo:NAME) */
     bool unconfined; /* read in this process: for sanitizer and fuzz runs only */
 };

@@ -274,6 +274,10 @@ static json_t *do_set(struct session *session, const json_t *arguments, struct e
     session->force = json_is_true(json_object_get(arguments, "force"));
     bool applied = session_apply(session, &next, error);
     session->force = false;
+    if (!applied && error->code == ERROR_INTERRUPTED)
+        error_set(error, ERROR_INTERRUPTED, key,
+                  "stopped while it was planned; the value before "
+                  "stays");
     return applied ? set_reply(had_model, start_ns, false) : NULL;
 }
 
@@ -310,6 +314,17 @@ static void describe_output_shapes(const struct session *session, json_t *output
     }
 }
 
+/* Ctrl-C while a model was read or planned. */
+static json_t *stopped_load(const struct session *session, struct error *error)
+{
+    if (session->model != NULL)
+        error_set(error, ERROR_INTERRUPTED, "load", "stopped; %.100s stays loaded",
+                  session->model->name);
+    else
+        error_set(error, ERROR_INTERRUPTED, "load", "stopped; no model is loaded");
+    return NULL;
+}
+
 static json_t *do_load(struct session *session, const json_t *arguments, struct error *error)
 {
     int64_t start_ns = clock_now_ns();
@@ -326,6 +341,7 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
         error_hint(error, "load demo:digits");
         return NULL;
     }
+    options.cancel = session->ports->cancel;
     options.map = json_object_get(arguments, "map");
     options.outputs = json_object_get(arguments, "outputs");
     if (dims != NULL && !json_is_null(dims)) {
@@ -343,15 +359,14 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     struct model *model = model_load(file, &options, error);
     free(file);
     if (model == NULL)
-        return NULL;
+        return error->code == ERROR_INTERRUPTED ? stopped_load(session, error) : NULL;
     if (session_cancelled(session)) { /* what follows takes longest; the model before stays */
         model_free(model);
-        error_set(error, ERROR_INTERRUPTED, "load", "stopped before the model was planned");
-        return NULL;
+        return stopped_load(session, error);
     }
     session->plan_held = true; /* the front wants the model before its plan */
     if (!session_adopt(session, model, path, error))
-        return NULL;
+        return error->code == ERROR_INTERRUPTED ? stopped_load(session, error) : NULL;
     session->live = was_live;
     session->told_labels = false;
     json_t *reply = model_describe(session->model);

@@ -293,10 +293,30 @@ bool session_follow_timing(struct session *session, struct error *error)
     return session_apply(session, &same, error);
 }
 
+/* Plans of `count` devices are made, one after the other. */
+struct planning {
+    struct session *session;
+    size_t index, count;
+};
+
+/* The backend's look up between two ops: tell how far it is, and whether it is still wanted. */
+static bool planning_goes_on(void *context, size_t done, size_t all)
+{
+    const struct planning *planning = context;
+    struct session *session = planning->session;
+    double part = all > 0 ? (double)done / (double)all : 0;
+    if (session->request == 0)
+        return true; /* between requests: nobody waits */
+    session_breathe(session, ((double)planning->index + part) / (double)planning->count,
+                    session->bringing_back ? "bringing the plan before back" : "planning");
+    return session->bringing_back || !session_cancelled(session);
+}
+
 static bool make_plans(struct session *session, const struct settings *settings,
                        struct graph *graph, struct slot *slots, size_t count, struct error *error)
 {
     for (size_t i = 0; i < count; i++) {
+        struct planning planning = {session, i, count};
         const char *source = timing_source(session, slots[i].id);
         struct plan_options options = {.precision = settings->precision,
                                        .graph = settings->graph,
@@ -306,7 +326,9 @@ static bool make_plans(struct session *session, const struct settings *settings,
                                        .force = session->force,
                                        .host = settings->fallback ? &host_ops : NULL,
                                        .op_events = strcmp(source, "events") == 0,
-                                       .op_sync = strcmp(source, "clock") == 0};
+                                       .op_sync = strcmp(source, "clock") == 0,
+                                       .goes_on = planning_goes_on,
+                                       .context = &planning};
         const struct graph *share = slots[i].part != NULL ? slots[i].part : graph;
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, share, &options, error);
         if (slots[i].plan == NULL) {
@@ -383,8 +405,11 @@ static bool replan(struct session *session, const struct settings *next, struct 
     if (make_plans(session, next, graph, slots, count, error))
         return true;
     struct error lost;
-    if (!make_plans(session, &session->settings, session->graph, session->slots,
-                    session->slot_count, &lost)) {
+    session->bringing_back = true;
+    bool back = make_plans(session, &session->settings, session->graph, session->slots,
+                           session->slot_count, &lost);
+    session->bringing_back = false;
+    if (!back) {
         session_note(session, "the plan before could not be restored: %s", lost.why);
         session->live = false;
         json_decref(session->plan_json);
@@ -462,10 +487,85 @@ bool session_apply(struct session *session, const struct settings *next, struct 
     return true;
 }
 
+/* ---- one model for another ---- */
+
+/* Free plans and what devices keep for them; devices stay open. */
+static void drop_plans(struct session *session)
+{
+    unobserve(session);
+    free_plans(session->slots, session->slot_count);
+    free_parts(session->slots, session->slot_count);
+    for (size_t i = 0; i < session->slot_count; i++)
+        session->slots[i].backend->device_forget(session->slots[i].device);
+}
+
+/* A model with what was made of it, put aside while another one takes its place. */
+struct held {
+    struct model *model;
+    char *model_path;
+    struct constant_pool *pool;
+    struct graph *graph;
+    json_t *plan_json;
+    double plan_ms;
+    uint64_t baseline_bytes;
+    bool live;
+};
+
+static struct held take_model(struct session *session)
+{
+    struct held held = {session->model,          session->model_path, session->pool,
+                        session->graph,          session->plan_json,  session->plan_ms,
+                        session->baseline_bytes, session->live};
+    session->model = NULL;
+    session->model_path = NULL;
+    session->pool = NULL;
+    session->graph = NULL;
+    session->plan_json = NULL;
+    session->live = false;
+    return held;
+}
+
+static void free_model(struct held *held)
+{
+    if (held->graph != NULL)
+        graph_free(held->graph);
+    if (held->pool != NULL)
+        constant_pool_free(held->pool);
+    if (held->model != NULL)
+        model_free(held->model);
+    free(held->model_path);
+    json_decref(held->plan_json);
+}
+
+/* The new model could not be planned: the one before takes its place again. */
+static void bring_back(struct session *session, const struct held *before)
+{
+    struct error lost;
+    session->model = before->model;
+    session->model_path = before->model_path;
+    session->pool = before->pool;
+    session->graph = before->graph;
+    session->baseline_bytes = before->baseline_bytes;
+    if (before->plan_json == NULL)
+        return;
+    session->bringing_back = true;
+    bool back = build(session, &session->settings, &lost);
+    session->bringing_back = false;
+    session->plan_json = before->plan_json;
+    if (back) {
+        session->plan_ms = before->plan_ms;
+        session->live = before->live;
+        session_observe(session, &session->slots[0]);
+        return;
+    }
+    session_note(session, "the model before could not be brought back: %s", lost.why);
+    session_drop_model(session);
+}
+
 bool session_adopt(struct session *session, struct model *model, const char *path,
                    struct error *error)
 {
-    /* an unsupported layer must not cost the model that is there */
+    /* an unsupported layer must not cost the plans that are there */
     struct constant_pool *pool = constant_pool_new();
     struct graph_options options = {.batch = session->settings.batch,
                                     .fusion = session->settings.fusion};
@@ -476,15 +576,25 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
         return false;
     }
     uint64_t read_bytes = session_resident_bytes();
-    session_drop_model(session);
+    drop_plans(session); /* those of two models may not fit */
+    struct held before = take_model(session);
     session_rebase(session, read_bytes);
     session->model = model;
     session->model_path = xstrdup(path);
     session->pool = pool;
     session->graph = graph;
     if (!build(session, &session->settings, error)) {
-        session_drop_model(session);
+        struct held failed = take_model(session);
+        free_model(&failed);
+        bring_back(session, &before);
         return false;
+    }
+    if (before.model != NULL) { /* it was part of the baseline */
+        uint64_t with = session_resident_bytes();
+        free_model(&before);
+        uint64_t without = session_resident_bytes();
+        session->baseline_bytes -=
+            with > without && with - without < session->baseline_bytes ? with - without : 0;
     }
     session_publish_plan(session);
     session_observe(session, &session->slots[0]);
@@ -494,25 +604,9 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
 void session_drop_model(struct session *session)
 {
     bool had_plan = session->plan_json != NULL;
-    unobserve(session);
-    free_plans(session->slots, session->slot_count);
-    free_parts(session->slots, session->slot_count);
-    for (size_t i = 0; i < session->slot_count; i++)
-        session->slots[i].backend->device_forget(session->slots[i].device);
-    if (session->graph != NULL)
-        graph_free(session->graph);
-    session->graph = NULL;
-    if (session->pool != NULL)
-        constant_pool_free(session->pool);
-    session->pool = NULL;
-    if (session->model != NULL)
-        model_free(session->model);
-    session->model = NULL;
-    free(session->model_path);
-    session->model_path = NULL;
-    json_decref(session->plan_json);
-    session->plan_json = NULL;
-    session->live = false;
+    drop_plans(session);
+    struct held held = take_model(session);
+    free_model(&held);
     if (had_plan)
         session->ports->plan(session->ports->context, NULL);
 }

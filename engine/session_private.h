@@ -95,6 +95,7 @@ struct session {
     uint64_t before_bytes;   /* the same before the model was read */
     char note[512];          /* for the reply under way, "" if none */
     bool force;              /* the request under way overrules the forecast */
+    bool bringing_back;      /* plans that were there before are made again: not to be cancelled */
     struct memory_tap *taps; /* of all open logical devices */
     int64_t group_ns;        /* wall of the last step of a group */
     json_t *proofs;          /* the last of session_do_proof(), NULL: never */
@@ -122,7 +123,8 @@ bool session_resolve(struct session *session, const struct settings *settings,
 /* Make `next` the settings: open what is missing, plan, and swap. On failure the old settings and
  * plans stay. Without a model only the devices are checked. */
 bool session_apply(struct session *session, const struct settings *next, struct error *error);
-/* Replace the model (takes ownership also on failure); plans are made for the current settings. */
+/* Replace the model (takes ownership also on failure); plans are made for the current settings. On
+ * failure the model before stays, with its plans made again. */
 bool session_adopt(struct session *session, struct model *model, const char *path,
                    struct error *error);
 /* Free plans, graph and model; devices stay open. */

@@ -62,23 +62,26 @@ static uint64_t most_bytes(struct device *device)
     return limit > 0 && left < most ? left : most;
 }
 
-/* Pages for one category: refused by us if they do not fit, by the system if `force`. */
-static void *take_pages(struct device *device, size_t bytes, size_t more, bool force,
-                        const char *what, struct error *error)
+/* Pages for one category: refused by us if they do not fit, by the system with `force`. */
+static void *take_pages(struct device *device, size_t bytes, size_t more,
+                        const struct plan_options *options, const char *what, struct error *error)
 {
-    if (force)
-        return pages_new(bytes, most_bytes(device) + (bytes - more), what, error);
-    return device_admit(device, more, what, error) ? pages_new(bytes, UINT64_MAX, what, error)
-                                                   : NULL;
+    uint64_t most = UINT64_MAX;
+    if (options->force)
+        most = most_bytes(device) + (bytes - more);
+    else if (!device_admit(device, more, what, error))
+        return NULL;
+    return pages_new(bytes, most, what, options, error);
 }
 
 /* Let the scratchpad hold `bytes`. */
-static bool scratch_grow(struct device *device, size_t bytes, bool force, struct error *error)
+static bool scratch_grow(struct device *device, size_t bytes, const struct plan_options *options,
+                         struct error *error)
 {
     if (bytes <= device->scratch_bytes)
         return true;
     void *scratch =
-        take_pages(device, bytes, bytes - device->scratch_bytes, force, "workspace", error);
+        take_pages(device, bytes, bytes - device->scratch_bytes, options, "workspace", error);
     if (!scratch)
         return false;
     pages_free(device->scratch, device->scratch_bytes);
@@ -242,13 +245,14 @@ bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct erro
     return error_hint(error, "set precision fp32");
 }
 
-static bool make_arena(struct plan *plan, int slice, struct error *error)
+static bool make_arena(struct plan *plan, const struct plan_options *options, struct error *error)
 {
     struct device *device = plan->device;
-    if (!layout_new(&plan->layout, plan->graph, dnnl_data_type_size(plan->type), slice, error))
+    if (!layout_new(&plan->layout, plan->graph, dnnl_data_type_size(plan->type), options->slice,
+                    error))
         return false;
     size_t bytes = plan->layout.arena_bytes;
-    plan->arena = take_pages(device, bytes, bytes, plan->force, "activations", error);
+    plan->arena = take_pages(device, bytes, bytes, options, "activations", error);
     if (!plan->arena)
         return false;
     plan->arena_bytes = bytes;
@@ -272,14 +276,23 @@ static void slow_down(struct plan *plan)
     }
 }
 
+/* Is the plan still wanted, with so many ops of a part done? */
+static bool goes_on(const struct plan_options *options, size_t done, size_t all,
+                    struct error *error)
+{
+    return !options->goes_on || options->goes_on(options->context, done, all) ||
+           error_set(error, ERROR_INTERRUPTED, "plan", "stopped at op %zu of %zu", done, all);
+}
+
 bool plan_make_part(struct plan *plan, struct part *part, const struct graph *graph,
-                    const struct memory_plan *memory, struct error *error)
+                    const struct memory_plan *memory, const struct plan_options *options,
+                    struct error *error)
 {
     *part = (struct part){.graph = graph,
                           .memory = memory,
                           .steps = xcalloc(graph->op_count + 1, sizeof *part->steps)};
     for (size_t i = 0; i < graph->op_count; i++) {
-        if (!step_build(plan, part, (int)i, error))
+        if (!goes_on(options, i, graph->op_count, error) || !step_build(plan, part, (int)i, error))
             return false;
         if (part->steps[i].scratch_bytes > plan->scratch_bytes)
             plan->scratch_bytes = part->steps[i].scratch_bytes;
@@ -297,23 +310,22 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
     plan->device = device;
     plan->graph = graph;
     plan->type = type;
-    plan->force = options->force;
     plan->impls = xcalloc(graph->op_count + 1, sizeof *plan->impls);
     plan->names = xcalloc(graph->op_count + 1, sizeof *plan->names);
     plan->next = device->plans;
     device->plans = plan;
     omp_set_num_threads(device->threads); /* primitives are made for this many */
     const struct layout *layout = &plan->layout;
-    bool ok = make_arena(plan, options->slice, error) &&
+    bool ok = make_arena(plan, options, error) &&
               plan_make_part(plan, &plan->parts[0], layout->slice ? layout->slice : graph,
-                             layout->memory, error) &&
-              (!layout->rest ||
-               plan_make_part(plan, &plan->parts[1], layout->rest, layout->rest_memory, error));
+                             layout->memory, options, error) &&
+              (!layout->rest || plan_make_part(plan, &plan->parts[1], layout->rest,
+                                               layout->rest_memory, options, error));
     for (size_t i = 0; ok && i < graph->op_count; i++) {
         plan->impls[i] = plan->parts[0].steps[i].impl;
         plan->names[i] = plan->parts[0].steps[i].name;
     }
-    if (!ok || !scratch_grow(device, plan->scratch_bytes, plan->force, error)) {
+    if (!ok || !scratch_grow(device, plan->scratch_bytes, options, error)) {
         cpu_plan_free(plan);
         return NULL;
     }

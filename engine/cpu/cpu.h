@@ -64,7 +64,6 @@ struct plan {
     struct device *device;
     const struct graph *graph;
     dnnl_data_type_t type;     /* of activations and weights: f32 or bf16 */
-    bool force;                /* the system's own answer decides about memory */
     bool dry;                  /* a forecast: descriptors are made, memory and primitives are not */
     struct weight_want *wants; /* dry: the reordered constants it would ask for */
     uint64_t wanted_bytes;
@@ -85,7 +84,8 @@ void *plan_value(const struct plan *plan, const struct part *part, int value);
 
 /* cpu.c: the steps of one part, and those of both given back; a precision in oneDNN's word. */
 bool plan_make_part(struct plan *plan, struct part *part, const struct graph *graph,
-                    const struct memory_plan *memory, struct error *error);
+                    const struct memory_plan *memory, const struct plan_options *options,
+                    struct error *error);
 void plan_free_parts(struct plan *plan);
 bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct error *error);
 
@@ -135,8 +135,10 @@ size_t device_scratch_needed(const struct device *device);
 
 /* pages.c: zeroed pages of our own, resident at once; NULL on ERROR_MEMORY. `most_bytes`: how much
  * the system may give; what is more is asked for all the same, with the address space fenced at
- * that, so that the system refuses by itself and nothing else on the machine is touched. */
-void *pages_new(size_t bytes, uint64_t most_bytes, const char *what, struct error *error);
+ * that, so that the system refuses by itself and nothing else on the machine is touched. `options`:
+ * those of the plan, whose goes_on() may end it. */
+void *pages_new(size_t bytes, uint64_t most_bytes, const char *what,
+                const struct plan_options *options, struct error *error);
 void pages_free(void *pages, size_t bytes);
 
 /* machine.c: what this machine has. */

@@ -92,9 +92,9 @@ bool cpu_plan_forecast(struct device *device, const struct graph *graph,
     plan.arena = (unsigned char *)(uintptr_t)4096;
     const struct layout *layout = &plan.layout;
     bool good = plan_make_part(&plan, &plan.parts[0], layout->slice ? layout->slice : graph,
-                               layout->memory, error) &&
-                (!layout->rest ||
-                 plan_make_part(&plan, &plan.parts[1], layout->rest, layout->rest_memory, error));
+                               layout->memory, options, error) &&
+                (!layout->rest || plan_make_part(&plan, &plan.parts[1], layout->rest,
+                                                 layout->rest_memory, options, error));
     if (good)
         *out =
             (struct plan_memory){.weights_bytes = plan.wanted_bytes,

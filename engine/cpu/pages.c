@@ -8,7 +8,9 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#define MIB (1024.0 * 1024.0)
+#define MIB        (1024.0 * 1024.0)
+/* Filled at once: 10 to 20 ms, and on a machine short of memory many times that. */
+#define FILL_BYTES ((size_t)64 << 20)
 
 /* Address space of this process now, bytes; UINT64_MAX if unknown. */
 static uint64_t address_space(void)
@@ -48,7 +50,18 @@ static void *map_fenced(size_t bytes, uint64_t most_bytes)
     return pages;
 }
 
-void *pages_new(size_t bytes, uint64_t most_bytes, const char *what, struct error *error)
+/* Resident now: a shortage shows here and not in the middle of a step. */
+static void fill(char *pages, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    if (madvise(pages, bytes, MADV_POPULATE_WRITE) == 0)
+        return;
+#endif
+    memset(pages, 0, bytes);
+}
+
+void *pages_new(size_t bytes, uint64_t most_bytes, const char *what,
+                const struct plan_options *options, struct error *error)
 {
     void *pages = map_fenced(bytes, most_bytes);
     if (pages == MAP_FAILED) {
@@ -57,12 +70,14 @@ void *pages_new(size_t bytes, uint64_t most_bytes, const char *what, struct erro
         return NULL;
     }
     madvise(pages, bytes, MADV_HUGEPAGE);
-    /* resident now: a shortage shows here and not in the middle of a step */
-#ifdef MADV_POPULATE_WRITE
-    if (madvise(pages, bytes, MADV_POPULATE_WRITE) == 0)
-        return pages;
-#endif
-    memset(pages, 0, bytes);
+    for (size_t done = 0; done < bytes; done += FILL_BYTES) {
+        if (options->goes_on && !options->goes_on(options->context, 0, 1)) {
+            munmap(pages, bytes);
+            error_set(error, ERROR_INTERRUPTED, what, "stopped while memory was taken");
+            return NULL;
+        }
+        fill((char *)pages + done, bytes - done < FILL_BYTES ? bytes - done : FILL_BYTES);
+    }
     return pages;
 }
 

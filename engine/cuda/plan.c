@@ -94,6 +94,15 @@ static void clear_step(struct plan *plan, struct step *step)
     name_step(plan->graph, step);
 }
 
+/* Is the plan still wanted, with so many ops done? */
+static bool goes_on(const struct plan *plan, size_t done, struct error *error)
+{
+    const struct plan_options *options = &plan->options;
+    size_t all = plan->graph->op_count;
+    return options->goes_on == NULL || options->goes_on(options->context, done, all) ||
+           error_set(error, ERROR_INTERRUPTED, "plan", "stopped at op %zu of %zu", done, all);
+}
+
 static bool make_step(struct plan *plan, size_t index, struct error *error)
 {
     struct step *step = &plan->steps[index];
@@ -358,7 +367,7 @@ struct plan *plan_compile(struct device *device, const struct graph *graph,
         make_ports(plan);
     }
     for (size_t i = 0; good && i < graph->op_count; i++) {
-        good = make_step(plan, i, error);
+        good = goes_on(plan, i, error) && make_step(plan, i, error);
     }
     if (!good) {
         uploads_cancel(device);

@@ -17,6 +17,8 @@
 
 /* No honest model's description is larger. */
 #define REPLY_BYTES_MAX (256u << 20)
+/* Between two looks at whether the answer is still wanted. */
+#define LOOK_MS         20
 
 /* --- the child ------------------------------------------------------------------------------ */
 
@@ -167,17 +169,20 @@ static int64_t now_ns(void)
 struct reply {
     char *text;
     size_t size, capacity;
-    bool late, large;
+    bool late, large, cancelled;
 };
 
-/* Read until the child closes its end, or until it is too late or too much. */
-static void reply_read(int fd, int64_t wall_ns, struct reply *reply)
+/* Read until the child closes its end, or until it is too late or too much, or nobody wants it. */
+static void reply_read(int fd, const struct confine_limits *limits, struct reply *reply)
 {
-    int64_t end = now_ns() + wall_ns;
+    int64_t end = now_ns() + limits->wall_ns, most_ms = limits->cancel != NULL ? LOOK_MS : 60000;
     for (;;) {
         int64_t left_ms = (end - now_ns()) / 1000000;
         struct pollfd ready = {fd, POLLIN, 0};
-        int n = left_ms > 0 ? poll(&ready, 1, (int)(left_ms < 60000 ? left_ms : 60000)) : 0;
+        int n = left_ms > 0 ? poll(&ready, 1, (int)(left_ms < most_ms ? left_ms : most_ms)) : 0;
+        reply->cancelled = limits->cancel != NULL && atomic_load(limits->cancel);
+        if (reply->cancelled)
+            return;
         if (left_ms <= 0) {
             reply->late = true;
             return;
@@ -204,6 +209,8 @@ static bool ended_badly(int status, const struct reply *reply, const struct conf
                         struct error *error)
 {
     double cpu_s = (double)limits->cpu_ns / 1e9;
+    if (reply->cancelled)
+        return error_set(error, ERROR_INTERRUPTED, limits->name, "stopped while it was read");
     if (reply->late || reply->large)
         return error_set(error, ERROR_MODEL_BROKEN, limits->name,
                          reply->late ? "reading it took longer than %.0f s"
@@ -251,15 +258,16 @@ json_t *confine_run(json_t *(*work)(void *data, bool filtered), void *data,
         return NULL;
     }
     struct reply reply = {0};
-    reply_read(ends[0], limits->wall_ns, &reply);
+    reply_read(ends[0], limits, &reply);
     close(ends[0]);
-    if (reply.late || reply.large)
+    bool unfinished = reply.late || reply.large || reply.cancelled;
+    if (unfinished)
         kill(child, SIGKILL);
     int status = 0;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     json_t *json = NULL;
-    if (!reply.late && !reply.large && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+    if (!unfinished && WIFEXITED(status) && WEXITSTATUS(status) == 0)
         json = json_loadb(reply.text != NULL ? reply.text : "", reply.size, 0, NULL);
     free(reply.text);
     if (json == NULL)

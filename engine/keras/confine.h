@@ -5,6 +5,7 @@
 #include "engine/error.h"
 
 #include <jansson.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,7 +14,8 @@ struct confine_limits {
     uint64_t memory_bytes; /* on top of what is mapped now */
     uint64_t file_bytes;   /* the largest file it may grow (the memory file) */
     int64_t cpu_ns, wall_ns;
-    int keep; /* the one descriptor the child keeps, or -1 */
+    int keep;                  /* the one descriptor the child keeps, or -1 */
+    const atomic_bool *cancel; /* true: the child is killed, ERROR_INTERRUPTED; or NULL */
 };
 
 /* Fork; in the child drop every descriptor, limit resources, allow only the system calls of plain

@@ -292,9 +292,10 @@ static bool reply_failed(json_t *reply, const char *name, struct error *error)
     return true;
 }
 
-static json_t *run_reader(struct keras_files *files, bool unconfined, struct error *error)
+static json_t *run_reader(struct keras_files *files, const struct model_options *options,
+                          struct error *error)
 {
-    if (unconfined)
+    if (options != NULL && options->unconfined)
         return read_reply(files, true);
     int64_t mib = (int64_t)(files_bytes(files) >> 20);
     struct confine_limits limits = {
@@ -304,6 +305,7 @@ static json_t *run_reader(struct keras_files *files, bool unconfined, struct err
         .cpu_ns = READER_CPU_NS + mib * READER_CPU_NS_PER_MIB,
         .wall_ns = INT64_C(30000000000) + mib * 200000000, /* a cold network file system */
         .keep = files->memory->fd,
+        .cancel = options != NULL ? options->cancel : NULL,
     };
     if (files->recipe && recipe_is(files->main))
         limits.cpu_ns += RECIPE_CPU_NS;
@@ -339,7 +341,7 @@ struct model *model_load(const char *path, const struct model_options *options, 
     struct model *model = NULL;
     json_t *reply = NULL;
     if (map_all(path, options, &files, error) && memory_open(&memory, &files, error))
-        reply = run_reader(&files, options != NULL && options->unconfined, error);
+        reply = run_reader(&files, options, error);
     places_take(&storage->places, &files);
     if (reply != NULL && !reply_failed(reply, path, error) &&
         memory_map(&memory, path, &storage->places.items[PLACE_MEMORY], error))
