@@ -339,6 +339,7 @@ int main(int argc, char **argv)
     if (code < 0) {
         setlocale(LC_CTYPE, "");  /* numbers keep the C locale */
         signal(SIGPIPE, SIG_IGN); /* a reader that went away is an error of write */
+        signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
         bool stays = options.interactive || (options.piece_count == 0 && isatty(STDIN_FILENO) != 0);
         char *program = own_path(argv[0]);
         struct workbench_options bench = {.program = program,
@@ -353,10 +354,16 @@ int main(int argc, char **argv)
             code = interact(workbench, &options);
         else
             code = run_script(workbench, &options, stays);
+        struct error ending = {0};
+        if (workbench && !workbench_close(workbench, &ending)) {
+            int failed = fail(&ending);
+            code = code == 0 ? failed : code;
+        }
         workbench_free(workbench);
         free(program);
     }
     free(options.pieces);
     free(options.files);
-    return code;
+    bool written = fflush(stdout) == 0 && !ferror(stdout);
+    return code == 0 && !written ? error_exit_code(ERROR_FILE) : code;
 }

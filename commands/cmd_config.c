@@ -59,31 +59,17 @@ static bool make_folders(const char *path, struct error *error)
 
 static bool save(const char *path, const json_t *lines, struct error *error)
 {
-    char *target = output_file_target(path, error);
-    if (!target)
+    struct output_file output;
+    FILE *file = make_folders(path, error) ? output_file_open(&output, path, error) : NULL;
+    if (!file)
         return false;
-    char *temporary = xasprintf("%s.tmp%d", target, (int)getpid());
-    FILE *file = make_folders(path, error) ? fopen(temporary, "wxe") : NULL;
-    bool ok = file != NULL;
-    if (!ok && (!error || error->code == ERROR_NONE))
-        error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-    if (ok) {
-        size_t index;
-        json_t *line;
-        fputs("# written by `config save`; commands, run at interactive starts\n", file);
-        json_array_foreach((json_t *)(uintptr_t)lines, index, line)
-            fprintf(file, "%s\n", json_string_value(line));
-        ok = fflush(file) == 0 && fsync(fileno(file)) == 0;
-        ok = fclose(file) == 0 && ok;
-        ok = ok && rename(temporary, target) == 0;
-        if (!ok) {
-            error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-            unlink(temporary);
-        }
-    }
-    free(temporary);
-    free(target);
-    return ok;
+    size_t index;
+    json_t *line;
+    fputs("# written by `config save`; commands, run at interactive starts\n", file);
+    json_array_foreach((json_t *)(uintptr_t)lines, index, line)
+        fprintf(file, "%s\n", json_string_value(line));
+    bool ok = fflush(file) == 0 && fsync(fileno(file)) == 0;
+    return output_file_close(&output, file, ok, error);
 }
 
 static void run_config(struct execution *execution, int argc, char *const *argv)

@@ -98,6 +98,11 @@ static void recorded(struct execution *execution, const json_t *data, const stru
 {
     struct workbench *workbench = execution->workbench;
     struct packing *packing = execution->state;
+    if (!data && packing->off && workbench->recording) { /* it ended early, but it ended */
+        workbench->recording = false;
+        free(workbench->record_path);
+        workbench->record_path = NULL;
+    }
     if (!data) {
         execution_fail(execution, error);
         return;

@@ -2,21 +2,29 @@
 #include "commands/table.h"
 #include "commands/workbench_private.h"
 
+#include "engine/output_file.h"
+
+#include <stdlib.h>
+
 static void run_save_display(struct execution *execution, int argc, char *const *argv)
 {
     struct workbench *workbench = execution->workbench;
     struct error error = {0};
     (void)argc;
-    if (!workbench->save_display) {
+    if (!workbench->display_text) {
         error_set(&error, ERROR_UNSUPPORTED, "save-display", "there is no screen to save");
         execution_fail(execution, &error);
-    } else if (!workbench->save_display(workbench->save_display_context, argv[1], &error)) {
-        execution_fail(execution, &error);
-    } else {
+        return;
+    }
+    char *text = workbench->display_text(workbench->display_context);
+    if (output_file_write(argv[1], text, &error)) {
         json_object_set_new(execution->data, "path", json_string(argv[1]));
         execution_print(execution, "screen written to %s", argv[1]);
         execution_done(execution);
+    } else {
+        execution_fail(execution, &error);
     }
+    free(text);
 }
 
 static void complete_save_display(struct command_completion *completion, int argc,

@@ -177,7 +177,7 @@ void dispatch_quit(struct workbench *workbench, bool has_code, int code)
 
 /* ---- running ---- */
 
-static void show_error(const struct sink *sink, const struct error *error)
+void dispatch_show_error(const struct sink *sink, const struct error *error)
 {
     char *line = xasprintf("error[E%03d]: %s%s%s", (int)error->code, error->what,
                            *error->what ? ": " : "", error->why);
@@ -199,7 +199,7 @@ static void report(struct workbench *workbench, const struct sink *sink, const c
         if (sink->progress)
             sink->progress(sink->context, -1, "");
         if (failed)
-            show_error(sink, error);
+            dispatch_show_error(sink, error);
         if (sink->result)
             sink->result(sink->context, name, data, warnings, failed ? error : NULL);
     }

@@ -23,46 +23,6 @@
 
 /* ---- files ---- */
 
-struct output {
-    char *temporary, *target;
-    const char *path;
-    FILE *file;
-};
-
-static bool output_open(struct output *output, const char *path, struct error *error)
-{
-    *output = (struct output){.target = output_file_target(path, error), .path = path};
-    if (!output->target)
-        return false;
-    output->temporary = xasprintf("%s.tmp%d", output->target, (int)getpid());
-    output->file = fopen(output->temporary, "wxe");
-    if (output->file)
-        return true;
-    error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-    free(output->temporary);
-    free(output->target);
-    return false;
-}
-
-/* The file appears whole or not at all. */
-static bool output_close(struct output *output, bool ok, struct error *error)
-{
-    int cause = ok ? 0 : EIO;
-    if (ferror(output->file))
-        cause = errno ? errno : EIO;
-    if (fclose(output->file) != 0 && cause == 0)
-        cause = errno;
-    if (cause == 0 && rename(output->temporary, output->target) != 0)
-        cause = errno;
-    if (cause != 0) {
-        unlink(output->temporary);
-        error_set(error, ERROR_FILE, output->path, "cannot be written: %s", strerror(cause));
-    }
-    free(output->temporary);
-    free(output->target);
-    return cause == 0;
-}
-
 static void finish(struct execution *execution, const char *path, size_t things, const char *name,
                    bool ok, const struct error *error)
 {
@@ -80,10 +40,10 @@ static void write_json(struct execution *execution, const char *path, json_t *wh
                        const char *name)
 {
     struct error error = {0};
-    struct output output;
-    bool ok = output_open(&output, path, &error);
-    if (ok)
-        ok = output_close(&output, json_dumpf(whole, output.file, JSON_COMPACT) == 0, &error);
+    struct output_file output;
+    FILE *file = output_file_open(&output, path, &error);
+    bool ok = file &&
+              output_file_close(&output, file, json_dumpf(whole, file, JSON_COMPACT) == 0, &error);
     json_decref(whole);
     finish(execution, path, things, name, ok, &error);
 }
@@ -212,13 +172,13 @@ static void put_number(FILE *file, double value)
 void export_csv(struct execution *execution, const char *path)
 {
     struct error error = {0};
-    struct output output;
+    struct output_file output;
     struct layer_row *rows;
     double wall_ms;
     size_t count = read_rows(execution->workbench, &rows, &wall_ms);
-    bool ok = output_open(&output, path, &error);
+    FILE *file = output_file_open(&output, path, &error);
+    bool ok = file != NULL;
     if (ok) {
-        FILE *file = output.file;
         fputs("name,class,impl,time_ms,share,kernels,flops,bytes,fused_into\r\n", file);
         for (size_t i = 0; i < count; i++) {
             put_text(file, rows[i].name);
@@ -235,7 +195,7 @@ void export_csv(struct execution *execution, const char *path)
             put_text(file, rows[i].fused_into >= 0 ? rows[rows[i].fused_into].name : "");
             fputs("\r\n", file);
         }
-        ok = output_close(&output, true, &error);
+        ok = output_file_close(&output, file, true, &error);
     }
     free(rows);
     finish(execution, path, count, "layers", ok, &error);

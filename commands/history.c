@@ -15,6 +15,7 @@ struct history {
     char *path; /* NULL: nothing on disk */
     char *lines[HISTORY_LINES];
     size_t count;
+    bool told;       /* that the disk is full */
     size_t appended; /* lines added to the file since it was last written whole */
 };
 
@@ -103,24 +104,42 @@ void history_free(struct history *history)
     free(history);
 }
 
-void history_add(struct history *history, const char *line)
+/* One write, so that two layertops do not mix their lines; a line that does not fit leaves nothing
+ * behind, or the next one would be glued to its first half. */
+static bool append_line(int fd, const char *line)
+{
+    char *text = xasprintf("%s\n", line);
+    ssize_t length = (ssize_t)strlen(text), written = write(fd, text, (size_t)length);
+    int cause = written < 0 ? errno : ENOSPC;
+    off_t end = lseek(fd, 0, SEEK_CUR);
+    if (written > 0 && written < length && end >= written && ftruncate(fd, end - written) != 0)
+        cause = errno;
+    free(text);
+    errno = cause;
+    return written == length;
+}
+
+bool history_add(struct history *history, const char *line, struct error *error)
 {
     if (!*line || *line == ' ' || strchr(line, '\n') || strlen(line) >= 4096)
-        return;
+        return true;
     bool repeated = history->count > 0 && strcmp(history->lines[history->count - 1], line) == 0;
     remember(history, line);
     if (repeated || !history->path)
-        return;
+        return true;
     make_directories(history->path);
     int fd = open(history->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return;
-    /* one write, so that two layertops do not mix their lines */
-    char *text = xasprintf("%s\n", line);
-    ssize_t written = write(fd, text, strlen(text));
-    history->appended += written > 0;
-    free(text);
-    close(fd);
+    bool kept = fd >= 0 && append_line(fd, line);
+    int cause = errno;
+    history->appended += kept;
+    if (fd >= 0)
+        close(fd);
+    bool full = !kept && (cause == ENOSPC || cause == EDQUOT || cause == EFBIG);
+    if (!full || history->told)
+        return true;
+    history->told = true;
+    return error_set(error, ERROR_FILE, history->path, "the history is not kept: %s",
+                     strerror(cause));
 }
 
 size_t history_count(const struct history *history)

@@ -1,10 +1,13 @@
 /* The lines typed at the prompt: bounded, without duplicates, kept in a file of mode 0600
  * ($XDG_STATE_HOME/layertop/history, else ~/.local/state/layertop/history).
  *
- * A line typed again moves to the end. Lines that begin with a space are not kept. A file that
- * cannot be read or written costs nothing but the memory of it: history is never an error. */
+ * A line typed again moves to the end. Lines that begin with a space are not kept. Where there is no
+ * file to be had, lines live as long as the program: that is no error. A disk without room is one,
+ * told once; what the file holds stays. */
 #ifndef LAYERTOP_COMMANDS_HISTORY_H
 #define LAYERTOP_COMMANDS_HISTORY_H
+
+#include "engine/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,8 +22,8 @@ struct history *history_new(const char *path);
 void history_free(struct history *history);
 
 /* Append a line to memory and to the file. Empty lines, and those with a leading space, are
- * ignored. */
-void history_add(struct history *history, const char *line);
+ * ignored. False with ERROR_FILE the first time that the disk has no room. */
+bool history_add(struct history *history, const char *line, struct error *error);
 size_t history_count(const struct history *history);
 /* 0 is the oldest. Valid until the next history_add(). */
 const char *history_at(const struct history *history, size_t index);

@@ -419,6 +419,11 @@ static void on_event(void *context, const struct engine_event *event)
         break;
     case ENGINE_EVENT_LOG: {
         const char *line = json_string_value(json_object_get(event->json, "text"));
+        if (json_object_get(event->json, "recording")) {
+            if (sink)
+                dispatch_show_error(sink, &event->error);
+            break;
+        }
         /* how the worker says that a live step failed and that it has stopped */
         if (line && strncmp(line, "the live run ended:", 19) == 0)
             workbench->live = false;
@@ -546,21 +551,34 @@ void workbench_dispatch(struct workbench *workbench)
     }
 }
 
+bool link_close(struct workbench *workbench, struct error *error)
+{
+    if (workbench->engine)
+        drop_worker(workbench);
+    struct journal *journal = workbench->journal;
+    workbench->journal = NULL;
+    if (!journal)
+        return true;
+    /* the end of the program is the end of the recording; what fails leaves FILE.part behind */
+    bool good = journal_close(journal, error);
+    if (good && workbench->record_path) {
+        char *part = xasprintf("%s.part", workbench->record_path);
+        good = recording_pack(part, workbench->record_path, error);
+        if (good)
+            unlink(part);
+        else
+            error_hint(error, "replay %s", part);
+        free(part);
+    }
+    return good;
+}
+
 void link_free(struct workbench *workbench)
 {
     json_decref(workbench->change.value);
     json_decref(workbench->change.old);
     workbench->change = (struct change){0};
-    if (workbench->engine)
-        drop_worker(workbench);
-    /* the end of the program is the end of the recording; what fails leaves FILE.part behind */
-    bool whole = workbench->journal && journal_close(workbench->journal, NULL);
-    if (whole && workbench->record_path) {
-        char *part = xasprintf("%s.part", workbench->record_path);
-        if (recording_pack(part, workbench->record_path, NULL))
-            unlink(part);
-        free(part);
-    }
+    link_close(workbench, NULL);
     free(workbench->record_path);
     json_decref(workbench->replay.settings);
     json_decref(workbench->replay.load_arguments);

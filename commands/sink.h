@@ -28,5 +28,8 @@ struct sink {
 struct sink *sink_text_new(void);
 struct sink *sink_json_new(void);
 void sink_free(struct sink *sink);
+/* What both do after a line. Where standard output cannot take it, standard error says why, unless
+ * the reader has just gone away. */
+void sink_flush_output(void);
 
 #endif

@@ -41,7 +41,7 @@ static void write_result(void *context, const char *command, const json_t *data,
     char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
     if (text)
         fprintf(stdout, "%s\n", text);
-    fflush(stdout);
+    sink_flush_output();
     free(text);
     json_decref(object);
 }

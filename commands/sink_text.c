@@ -1,5 +1,6 @@
 #include "commands/sink.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,14 @@ struct text_sink {
     int terminal;      /* is stderr one? progress is drawn there only */
     int progress_open; /* a progress line stands on it */
 };
+
+void sink_flush_output(void)
+{
+    if (fflush(stdout) == 0 || errno == EPIPE)
+        return;
+    fprintf(stderr, "error[E%03d]: standard output: cannot be written: %s\n", (int)ERROR_FILE,
+            strerror(errno));
+}
 
 static void clear_progress(struct text_sink *text)
 {
@@ -24,7 +33,7 @@ static void write_line(void *context, enum sink_style style, const char *line)
     clear_progress(text);
     if (style == SINK_TEXT) {
         fprintf(stdout, "%s\n", line);
-        fflush(stdout);
+        sink_flush_output();
     } else {
         fprintf(stderr, "%s%s\n", style == SINK_ECHO ? "> " : "", line);
         fflush(stderr);

@@ -34,6 +34,12 @@ struct workbench *workbench_new(const struct workbench_options *options, struct 
     return workbench;
 }
 
+bool workbench_close(struct workbench *workbench, struct error *error)
+{
+    dispatch_free(workbench);
+    return link_close(workbench, error);
+}
+
 void workbench_free(struct workbench *workbench)
 {
     if (!workbench)
@@ -70,12 +76,10 @@ struct history *workbench_history(struct workbench *workbench)
     return workbench->history;
 }
 
-void workbench_set_display(struct workbench *workbench,
-                           bool (*save)(void *context, const char *path, struct error *error),
-                           void *context)
+void workbench_set_display(struct workbench *workbench, char *(*text)(void *context), void *context)
 {
-    workbench->save_display = save;
-    workbench->save_display_context = context;
+    workbench->display_text = text;
+    workbench->display_context = context;
 }
 
 /* ---- what is known ---- */
@@ -248,6 +252,11 @@ char *workbench_prompt(const struct workbench *workbench, const char *name, char
                      : "no model",
              device, batch, precision, dead ? " dead" : "");
     return out;
+}
+
+const char *workbench_recording(const struct workbench *workbench)
+{
+    return workbench->recording ? workbench->record_path : NULL;
 }
 
 void workbench_replay_state(const struct workbench *workbench, struct replay_state *out)

@@ -25,6 +25,10 @@ struct workbench;
 
 /* Make a workbench with default settings; starts no worker yet (the first request does). */
 struct workbench *workbench_new(const struct workbench_options *options, struct error *error);
+/* End the worker, and with it the recording if one is being made: its file is written now, and what
+ * fails leaves FILE.part behind. False with ERROR_FILE then. */
+bool workbench_close(struct workbench *workbench, struct error *error);
+/* Does the same without a word if it was not done. */
 void workbench_free(struct workbench *workbench);
 /* The sink of commands submitted from now on (borrowed). */
 void workbench_set_sink(struct workbench *workbench, const struct sink *sink);
@@ -62,15 +66,16 @@ struct replay_state {
     double position_s, duration_s;
 };
 void workbench_replay_state(const struct workbench *workbench, struct replay_state *out);
+/* The file that a recording is made for (FILE.part grows beside it), NULL: none is. */
+const char *workbench_recording(const struct workbench *workbench);
 
 /* Lines typed so far, newest last; opened on the first call. Whoever reads lines adds to it. */
 struct history;
 struct history *workbench_history(struct workbench *workbench);
 
-/* What writes the screen as text for `save-display FILE`: set by tui/ while it shows one, NULL (the
- * default) when there is none; the command then fails. `save` returns false with *error filled. */
-void workbench_set_display(struct workbench *workbench,
-                           bool (*save)(void *context, const char *path, struct error *error),
+/* What gives the screen as text (to be freed) for `save-display FILE`: set by tui/ while it shows one,
+ * NULL (the default) when there is none; the command then fails. */
+void workbench_set_display(struct workbench *workbench, char *(*text)(void *context),
                            void *context);
 
 bool workbench_quitting(const struct workbench *workbench);

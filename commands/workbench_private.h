@@ -101,8 +101,8 @@ struct workbench {
     bool quitting, exit_code_set, interrupted;
     int exit_code;
 
-    bool (*save_display)(void *context, const char *path, struct error *error);
-    void *save_display_context;
+    char *(*display_text)(void *context); /* NULL: there is no screen */
+    void *display_context;
 };
 
 /* The time by the workbench's clock. */
@@ -132,7 +132,9 @@ void workbench_replay(struct workbench *workbench, const char *path, double spee
 /* Back to the session before, at the end of this dispatch: the next request starts a worker. */
 void workbench_replay_off(struct workbench *workbench);
 
-/* Part of workbench_free(): end the worker, forget what waits for it. */
+/* Parts of workbench_close() and workbench_free(): end the worker and the recording, forget what
+ * waits for them. */
+bool link_close(struct workbench *workbench, struct error *error);
 void link_free(struct workbench *workbench);
 
 /* Keep what a `load` or `unload` reply says; `arguments` as they were submitted. */
@@ -165,5 +167,7 @@ void dispatch_free(struct workbench *workbench);
 void dispatch_insert(struct workbench *workbench, const char *line, const struct sink *sink,
                      int depth, size_t *position);
 void dispatch_quit(struct workbench *workbench, bool has_code, int code);
+/* The lines of an error: what, why, and the hint. */
+void dispatch_show_error(const struct sink *sink, const struct error *error);
 
 #endif

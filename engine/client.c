@@ -528,6 +528,17 @@ static void end(struct engine *engine, const struct error *broken, engine_handle
         journal_flush(engine->journal);
 }
 
+/* A recording that cannot go on is told at once, not when it is over. */
+static void tell_journal(struct engine *engine, engine_handler *handler, void *context)
+{
+    struct engine_event event = {.kind = ENGINE_EVENT_LOG};
+    if (!journal_broke(engine->journal, &event.error))
+        return;
+    event.json = json_pack("{s:s, s:b}", "text", event.error.why, "recording", 0);
+    handler(context, &event);
+    json_decref(event.json);
+}
+
 void engine_dispatch(struct engine *engine, engine_handler *handler, void *context)
 {
     if (!engine->ended) {
@@ -545,8 +556,10 @@ void engine_dispatch(struct engine *engine, engine_handler *handler, void *conte
             end(engine, &broken, handler, context);
     }
     answer_here(engine, handler, context);
-    if (engine->journal != NULL)
+    if (engine->journal != NULL) {
         journal_flush(engine->journal);
+        tell_journal(engine, handler, context);
+    }
     if (engine->ended && !engine->closed) {
         engine->closed = true;
         handler(context, &(struct engine_event){.kind = ENGINE_EVENT_ENDED, .error = engine->end});

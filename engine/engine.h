@@ -115,7 +115,8 @@ enum engine_event_kind {
     ENGINE_EVENT_RECORD,   /* data, bytes: one record frame of profiler/records.h */
     ENGINE_EVENT_LOG,      /* json: {text}: what libraries printed in the worker, a line each;
                               {text, live: false, error}: a step failed and ended the live run;
-                              then `error` is filled too */
+                              {text, recording: false}: the recording cannot go on. Then `error` is
+                              filled too */
     ENGINE_EVENT_ENDED     /* error.why: "signal 9", "exit 1: last words"; always the last */
 };
 

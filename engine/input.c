@@ -1,5 +1,6 @@
 #define _GNU_SOURCE /* scandir, alphasort */
 #include "engine/input.h"
+#include "engine/hdf5.h"
 
 #include "engine/convert.h"
 #include "engine/image.h"
@@ -168,7 +169,7 @@ static bool open_dataset(struct input *input, const char *path, const char *file
         return error_set(error, ERROR_INPUT, path,
                          "a dataset feeds one input, the model has %zu; use an .npz",
                          input->port_count);
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are ours to tell */
+    hdf5_prepare();
     input->file = H5Fopen(file, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (input->file < 0)
         return error_set(error, ERROR_FILE, path, "%s cannot be opened as HDF5", file);

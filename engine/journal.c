@@ -15,6 +15,7 @@ struct journal {
     char *path; /* with .part */
     int fd;
     int failure; /* errno of the first write that failed */
+    bool told;   /* by journal_broke() */
     uint64_t frames, bytes;
     struct stream_buffer out;
 };
@@ -47,7 +48,20 @@ struct journal *journal_new(const char *path, const json_t *hello, const json_t 
     journal_json(journal, STREAM_JOURNAL, 0, start);
     json_decref(start);
     journal_flush(journal);
-    return journal;
+    if (journal->failure == 0)
+        return journal;
+    error_set(error, ERROR_FILE, name, "cannot be written: %s", strerror(journal->failure));
+    unlink(name);
+    journal_close(journal, NULL);
+    return NULL;
+}
+
+/* What is there plays to its last whole frame. */
+static void tell_failure(const struct journal *journal, struct error *error)
+{
+    error_set(error, ERROR_FILE, journal->path, "the recording ends early: %s",
+              strerror(journal->failure));
+    error_hint(error, "replay %s", journal->path);
 }
 
 void journal_flush(struct journal *journal)
@@ -87,6 +101,15 @@ json_t *journal_describe(const struct journal *journal)
                      (json_int_t)journal->frames, "bytes", (json_int_t)journal->bytes);
 }
 
+bool journal_broke(struct journal *journal, struct error *error)
+{
+    bool news = journal->failure != 0 && !journal->told;
+    journal->told = journal->failure != 0;
+    if (news)
+        tell_failure(journal, error);
+    return news;
+}
+
 bool journal_close(struct journal *journal, struct error *error)
 {
     journal_flush(journal);
@@ -96,8 +119,7 @@ bool journal_close(struct journal *journal, struct error *error)
         journal->failure = errno;
     bool whole = journal->failure == 0;
     if (!whole)
-        error_set(error, ERROR_FILE, journal->path, "the recording is incomplete: %s",
-                  strerror(journal->failure));
+        tell_failure(journal, error);
     stream_buffer_free(&journal->out);
     free(journal->path);
     free(journal);

@@ -18,12 +18,16 @@ struct journal;
 struct journal *journal_new(const char *path, const json_t *hello, const json_t *settings,
                             const json_t *model, const json_t *plan, struct error *error);
 
-/* Append one frame. The first write error ends the writing; journal_close() reports it. */
+/* Append one frame. The first write error ends the writing; journal_broke() and journal_close() tell
+ * of it. */
 void journal_frame(struct journal *journal, enum stream_type type, uint64_t id, const void *data,
                    size_t bytes);
 void journal_json(struct journal *journal, enum stream_type type, uint64_t id, const json_t *json);
 /* Write out what is buffered: it is small, so call it once a dispatch. */
 void journal_flush(struct journal *journal);
+
+/* Has the writing ended since this was asked last? Then *error becomes ERROR_FILE. */
+bool journal_broke(struct journal *journal, struct error *error);
 
 /* {path, frames, bytes} so far. New reference. */
 json_t *journal_describe(const struct journal *journal);

@@ -328,7 +328,8 @@ static bool write_all(int descriptor, const void *data, size_t bytes)
     return true;
 }
 
-static bool write_npy(const char *temporary, const struct npy_array *array, struct error *error)
+static bool write_npy(const char *path, const char *temporary, const struct npy_array *array,
+                      struct error *error)
 {
     char header[NPY_HEADER_MAX];
     size_t length = npy_header(header, array->dtype, &array->shape);
@@ -340,7 +341,7 @@ static bool write_npy(const char *temporary, const struct npy_array *array, stru
         good = false;
         failure = errno;
     }
-    return good || error_set(error, ERROR_FILE, temporary, "%s", strerror(failure));
+    return good || output_file_fail(path, failure, error);
 }
 
 static bool write_npz(const char *temporary, const struct npy_array *arrays, size_t count,
@@ -349,7 +350,7 @@ static bool write_npz(const char *temporary, const struct npy_array *arrays, siz
     int code;
     zip_t *zip = zip_open(temporary, ZIP_CREATE | ZIP_TRUNCATE, &code);
     if (zip == NULL)
-        return error_set(error, ERROR_FILE, temporary, "cannot be created: %s", strerror(errno));
+        return error_set(error, ERROR_FILE, temporary, "cannot be written: %s", strerror(errno));
     char(*headers)[NPY_HEADER_MAX] = xcalloc(count, sizeof *headers);
     bool good = true;
     for (size_t i = 0; good && i < count; i++) {
@@ -372,7 +373,7 @@ static bool write_npz(const char *temporary, const struct npy_array *arrays, siz
         free(headers);
         return true;
     }
-    fail_zip(temporary, zip, error);
+    error_set(error, ERROR_FILE, temporary, "cannot be written: %s", zip_strerror(zip));
     zip_discard(zip);
     free(headers);
     return false;
@@ -380,25 +381,18 @@ static bool write_npz(const char *temporary, const struct npy_array *arrays, siz
 
 bool npy_write(const char *path, const struct npy_array *arrays, size_t count, struct error *error)
 {
-    char *target = output_file_target(path, error);
-    if (target == NULL)
+    struct output_file file;
+    if (!output_file_begin(&file, path, error))
         return false;
-    char *temporary = xasprintf("%s.tmp-%d", target, (int)getpid());
     bool good;
     if (npy_is_npz_name(path))
-        good = write_npz(temporary, arrays, count, error);
+        good = write_npz(file.temporary, arrays, count, error);
     else if (count == 1)
-        good = write_npy(temporary, &arrays[0], error);
+        good = write_npy(path, file.temporary, &arrays[0], error);
     else
         good = error_set(error, ERROR_VALUE, path,
                          "%zu outputs do not fit in one .npy; name a .npz", count);
-    if (good && rename(temporary, target) != 0)
-        good = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-    if (!good) {
-        unlink(temporary);
+    if (!good && error != NULL) /* not the name that it was written under */
         snprintf(error->what, sizeof error->what, "%s", path);
-    }
-    free(temporary);
-    free(target);
-    return good;
+    return output_file_end(&file, good, error);
 }

@@ -405,6 +405,7 @@ int worker_main(int input_fd, int output_fd, const struct worker_hooks *hooks)
                             .last = &worker.first};
     signal(SIGINT, SIG_IGN);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error of write too */
     /* CUDA counts as nvidia-smi does; read when the driver is opened, which is later */
     setenv("CUDA_DEVICE_ORDER", "PCI_BUS_ID", 1);
     /* oneDNN keeps the kernels of its last primitives (1024 by default): each change of the batch

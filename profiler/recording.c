@@ -1,5 +1,6 @@
 /* Reading recordings; see recording_pack.c for how the HDF5 file is made. */
 #include "profiler/recording.h"
+#include "engine/hdf5.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +25,7 @@ static bool open_hdf5(struct recording *recording, struct error *error)
 {
     const char *path = recording->path;
     /* its stack of errors would go to standard error, which is the log of the front */
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    hdf5_prepare();
     recording->file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
     if (recording->file < 0)
         return error_set(error, ERROR_FILE, path,

@@ -1,4 +1,5 @@
 /* From the journal to HDF5: one walk over the frames, tables that grow as it goes. */
+#include "engine/hdf5.h"
 #include "profiler/recording.h"
 
 #include "profiler/records.h"
@@ -452,14 +453,15 @@ static void put_model(struct pack *pack)
 #define OPEN(which, name, fields, row)                                                             \
     table_open(&pack, which, name, fields, sizeof fields / sizeof *fields, sizeof(struct row))
 
-static bool fill(const char *path, struct recording *part, struct error *error)
+static bool fill(const char *path, const char *temporary, struct recording *part,
+                 struct error *error)
 {
     struct pack pack = {.asked = json_object()};
     bool whole = false;
-    pack.file = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
+    pack.file = H5Fcreate(temporary, H5F_ACC_EXCL, H5P_DEFAULT, H5P_DEFAULT);
     if (pack.file < 0) {
         json_decref(pack.asked);
-        return error_set(error, ERROR_FILE, path, "cannot be created");
+        return output_file_fail(path, errno, error);
     }
     OPEN(WINDOWS, "windows", window_fields, window_row);
     OPEN(WINDOW_LAYERS, "window_layers", layer_fields, layer_row);
@@ -491,27 +493,19 @@ static bool fill(const char *path, struct recording *part, struct error *error)
     json_decref(pack.settings);
     json_decref(pack.hello);
     if (ok && pack.failed)
-        ok = error_set(error, ERROR_FILE, path, "cannot be written: is the disk full?");
+        ok = output_file_fail(path, 0, error);
     return ok;
 }
 
 bool recording_pack(const char *part, const char *path, struct error *error)
 {
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
-    char *target = output_file_target(path, error);
-    struct recording *recording = target ? recording_open(part, error) : NULL;
-    if (!recording) {
-        free(target);
+    struct output_file file;
+    hdf5_prepare();
+    if (!output_file_begin(&file, path, error))
         return false;
-    }
-    char *temporary = xasprintf("%s.tmp%d", target, (int)getpid());
-    bool ok = fill(temporary, recording, error);
-    recording_close(recording);
-    if (ok && rename(temporary, target) != 0)
-        ok = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-    if (!ok)
-        unlink(temporary);
-    free(temporary);
-    free(target);
-    return ok;
+    struct recording *recording = recording_open(part, error);
+    bool ok = recording && fill(path, file.temporary, recording, error);
+    if (recording)
+        recording_close(recording);
+    return output_file_end(&file, ok, error);
 }

@@ -15,6 +15,16 @@ void screen_submit(struct screen *screen, const char *line)
     command_submit(screen->workbench, line);
 }
 
+static void remember_line(struct screen *screen, const char *line)
+{
+    struct error error;
+    char text[sizeof error.what + sizeof error.why + 16];
+    if (history_add(screen->history, line, &error))
+        return;
+    snprintf(text, sizeof text, "note: %s: %s", error.what, error.why);
+    log_add(screen->log, SINK_WARNING, text);
+}
+
 /* Take the prompt's line; each of its lines runs in turn and is remembered. */
 static void accept_line(struct screen *screen)
 {
@@ -25,7 +35,7 @@ static void accept_line(struct screen *screen)
         screen_submit(screen, line);
         if (line[0] == ' ')
             continue; /* as shells do: not kept */
-        history_add(screen->history, line);
+        remember_line(screen, line);
         lineedit_history_add(screen->editor, line);
     }
     free(text);

@@ -120,15 +120,22 @@ static void draw_identity(struct canvas *canvas, struct rect rect, const struct 
     x += canvas_text(canvas, rect.y, x, end - x, style, state) + 2;
 
     const char *timing = store_timing_source(view->store);
-    enum { DEVICE, NAME, BATCH, PRECISION, GROWTH, FUSION, GRAPH, TIMING, DROPPED, COUNT };
+    enum { RECORD, DEVICE, NAME, BATCH, PRECISION, GROWTH, FUSION, GRAPH, TIMING, DROPPED, COUNT };
     struct piece pieces[COUNT] = {
-        [DEVICE] = {"", "", STYLE_VALUE, 9},           [NAME] = {"", "", STYLE_DIM, 5},
-        [BATCH] = {"batch", "", STYLE_VALUE, 9},       [PRECISION] = {"", "", STYLE_VALUE, 8},
-        [GROWTH] = {"growth", "", STYLE_NORMAL, 6},    [FUSION] = {"fusion", "", STYLE_NORMAL, 3},
-        [GRAPH] = {"graph", "", STYLE_NORMAL, 3},      [TIMING] = {"timing", "", STYLE_NORMAL, 7},
+        [RECORD] = {"", "", STYLE_ERROR, 9},
+        [DEVICE] = {"", "", STYLE_VALUE, 9},
+        [NAME] = {"", "", STYLE_DIM, 5},
+        [BATCH] = {"batch", "", STYLE_VALUE, 9},
+        [PRECISION] = {"", "", STYLE_VALUE, 8},
+        [GROWTH] = {"growth", "", STYLE_NORMAL, 6},
+        [FUSION] = {"fusion", "", STYLE_NORMAL, 3},
+        [GRAPH] = {"graph", "", STYLE_NORMAL, 3},
+        [TIMING] = {"timing", "", STYLE_NORMAL, 7},
         [DROPPED] = {"dropped", "", STYLE_WARNING, 9},
     };
     const size_t size = sizeof pieces[0].value;
+    if (view->recording != NULL)
+        snprintf(pieces[RECORD].value, size, "recording");
     snprintf(pieces[DEVICE].value, size, "%.40s", view->devices);
     snprintf(pieces[NAME].value, size, "%.90s", view->device_name);
     snprintf(pieces[BATCH].value, size, "%lld", (long long)view->batch);

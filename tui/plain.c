@@ -132,7 +132,12 @@ static void submit(struct plain *plain, const char *line)
 {
     if (line[strspn(line, " \t")] == '\0')
         return;
-    history_add(plain->history, line);
+    struct error error;
+    char text[sizeof error.what + sizeof error.why + 16];
+    if (!history_add(plain->history, line, &error)) {
+        snprintf(text, sizeof text, "note: %s: %s", error.what, error.why);
+        sink_line(plain, SINK_WARNING, text);
+    }
     lineedit_history_add(plain->editor, line);
     command_submit(plain->workbench, line);
 }

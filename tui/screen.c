@@ -89,6 +89,7 @@ void screen_view(const struct screen *screen, struct view *view)
         .state = workbench_state(workbench),
         .order = &screen->order,
         .notice = workbench_notice(workbench),
+        .recording = workbench_recording(workbench),
         .growth = setting_on(screen, "growth"),
         .fusion = setting_on(screen, "fusion"),
         .graph = setting_on(screen, "graph"),
@@ -253,17 +254,12 @@ static void draw(struct screen *screen)
     screen->drawn_ns = now_ns(screen);
 }
 
-static bool save_display(void *context, const char *path, struct error *error)
+static char *display_text(void *context)
 {
     struct screen *screen = context;
     compose(screen);
-    char *text = canvas_to_text(screen->canvas);
-    FILE *file = fopen(path, "we");
-    bool ok = file != NULL && fputs(text, file) >= 0;
-    ok = file != NULL && fclose(file) == 0 && ok;
-    free(text);
     screen->dirty = true;
-    return ok || error_set(error, ERROR_FILE, path, "%s", strerror(errno));
+    return canvas_to_text(screen->canvas);
 }
 
 /* ---- the sink ---- */
@@ -462,7 +458,7 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
     screen.sink = (struct sink){
         .context = &screen, .line = sink_line, .progress = sink_progress, .clear = sink_clear};
     workbench_set_sink(workbench, &screen.sink);
-    workbench_set_display(workbench, save_display, &screen);
+    workbench_set_display(workbench, display_text, &screen);
     load_history(&screen);
 
     sigset_t mask, before;

@@ -31,7 +31,8 @@ struct view {
     const json_t *model, *plan; /* NULL: none */
     enum run_state state;
     struct replay_state replay;
-    const char *notice; /* "" or why the worker is gone */
+    const char *recording; /* the file that a recording goes to, NULL: none */
+    const char *notice;    /* "" or why the worker is gone */
     const char *model_name;
     char devices[64];     /* of the plan, else the setting */
     char device_name[96]; /* "NVIDIA H200, driver 580.65", "" if not known */

@@ -230,11 +230,11 @@ static bool ends_with(const char *path, const char *ending)
 }
 
 /* May a file be made here? Libraries do not tell why not. */
-static bool touch(const char *path, struct error *error)
+static bool touch(const char *path, const char *temporary, struct error *error)
 {
-    int descriptor = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0666);
+    int descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
     if (descriptor < 0)
-        return error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
+        return output_file_fail(path, errno, error);
     close(descriptor);
     return true;
 }
@@ -242,28 +242,22 @@ static bool touch(const char *path, struct error *error)
 static bool write_whole(struct export_plan *plan, const char *path, bool archive,
                         struct error *error)
 {
-    char *target = output_file_target(path, error);
-    if (target == NULL)
+    struct output_file file;
+    if (!output_file_begin(&file, path, error))
         return false;
-    char *part = xasprintf("%s.part", target);
-    char *weights = archive ? xasprintf("%s.weights.part", target) : NULL;
-    bool good = touch(part, error);
-    bool made = good;
-    if (good && archive)
-        good = touch(weights, error) && export_h5(plan, weights, true, error) &&
-               export_zip(plan, part, weights, error);
-    else if (good)
-        good = export_h5(plan, part, false, error);
-    if (good && rename(part, target) != 0)
-        good = error_set(error, ERROR_FILE, path, "cannot be written: %s", strerror(errno));
-    if (weights != NULL && made)
+    bool good = touch(path, file.temporary, error);
+    if (good && archive) {
+        char *weights = xasprintf("%s.h5", file.temporary);
+        good = touch(path, weights, error) && export_h5(plan, weights, true, error) &&
+               export_zip(plan, file.temporary, weights, error);
         unlink(weights);
-    if (!good && made)
-        unlink(part);
-    free(weights);
-    free(part);
-    free(target);
-    return good;
+        free(weights);
+    } else if (good) {
+        good = export_h5(plan, file.temporary, false, error);
+    }
+    if (!good && error != NULL && error->code == ERROR_FILE)
+        snprintf(error->what, sizeof error->what, "%s", path);
+    return output_file_end(&file, good, error);
 }
 
 bool keras_export(const struct model *model, const char *path, keras_export_progress *progress,

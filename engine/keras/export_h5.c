@@ -1,4 +1,5 @@
 /* The two HDF5 files that Keras reads: the legacy whole model, and the weights of an archive. */
+#include "engine/hdf5.h"
 #include "engine/keras/export_plan.h"
 
 #include <errno.h>
@@ -222,7 +223,7 @@ static bool write_numbered(struct export_plan *plan, hid_t file, struct error *e
 bool export_h5(struct export_plan *plan, const char *path, bool archive, struct error *error)
 {
     struct error mine = {0};
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL); /* errors are ours to tell */
+    hdf5_prepare();
     errno = 0;
     hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
     bool good = file >= 0 &&

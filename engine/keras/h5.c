@@ -4,6 +4,7 @@
  * hand out the mapping itself instead of copies. Only hard links are followed; soft and external
  * links, virtual datasets, external storage and filters other than deflate, shuffle, fletcher32 and
  * LZF are refused (CVE-2026-1669 and its kin read other files of the host through those). */
+#include "engine/hdf5.h"
 #include "engine/keras/reader.h"
 
 #include <stdlib.h>
@@ -60,7 +61,7 @@ static herr_t image_udata_free(void *udata)
 
 bool h5_open(struct h5 *h5, struct error *error)
 {
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    hdf5_prepare();
     H5PLset_loading_state(0);
     lzf_register();
     H5FD_file_image_callbacks_t callbacks = {

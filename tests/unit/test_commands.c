@@ -501,11 +501,11 @@ static void history_is_bounded_and_private(void **state)
     struct stat status;
     snprintf(path, sizeof path, "%s/state/history", folder);
     struct history *history = history_new(path);
-    history_add(history, "run");
-    history_add(history, "layers");
-    history_add(history, "run");
-    history_add(history, " secret");
-    history_add(history, "");
+    assert_true(history_add(history, "run", NULL));
+    assert_true(history_add(history, "layers", NULL));
+    assert_true(history_add(history, "run", NULL));
+    assert_true(history_add(history, " secret", NULL));
+    assert_true(history_add(history, "", NULL));
     assert_int_equal(history_count(history), 2);
     assert_string_equal(history_at(history, 0), "layers");
     assert_string_equal(history_at(history, 1), "run");
@@ -518,7 +518,7 @@ static void history_is_bounded_and_private(void **state)
     assert_string_equal(history_at(history, 1), "run");
     for (int i = 0; i < HISTORY_LINES + 50; i++) {
         snprintf(line, sizeof line, "run %d", i);
-        history_add(history, line);
+        assert_true(history_add(history, line, NULL));
     }
     assert_int_equal(history_count(history), HISTORY_LINES);
     assert_string_equal(history_at(history, 0), "run 50");
@@ -533,7 +533,7 @@ static void history_is_bounded_and_private(void **state)
     history_free(history);
 
     history = history_new("/proc/nonexistent/history"); /* costs nothing */
-    history_add(history, "run");
+    assert_true(history_add(history, "run", NULL));
     assert_int_equal(history_count(history), 1);
     history_free(history);
 }
