@@ -75,6 +75,7 @@ $(PROGRAM): $(B)/main.o $(LIBRARY)
 	$(Q)$(CC) $(ALL_LDFLAGS) -o $@ $(B)/main.o -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive $(LIBS)
 
 include mk/test.mk
+include mk/picture.mk
 include mk/lint.mk
 include mk/install.mk
 include mk/gpu.mk

@@ -282,3 +282,22 @@ uint64_t vt_bytes(const struct vt *vt)
 {
     return vt->bytes;
 }
+
+bool vt_cursor_at(const struct vt *vt, int *row, int *col)
+{
+    VTermPos at;
+    vterm_state_get_cursorpos(vterm_obtain_state(vt->vterm), &at);
+    *row = at.row;
+    *col = at.col;
+    return vt->cursor;
+}
+
+void vt_size(const struct vt *vt, int *rows, int *cols)
+{
+    vterm_get_size(vt->vterm, rows, cols);
+}
+
+struct VTermScreen *vt_screen(const struct vt *vt)
+{
+    return vt->screen;
+}

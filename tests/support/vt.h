@@ -42,6 +42,12 @@ double vt_number(struct vt *vt, const char *expression);
 
 bool vt_alternate(const struct vt *vt); /* is the alternate screen shown? */
 bool vt_cursor_visible(const struct vt *vt);
+/* Where the cursor is; false if it is not shown. */
+bool vt_cursor_at(const struct vt *vt, int *row, int *col);
+void vt_size(const struct vt *vt, int *rows, int *cols);
+/* libvterm's screen, for who looks at cells. */
+struct VTermScreen;
+struct VTermScreen *vt_screen(const struct vt *vt);
 uint64_t vt_escapes(const struct vt *vt); /* ESC bytes among them */
 uint64_t vt_bytes(const struct vt *vt);   /* written by the program so far */
 
