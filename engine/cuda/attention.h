@@ -1,4 +1,4 @@
-/* The kernel of scaled dot product attention; conventions as in kernels.h. */
+/* The kernels of scaled dot product attention; conventions as in kernels.h. */
 #ifndef LAYERTOP_ENGINE_CUDA_ATTENTION_H
 #define LAYERTOP_ENGINE_CUDA_ATTENTION_H
 
@@ -27,8 +27,11 @@ struct kernel_attention {
     struct attention_extra mask, bias;
 };
 
+/* The second is what the first does with DTYPE_F16 and DTYPE_BF16, on tensor cores. */
 int kernel_attention(enum dtype dtype, const struct kernel_attention *attention,
                      cudaStream_t stream);
+int kernel_attention_half(enum dtype dtype, const struct kernel_attention *attention,
+                          cudaStream_t stream);
 
 #ifdef __cplusplus
 }

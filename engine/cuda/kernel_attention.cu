@@ -1,63 +1,9 @@
-#include "engine/cuda/attention.h"
-#include "engine/cuda/element.cuh"
-#include <math_constants.h>
-
-/* The score of a pair that may not meet; finite, so that a query without any key has equal ones. */
-#define MASKED (-1e30f)
+#include "engine/cuda/attention.cuh"
 
 #define THREADS 256
 #define KEYS    64 /* of a tile */
 #define DEPTH   32 /* channels of q and k at a time; keys at a time where the values are summed */
 #define WIDTH   64 /* channels of v that a block sums */
-
-template <typename T>
-__device__ inline float extra_at(const struct attention_extra &extra, int64_t n, int64_t h,
-                                 int64_t t, int64_t s)
-{
-    const int64_t *step = extra.strides;
-    return to_float(((const T *)extra.data)[n * step[0] + h * step[1] + t * step[2] + s * step[3]]);
-}
-
-/* A score as it goes into the softmax, from q.k. Keys behind the last weigh nothing at all. */
-template <typename T>
-__device__ inline float finish_score(const struct kernel_attention &a, float score, int64_t n,
-                                     int64_t h, int64_t t, int64_t s)
-{
-    if (s >= a.keys || t >= a.queries) {
-        return -CUDART_INF_F;
-    }
-    int64_t apart = t > s ? t - s : s - t;
-    bool meet = !(a.causal && s > t) && !(a.window > 0 && apart >= a.window);
-    score *= a.scale;
-    if (a.soft_cap > 0.0f) {
-        score = a.soft_cap * tanhf(score / a.soft_cap);
-    }
-    if (a.bias.data != NULL) {
-        score += extra_at<T>(a.bias, n, h, t, s);
-    }
-    if (meet && a.mask.data != NULL) {
-        meet = extra_at<T>(a.mask, n, h, t, s) != 0.0f;
-    }
-    return meet ? score : MASKED;
-}
-
-/* The keys first..end that some of the queries t .. t + count may look at. */
-__device__ inline void key_range(const struct kernel_attention &a, int64_t t, int64_t count,
-                                 int64_t *first, int64_t *end)
-{
-    *first = 0;
-    *end = a.keys;
-    if (!a.whole_rows) {
-        return;
-    }
-    if (a.window > 0) {
-        *first = t - a.window + 1 > 0 ? t - a.window + 1 : 0;
-        *end = t + count - 1 + a.window < *end ? t + count - 1 + a.window : *end;
-    }
-    if (a.causal && t + count < *end) {
-        *end = t + count;
-    }
-}
 
 /* Rows row..row+ROWS of a head, channels from `first` on, into to[channel][row]; zeros outside. */
 template <typename T, int ROWS>
@@ -97,6 +43,7 @@ __global__ void __launch_bounds__(THREADS)
     float most[R], total[R], sum[R][4] = {};
     int64_t first, end;
 
+#pragma unroll
     for (int i = 0; i < R; i++) {
         most[i] = MASKED;
         total[i] = 0.0f;
@@ -111,23 +58,30 @@ __global__ void __launch_bounds__(THREADS)
             __syncthreads();
 #pragma unroll 8
             for (int c = 0; c < DEPTH; c++) {
+#pragma unroll
                 for (int i = 0; i < R; i++) {
+#pragma unroll
                     for (int j = 0; j < 4; j++) {
                         score[i][j] += q_turned[c][row + i] * k_turned[c][column + 16 * j];
                     }
                 }
             }
         }
+        bool plain = is_plain_tile(a, t, QUERIES, s, KEYS);
+#pragma unroll
         for (int i = 0; i < R; i++) {
             float top = most[i], part = 0.0f;
+#pragma unroll
             for (int j = 0; j < 4; j++) {
                 score[i][j] =
-                    finish_score<T>(a, score[i][j], n, h, t + row + i, s + column + 16 * j);
+                    plain ? score[i][j] * a.scale
+                          : finish_score<T>(a, score[i][j], n, h, t + row + i, s + column + 16 * j);
                 top = fmaxf(top, score[i][j]);
             }
             for (int lanes = 8; lanes > 0; lanes /= 2) {
                 top = fmaxf(top, __shfl_xor_sync(0xffffffffu, top, lanes));
             }
+#pragma unroll
             for (int j = 0; j < 4; j++) {
                 float weight = expf(score[i][j] - top);
                 weights[row + i][column + 16 * j] = weight;
@@ -139,6 +93,7 @@ __global__ void __launch_bounds__(THREADS)
             float factor = expf(most[i] - top);
             total[i] = total[i] * factor + part;
             most[i] = top;
+#pragma unroll
             for (int j = 0; j < 4; j++) {
                 sum[i][j] *= factor;
             }
@@ -154,7 +109,9 @@ __global__ void __launch_bounds__(THREADS)
             __syncthreads();
 #pragma unroll 8
             for (int r = 0; r < DEPTH; r++) {
+#pragma unroll
                 for (int i = 0; i < R; i++) {
+#pragma unroll
                     for (int j = 0; j < 4; j++) {
                         sum[i][j] += weights[row + i][part + r] * values[r][column + 16 * j];
                     }
@@ -162,8 +119,10 @@ __global__ void __launch_bounds__(THREADS)
             }
         }
     }
+#pragma unroll
     for (int i = 0; i < R; i++) {
         T *y = (T *)a.y + ((n * a.queries + t + row + i) * a.heads + h) * a.width + channel;
+#pragma unroll
         for (int j = 0; j < 4; j++) {
             int c = column + 16 * j;
             if (t + row + i < a.queries && channel + c < a.width) {
@@ -176,19 +135,20 @@ __global__ void __launch_bounds__(THREADS)
 extern "C" int kernel_attention(enum dtype dtype, const struct kernel_attention *a,
                                 cudaStream_t stream)
 {
+    if (dtype != DTYPE_F32) {
+        return kernel_attention_half(dtype, a, stream);
+    }
     /* few queries: smaller blocks, and more of them */
     int queries = a->queries <= 32 ? 16 : 64;
     int64_t blocks = a->samples * a->heads * ((a->queries + queries - 1) / queries);
     if (blocks * a->width == 0) {
         return cudaSuccess;
     }
-    return with_type(dtype, [&](auto type) {
-        using T = decltype(type);
-        dim3 grid((unsigned)blocks, (unsigned)((a->width + WIDTH - 1) / WIDTH));
-        if (queries == 16) {
-            attention_kernel<T, 1><<<grid, THREADS, 0, stream>>>(*a);
-        } else {
-            attention_kernel<T, 4><<<grid, THREADS, 0, stream>>>(*a);
-        }
-    });
+    dim3 grid((unsigned)blocks, (unsigned)((a->width + WIDTH - 1) / WIDTH));
+    if (queries == 16) {
+        attention_kernel<float, 1><<<grid, THREADS, 0, stream>>>(*a);
+    } else {
+        attention_kernel<float, 4><<<grid, THREADS, 0, stream>>>(*a);
+    }
+    return cudaGetLastError();
 }

@@ -24,7 +24,7 @@ struct coroutine {
 
 coroutine threads[THREADS_MAX];
 jmp_buf scheduler;
-uint32_t slots[2][THREADS_MAX];
+uint32_t slots[2][THREADS_MAX][8];
 unsigned running, count;
 const std::function<void()> *body;
 char *stacks;
@@ -145,13 +145,17 @@ void simt_warp_barrier()
     wait(AT_WARP_BARRIER);
 }
 
+const uint32_t (*simt_exchange(const uint32_t *mine, unsigned words))[8]
+{
+    unsigned set = threads[running].exchanges++ % 2, me = running;
+    memcpy(slots[set][me], mine, words * sizeof *mine);
+    wait(AT_WARP_BARRIER);
+    return &slots[set][me / 32 * 32];
+}
+
 uint32_t simt_shuffle(uint32_t value, unsigned lane)
 {
-    coroutine *self = &threads[running];
-    unsigned set = self->exchanges++ % 2, me = running;
-    slots[set][me] = value;
-    wait(AT_WARP_BARRIER);
-    return slots[set][me / 32 * 32 + lane % 32];
+    return simt_exchange(&value, 1)[lane % 32][0];
 }
 
 void simt_run(dim3 grid, dim3 block, const std::function<void()> &thread)

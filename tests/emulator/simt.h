@@ -15,6 +15,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
 #include <cuda_runtime_api.h>
 #include <functional>
 #include <tuple>
@@ -31,6 +33,7 @@
 #define __device__
 #define __host__
 #define __shared__ static /* blocks run one after another */
+#define LAYERTOP_EMULATOR
 #define __grid_constant__
 #define __noinline__
 #define __launch_bounds__(...)
@@ -52,6 +55,8 @@ void simt_barrier();
 void simt_warp_barrier();
 uint32_t simt_shuffle(uint32_t value, unsigned lane);
 unsigned simt_lane();
+/* What every lane of the warp gives, (32, 8), until the warp's next exchange but one. */
+const uint32_t (*simt_exchange(const uint32_t *mine, unsigned count))[8];
 /* Queue work on the only stream: done at once, or kept while a graph is captured. */
 void simt_queue(const std::function<void()> &work);
 void simt_run(dim3 grid, dim3 block, const std::function<void()> &thread);
@@ -97,6 +102,33 @@ template <typename V> inline V __shfl_up_sync(unsigned, V value, unsigned delta,
 {
     unsigned lane = simt_lane();
     return simt_shuffle_any(value, lane >= delta ? lane - delta : lane);
+}
+
+inline float simt_half(const __half *half)
+{
+    return __half2float(*half);
+}
+
+inline float simt_half(const __nv_bfloat16 *half)
+{
+    return __bfloat162float(*half);
+}
+
+/* mma.m16n8k16 with halves and sums in float32, by its table of who holds which element. */
+template <typename T>
+inline void simt_multiply(float d[4], const uint32_t a[4], uint32_t b0, uint32_t b1)
+{
+    const uint32_t mine[6] = {a[0], a[1], a[2], a[3], b0, b1};
+    const uint32_t(*all)[8] = simt_exchange(mine, 6);
+    unsigned lane = simt_lane();
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned row = lane / 4 + i / 2 * 8, column = lane % 4 * 2 + i % 2;
+        for (unsigned k = 0; k < 16; k++) {
+            const uint32_t *left = &all[row % 8 * 4 + k % 8 / 2][row / 8 + k / 8 * 2];
+            const uint32_t *right = &all[column * 4 + k % 8 / 2][4 + k / 8];
+            d[i] += simt_half((const T *)left + k % 2) * simt_half((const T *)right + k % 2);
+        }
+    }
 }
 
 inline float __int_as_float(int bits)
