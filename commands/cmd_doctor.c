@@ -6,6 +6,7 @@
 #include "commands/workbench_private.h"
 #include "engine/output_file.h"
 
+#include <fcntl.h>
 #include <langinfo.h>
 #include <stdlib.h>
 #include <string.h>
@@ -133,14 +134,17 @@ static void look_at_terminal(struct probe_terminal *terminal)
 {
     struct winsize size;
     const char *type = getenv("TERM");
-    terminal->present = isatty(STDOUT_FILENO) && isatty(STDIN_FILENO) ? ANSWER_YES : ANSWER_NO;
+    /* with a screen, standard output is the log's */
+    int fd = open("/dev/tty", O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    terminal->present = fd >= 0 ? ANSWER_YES : ANSWER_NO;
     text_clean(terminal->type, sizeof terminal->type, type ? type : "");
     terminal->utf8 = strcmp(nl_langinfo(CODESET), "UTF-8") == 0 ? ANSWER_YES : ANSWER_NO;
-    if (terminal->present == ANSWER_YES && ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 &&
-        size.ws_row > 0) {
+    if (fd >= 0 && ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_row > 0) {
         terminal->rows = size.ws_row;
         terminal->columns = size.ws_col;
     }
+    if (fd >= 0)
+        close(fd);
 }
 
 static bool write_report(struct execution *execution, const char *path, const struct probes *probes,

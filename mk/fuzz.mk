@@ -7,7 +7,7 @@ FUZZ_CC := clang
 FUZZ_CHECKS := address,undefined
 # what the targets call; the backends and the threads of OpenMP are not among it
 FUZZ_SOURCES := $(sort $(wildcard engine/*.c engine/keras/*.c engine/keras/layers/*.c engine/graph/*.c \
-                  profiler/*.c commands/*.c tui/*.c))
+                  engine/probe/*.c profiler/*.c profiler/doctor/*.c commands/*.c tui/*.c))
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_SUPPORT := $(FUZZ)/tests/fuzz/fuzz.o

@@ -1,6 +1,7 @@
 #include "profiler/replay.h"
 
 #include "engine/clock.h"
+#include "engine/probe/probe.h"
 #include "profiler/records.h"
 #include "profiler/scenes.h"
 
@@ -393,6 +394,15 @@ static json_t *execute(struct replay *replay, const char *verb, const json_t *ar
         error_set(error, ERROR_UNSUPPORTED, verb, "a recording plays, it does not compute");
         error_hint(error, "replay off");
         return NULL;
+    }
+    if (strcmp(verb, "probe") == 0) { /* facts that were written down are the same everywhere */
+        const char *file = json_string_value(json_object_get(arguments, "from"));
+        json_t *read = file ? probe_file(file, error) : NULL;
+        if (!file) {
+            error_set(error, ERROR_UNSUPPORTED, verb, "a recording plays, it looks at no machine");
+            error_hint(error, "replay off");
+        }
+        return read ? json_pack("{s:o}", "probes", read) : NULL;
     }
     if (!replay->loaded) {
         error_set(error, ERROR_NO_MODEL, verb, "no model is loaded");

@@ -1,6 +1,6 @@
 /* Where a shared library would be found, by the linker's rules: DT_RPATH of who asks (unless it has a
  * DT_RUNPATH), LD_LIBRARY_PATH, DT_RUNPATH, the system's folders. Frameworks also look into NVIDIA's
- * wheels beside them. Source: ld.so(8). */
+ * wheels beside them, Conda's python into lib of its environment. Source: ld.so(8). */
 #include "engine/probe/elf.h"
 #include "engine/probe/python.h"
 
@@ -113,6 +113,18 @@ static bool try_wheels(const struct environment *environment, const char *soname
     return false;
 }
 
+/* The libraries of a Conda environment: its python's own search path names them. */
+static bool try_conda(const struct environment *environment, const char *soname, char *out,
+                      size_t size)
+{
+    char folder[PATH_MAX + 16];
+    snprintf(folder, sizeof folder, "%s/conda-meta", environment->prefix);
+    if (access(folder, F_OK) != 0)
+        return false;
+    snprintf(folder, sizeof folder, "%s/lib", environment->prefix);
+    return try_folder(folder, soname, out, size);
+}
+
 /* Copies that no search leads to, worth naming. */
 static bool try_elsewhere(const char *soname, char *out, size_t size)
 {
@@ -173,6 +185,8 @@ void python_find_library(json_t *need, const struct environment *environment,
         how = "LD_LIBRARY_PATH";
     else if (has_runpath && try_list(needs->runpath, user, soname, path, sizeof path))
         how = "rpath";
+    else if (try_conda(environment, soname, path, sizeof path))
+        how = "conda";
     else if (try_system(soname, path, sizeof path))
         how = "system";
     else if (has_wheel)

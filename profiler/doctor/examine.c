@@ -98,11 +98,21 @@ void doctor_raise(struct doctor_finding *finding, enum doctor_state state)
         finding->state = state;
 }
 
+/* Format into the rest of a text, cut where a character ends: JSON takes no half ones. */
+static void write_text(char *out, size_t size, const char *format, va_list arguments)
+    __attribute__((format(printf, 3, 0)));
+static void write_text(char *out, size_t size, const char *format, va_list arguments)
+{
+    char text[4096];
+    vsnprintf(text, sizeof text, format, arguments);
+    text_clean(out, size, text);
+}
+
 void doctor_say(struct doctor_finding *finding, enum doctor_state state, const char *what, ...)
 {
     va_list arguments;
     va_start(arguments, what);
-    vsnprintf(finding->what, sizeof finding->what, what, arguments);
+    write_text(finding->what, sizeof finding->what, what, arguments);
     va_end(arguments);
     finding->state = state;
 }
@@ -111,10 +121,12 @@ void doctor_add(struct doctor_finding *finding, const char *what, ...)
 {
     size_t used = strlen(finding->what);
     va_list arguments;
-    if (used > 0 && used + 3 < sizeof finding->what)
+    if (used + 3 >= sizeof finding->what)
+        return;
+    if (used > 0)
         used += (size_t)snprintf(finding->what + used, sizeof finding->what - used, "; ");
     va_start(arguments, what);
-    vsnprintf(finding->what + used, sizeof finding->what - used, what, arguments);
+    write_text(finding->what + used, sizeof finding->what - used, what, arguments);
     va_end(arguments);
 }
 
@@ -123,7 +135,7 @@ void doctor_hint(struct doctor_finding *finding, const char *hint, ...)
     va_list arguments;
     va_start(arguments, hint);
     if (!*finding->hint) /* the first is the first thing to do */
-        vsnprintf(finding->hint, sizeof finding->hint, hint, arguments);
+        write_text(finding->hint, sizeof finding->hint, hint, arguments);
     va_end(arguments);
 }
 

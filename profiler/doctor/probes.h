@@ -193,7 +193,7 @@ enum answer { ANSWER_UNKNOWN = -1, ANSWER_NO, ANSWER_YES }; /* BOOL */
     X(LONG, architectures)                                                                         \
     X(LONG, evidence)
 
-/* A CUDA library that a framework needs. how: "rpath", "LD_LIBRARY_PATH", "wheel", "system"; for one
+/* A CUDA library that a framework needs. how: "rpath", "LD_LIBRARY_PATH", "conda", "wheel", "system"; for one
  * that is not found, path may name a copy that no search path reaches. package_version: of the wheel
  * it lies in. shadows: a copy that is found earlier than the wheel's. */
 #define PROBE_NEED(X)                                                                              \

@@ -178,6 +178,27 @@ static void hint_need(const struct probes *probes, const struct probe_need *need
         doctor_hint(finding, "%s/bin/python -m pip install %s", probes->python.prefix, wheel);
 }
 
+/* All that one framework needs and nobody has, in one sentence. */
+static void say_missing(const struct probes *probes, const char *framework,
+                        struct doctor_finding *finding)
+{
+    char names[512] = "";
+    const struct probe_need *first = NULL;
+    for (size_t i = 0; i < probes->needs_count; i++) {
+        const struct probe_need *need = &probes->needs[i];
+        size_t used = strlen(names);
+        if (need->found != ANSWER_NO || *need->path || strcmp(need->framework, framework) != 0)
+            continue;
+        first = first ? first : need;
+        snprintf(names + used, sizeof names - used, "%s%s", used > 0 ? ", " : "", need->soname);
+    }
+    if (!first)
+        return;
+    doctor_add(finding, "%s needs %s, which no search path leads to, and no copy was found",
+               framework, names);
+    hint_need(probes, first, finding);
+}
+
 void doctor_check_needs(const struct probes *probes, struct doctor_finding *finding)
 {
     size_t found = 0;
@@ -185,21 +206,18 @@ void doctor_check_needs(const struct probes *probes, struct doctor_finding *find
         const struct probe_need *need = &probes->needs[i];
         if (need->found == ANSWER_UNKNOWN)
             continue;
-        doctor_raise(finding, DOCTOR_OK);
-        if (need->found == ANSWER_YES) {
-            found++;
+        doctor_raise(finding, need->found == ANSWER_YES ? DOCTOR_OK : DOCTOR_FAIL);
+        found += need->found == ANSWER_YES;
+        if (need->found == ANSWER_YES || !*need->path)
             continue;
-        }
-        doctor_raise(finding, DOCTOR_FAIL);
-        if (*need->path)
-            doctor_add(finding,
-                       "%s needs %s, which lies at %s, where neither its search path nor the "
-                       "linker's leads",
-                       need->framework, need->soname, need->path);
-        else
-            doctor_add(finding, "%s needs %s, which is nowhere", need->framework, need->soname);
+        doctor_add(finding,
+                   "%s needs %s, which lies at %s, where neither its search path nor the "
+                   "linker's leads",
+                   need->framework, need->soname, need->path);
         hint_need(probes, need, finding);
     }
+    for (size_t i = 0; i < probes->frameworks_count; i++)
+        say_missing(probes, probes->frameworks[i].name, finding);
     if (finding->state == DOCTOR_OK)
         doctor_say(finding, DOCTOR_OK, "all %zu", found);
 }

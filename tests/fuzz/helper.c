@@ -237,6 +237,10 @@ static int seeds(void)
     each("share/layertop/demo/*/*.json.gz", take_demo);
     each("tests/data/arrays/*.np[yz]", take_array);
     seed_file("architecture", "tests/data/keras/tf215_nested.json", 64 << 10);
+    seed_file("facts", "tests/data/doctor/healthy.json", 64 << 10);
+    seed_file("facts", "tests/data/doctor/python.json", 64 << 10);
+    seed_file("facts", "tests/data/doctor/process.json", 64 << 10);
+    seed_file("facts", "tests/data/doctor/needs.so", 64 << 10);
     seed_hdf5();
     seed_lines();
     seed_stream();

@@ -320,6 +320,34 @@ static void wild_values_are_borne(void **state)
     }
 }
 
+/* Texts are cut between characters, else JSON would refuse them and a check were lost. */
+static void texts_are_cut_between_characters(void **state)
+{
+    (void)state;
+    char wide[2001] = "";
+    for (size_t shift = 0; shift < 4; shift++) {
+        struct doctor_finding finding = {.state = DOCTOR_UNKNOWN};
+        memset(wide, 'x', shift);
+        for (size_t i = shift; i + 3 < sizeof wide; i += 3)
+            memcpy(wide + i, "\xe2\x82\xac", 4); /* a euro */
+        doctor_say(&finding, DOCTOR_FAIL, "%s", wide);
+        doctor_add(&finding, "%s", wide);
+        doctor_hint(&finding, "%s", wide);
+        json_t *what = json_string(finding.what), *hint = json_string(finding.hint);
+        assert_non_null(what);
+        assert_non_null(hint);
+        assert_true(strlen(finding.what) > sizeof finding.what - 5);
+        json_decref(what);
+        json_decref(hint);
+        finding = (struct doctor_finding){.state = DOCTOR_UNKNOWN};
+        doctor_add(&finding, "begin");
+        doctor_add(&finding, "%s", wide);
+        what = json_string(finding.what);
+        assert_non_null(what);
+        json_decref(what);
+    }
+}
+
 static void names_and_secrets_are_taken_out(void **state)
 {
     (void)state;
@@ -378,6 +406,7 @@ int main(void)
         cmocka_unit_test(a_record_survives_the_way_there_and_back),
         cmocka_unit_test(broken_records_are_refused),
         cmocka_unit_test(wild_values_are_borne),
+        cmocka_unit_test(texts_are_cut_between_characters),
         cmocka_unit_test(names_and_secrets_are_taken_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

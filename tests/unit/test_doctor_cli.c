@@ -267,6 +267,19 @@ static void wrong_words_and_files_are_errors(void **state)
     cli_expect_code(NULL, arguments, 1, "it is larger than 4 MiB");
 }
 
+/* A recording is no machine, but facts that were written down are judged anywhere. */
+static void a_recording_has_no_machine(void **state)
+{
+    (void)state;
+    static const char replay[] = "--replay tests/data/recordings/digits.ltr --speed max";
+    char arguments[256];
+    snprintf(arguments, sizeof arguments, "%s -c 'doctor --quick'", replay);
+    cli_expect_code(NULL, arguments, 1, "it looks at no machine");
+    snprintf(arguments, sizeof arguments, "%s -c 'doctor --from tests/data/doctor/healthy.json'",
+             replay);
+    cli_expect_code(NULL, arguments, 0, NULL);
+}
+
 static int make_fakes(void **state)
 {
     static const char *const fakes[][2] = {{"fake_driver", "libcuda.so.1"},
@@ -292,6 +305,7 @@ int main(void)
         cmocka_unit_test(wrong_answers_are_found),
         cmocka_unit_test(a_report_names_nobody),
         cmocka_unit_test(wrong_words_and_files_are_errors),
+        cmocka_unit_test(a_recording_has_no_machine),
     };
     return cmocka_run_group_tests(tests, make_fakes, cli_remove_folder);
 }

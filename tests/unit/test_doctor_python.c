@@ -371,7 +371,12 @@ static void the_needs_of_a_library_are_read(void **state)
     assert_string_equal(needs.runpath, "$ORIGIN/lib");
     assert_null(needs.rpath);
     elf_needs_free(&needs);
-    /* this program itself */
+    /* the one that fuzzing begins with; this program itself */
+    assert_true(elf_read("tests/data/doctor/needs.so", &needs, &error));
+    assert_int_equal(needs.needed_count, 3);
+    assert_string_equal(needs.soname, "libtorch_cuda.so");
+    assert_string_equal(needs.runpath, "$ORIGIN/../../nvidia/cudnn/lib");
+    elf_needs_free(&needs);
     assert_true(elf_read("/proc/self/exe", &needs, &error));
     assert_true(needs.needed_count > 0);
     elf_needs_free(&needs);
