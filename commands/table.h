@@ -16,6 +16,7 @@
     X(ab)                                                                                          \
     X(whatif)                                                                                      \
     X(gap)                                                                                         \
+    X(serve)                                                                                       \
     X(start)                                                                                       \
     X(stop)                                                                                        \
     X(layers)                                                                                      \

@@ -42,6 +42,7 @@ static const struct {
     {"fit", "sweep batch 1,2 --steps 2"},
     {"whatif", "run 2"},
     {"gap", "run 2"},
+    {"serve", "run 2"},
     {"assert", "run 2"},
 };
 

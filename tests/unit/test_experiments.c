@@ -1,6 +1,7 @@
 /* Comparing, fitting, asking what if, and asserting: the arithmetic alone, and the commands on the CPU. */
 #include "commands/expression.h"
 #include "commands/pairs.h"
+#include "commands/queueing.h"
 #include "support/cli.h"
 
 #include <setjmp.h>
@@ -262,6 +263,66 @@ static void a_gap_is_told(void **state)
     cli_expect_code(NULL, DEMO "-c 'run 2; gap 0'", 1, "not a time above 0");
 }
 
+/* ---- queues ---- */
+
+static struct queueing_result serve(double step_ms, int64_t batch, double rate, double wait_ms)
+{
+    struct queueing_point point = {batch, {step_ms, step_ms, NAN, NAN, NAN, NAN}};
+    struct queueing queueing = {.points = &point,
+                                .count = 1,
+                                .batch_max = batch,
+                                .rate_per_s = rate,
+                                .wait_ms = wait_ms,
+                                .slo_ms = 30,
+                                .requests = 200000,
+                                .seed = 7};
+    struct queueing_result served;
+    queueing_simulate(&queueing, &served);
+    return served;
+}
+
+/* M/D/1: mean latency = s + rho s / (2 (1 - rho)) (Pollaczek, Khinchine). */
+static void one_at_a_time_is_a_textbook_queue(void **state)
+{
+    (void)state;
+    for (double rho = 0.2; rho < 0.9; rho += 0.3) {
+        struct queueing_result served = serve(10, 1, rho * 100, 0);
+        double expected = 10 + rho * 10 / (2 * (1 - rho));
+        assert_true(fabs(served.mean_ms - expected) < 0.03 * expected);
+        assert_true(fabs(served.busy - rho) < 0.02);
+        assert_true(fabs(served.in_flight - rho * 100 * expected * 1e-3) < 0.04);
+        assert_true(fabs(served.capacity_per_s - 100) < 1e-6);
+        assert_true(served.p50_ms >= 10 && served.p99_ms > served.p95_ms);
+    }
+}
+
+static void batches_carry_what_single_steps_cannot(void **state)
+{
+    (void)state;
+    struct queueing_result served = serve(10, 1, 150, 0); /* overloaded */
+    assert_true(served.throughput_per_s < 101 && served.over_slo > 0.99);
+    served = serve(10, 8, 150, 0);
+    assert_true(fabs(served.throughput_per_s - 150) < 3 && served.over_slo < 0.01);
+    assert_true(served.mean_batch > 1.2 && served.mean_batch < 3);
+    struct queueing_result patient = serve(10, 8, 150, 15);
+    assert_true(patient.mean_batch > served.mean_batch && patient.busy < served.busy);
+}
+
+static void a_service_is_simulated(void **state)
+{
+    (void)state;
+    json_t *data = last_data(DEMO "-c 'sweep batch 1,4 --steps 5; serve --rate 10 --slo 1s'");
+    assert_int_equal(json_integer_value(json_object_get(data, "batch_max")), 4);
+    assert_true(json_is_false(json_object_get(data, "overloaded")));
+    assert_true(json_number_value(json_object_get(data, "over_slo_share")) < 0.5);
+    json_decref(data);
+    cli_expect_code(NULL, DEMO "-c 'serve --rate 5'", 1, "has been measured");
+    cli_expect_code(NULL, DEMO "-c 'run 2; serve --rate 0'", 1, "no rate");
+    cli_expect_code(NULL, DEMO "-c 'run 2; serve --batch 4'", 1, "how many requests");
+    cli_expect_code(NULL, DEMO "-c 'run 2; serve --rate 5 --batch 64'", 1, "only up to 32");
+    cli_expect_code(NULL, DEMO "-c 'run 2; serve --rate 900000000'", 0, "more come than can");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -274,6 +335,9 @@ int main(void)
         cmocka_unit_test(a_sweep_is_fitted),
         cmocka_unit_test(amdahl_is_kept),
         cmocka_unit_test(a_gap_is_told),
+        cmocka_unit_test(one_at_a_time_is_a_textbook_queue),
+        cmocka_unit_test(batches_carry_what_single_steps_cannot),
+        cmocka_unit_test(a_service_is_simulated),
     };
     return cmocka_run_group_tests(tests, cli_make_folder, cli_remove_folder);
 }
