@@ -256,6 +256,8 @@ int emit_softmax(struct lowering *low, int x, int axis, bool log)
 {
     if (axis == 0)
         low->graph->mixes_samples = true;
+    if (log && !low->failed && x >= 0 && low->graph->values[x].shape.dims[axis] == 1)
+        return emit_binary(low, BINARY_SUBTRACT, x, x); /* of one class: 0, to the last bit */
     return append_one(low, (struct op){.kind = OP_SOFTMAX, .softmax = {.axis = axis, .log = log}},
                       x);
 }

@@ -282,6 +282,15 @@ static bool lambda_is_scale(const char *class_name, json_t *config)
            json_object_size(arguments) == 1 && json_is_number(json_object_get(arguments, "scale"));
 }
 
+/* Keras 3.0 to 3.3 multiplied and compared what lay outside the masks like all else. */
+static bool merges_masked_values(const struct reader *reader, const char *class_name)
+{
+    int minor = 0;
+    return (strcmp(class_name, "Multiply") == 0 || strcmp(class_name, "Maximum") == 0 ||
+            strcmp(class_name, "Minimum") == 0) &&
+           sscanf(reader->version, "3.%d", &minor) == 1 && minor < 4;
+}
+
 json_t *config_normalise(struct reader *reader, const char *class_name, json_t *config,
                          const char **canonical)
 {
@@ -324,6 +333,8 @@ json_t *config_normalise(struct reader *reader, const char *class_name, json_t *
     if (reader->major < 3)
         normalise_keras2(reader, *canonical, out);
     json_object_set_new(out, "_keras_major", json_integer(reader->major < 3 ? 2 : 3));
+    if (reader->major >= 3 && merges_masked_values(reader, *canonical))
+        json_object_set_new(out, "_merge_masked", json_true());
     return out;
 }
 

@@ -11,9 +11,9 @@ FACTOR = 3        # times the tolerance of the whole: where an error begins it i
 
 def tensors_by_layer(model):
     """[(name, tensor)] in the model's order, of layers and op nodes with one output: those of their last call."""
-    found = []
+    found, own = [], {id(node) for nodes in model._nodes_by_depth.values() for node in nodes}
     for layer in getattr(model, 'operations', model.layers):
-        nodes = [node for node in layer._inbound_nodes if node in getattr(model, '_nodes', [node])]
+        nodes = [node for node in layer._inbound_nodes if id(node) in own]
         outputs = getattr(nodes[-1], 'outputs', None) if nodes else None
         if isinstance(outputs, (list, tuple)) and len(outputs) == 1 and not isinstance(layer, keras.layers.InputLayer):
             found.append((layer.name, outputs[0]))

@@ -303,6 +303,14 @@ static void activations(void **state)
     check_all("x = Input 5,16\ny = ReLU(x) {'max_value': 1, 'negative_slope': 0.1}\n"
               "z = LeakyReLU(x)\nw = ELU(x) {'alpha': 0.5}\nout y\nout z\nout w");
     check_all("x = Input 5,4,6\ny = PReLU(x) {'shared_axes': [1]} a 1,4,6\nout y");
+    /* what is left of a logarithm near 1 is small, and of one class nothing */
+    for (int fusion = 0; fusion < 2; fusion++) {
+        check("x = Input 5,1\ny = Activation(x) {'activation': 'log_softmax'}\nout y", 3, fusion,
+              9);
+        check("x = Input 5,16\na = ops.Maximum(x, 1.0)\ny = ops.Log(a)\nout y", 3, fusion, 1);
+        check("x = Input 5,16\na = ops.Maximum(x, 1.0009765625)\ny = ops.Log(a)\nout y", 3, fusion,
+              1);
+    }
     check_all("x = Input 5,4,6\ny = Softmax(x) {'axis': 1}\nz = Softmax(x) {'axis': [1, 2]}\n"
               "out y\nout z");
 }

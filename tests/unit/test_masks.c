@@ -194,6 +194,58 @@ static void merges_join_their_masks(void **state)
     }
 }
 
+/* What is masked in one factor is what the other is there, and in both of them 0; before Keras 3.4
+ * and in Keras 2 nobody looked. */
+static void products_look_past_their_masks(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    static const float a[] = {1, 0, 2, 1, 1, 1}, b[] = {3, 4, 0, 1, 1, 1}, c[] = {0, 0, 5, 1, 1, 1};
+    static const struct {
+        const char *join, *other, *config;
+        int major;
+    } CASES[] = {{"Multiply", "f", "", 3},
+                 {"Multiply", "y", "", 3},
+                 {"Multiply", "f", ", '_merge_masked': true", 3},
+                 {"Multiply", "f", "", 2},
+                 {"Maximum", "f", "", 3},
+                 {"Minimum", "y", "", 3}};
+    for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
+        char text[1024];
+        bool masked = CASES[i].other[0] == 'f', heeds = CASES[i].major == 3 && !CASES[i].config[0];
+        snprintf(text, sizeof text,
+                 "x = Input 3\ny = Input 3%s\n"
+                 "e = Embedding(x) {'input_dim': 6, 'output_dim': 1, 'mask_zero': true} "
+                 "embeddings 6,1\n%s"
+                 "j = %s(e, %s) {'_keras_major': %d%s}\nout j\n",
+                 masked ? "" : ",1", masked ? "f = @e(y)\n" : "", CASES[i].join, CASES[i].other,
+                 CASES[i].major, CASES[i].config);
+        for (int round = 0; round < 2; round++) {
+            const float *second = round ? c : b;
+            const float *const inputs[] = {a, second};
+            struct model *model = tiny_model(text);
+            const float *table = (const float *)model->layers[2].weights[0].data;
+            float expected[3], out[6];
+            for (int t = 0; t < 3; t++) {
+                bool real_p = a[t] != 0, real_q = !masked || second[t] != 0;
+                float p = table[(int)a[t]], q = masked ? table[(int)second[t]] : second[t];
+                float both = CASES[i].join[1] == 'u'   ? p * q
+                             : CASES[i].join[1] == 'a' ? fmaxf(p, q)
+                                                       : fminf(p, q);
+                expected[t] = both;
+                if (heeds && !(real_p && real_q))
+                    expected[t] = real_q ? q : real_p ? p : CASES[i].join[1] == 'u' ? 0 : q;
+            }
+            assert_true(run_model(model, inputs, out, 6, &error));
+            for (int t = 0; t < 3; t++) {
+                if (CASES[i].join[1] != 'u' && a[t] == 0 && masked && second[t] == 0)
+                    continue; /* nobody obeys it: it is masked */
+                assert_float_equal(out[t], expected[t], 1e-6);
+            }
+        }
+    }
+}
+
 static void an_unmasked_input_ends_the_mask_of_keras_3(void **state)
 {
     (void)state;
@@ -380,6 +432,7 @@ int main(void)
         cmocka_unit_test(a_mask_that_nobody_reads_costs_nothing),
         cmocka_unit_test(the_time_belongs_to_the_maker),
         cmocka_unit_test(merges_join_their_masks),
+        cmocka_unit_test(products_look_past_their_masks),
         cmocka_unit_test(an_unmasked_input_ends_the_mask_of_keras_3),
         cmocka_unit_test(joined_steps_join_their_masks),
         cmocka_unit_test(masking_zeroes_and_masks),

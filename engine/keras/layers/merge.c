@@ -32,6 +32,54 @@ static int merged_mask(struct call *call)
     return joined;
 }
 
+/* The mask of input i as (batch, steps, 1), for inputs of rank 3; -1 if it has none. */
+static int mask_of_steps(struct call *call, size_t i)
+{
+    const struct shape *shape = call_shape(call, call->inputs[i]);
+    int mask = shape->rank == 3 ? call_mask(call, i) : -1;
+    if (mask < 0)
+        return -1;
+    const struct shape wide = {.rank = 3, .dims = {shape->dims[0], shape->dims[1], 1}};
+    return emit_reshape(call->low, mask, &wide);
+}
+
+/* Keras 3.4 and later: a step that is masked in one input is what the others are there, and what is
+ * masked in all inputs of a product is zero. */
+static int merge_masked(struct call *call, enum binary_function function)
+{
+    struct lowering *low = call->low;
+    bool product = function == BINARY_MULTIPLY, all = true;
+    const struct constant *one = lowering_number(low, 1, 3), *zero = lowering_number(low, 0, 3);
+    int y = -1, real = -1;
+    for (size_t i = 0; i < call->input_count; i++) {
+        int x = with_rank(call, call->inputs[i], 3), mask = mask_of_steps(call, i);
+        all = all && mask >= 0;
+        if (mask >= 0 && product)
+            x = emit_select(low, mask, x, NULL, -1, one);
+        else if (mask >= 0 && i > 0)
+            x = emit_select(low, mask, x, NULL, y, NULL);
+        if (i > 0 && real >= 0 && !product)
+            y = emit_select(low, real, y, NULL, x, NULL);
+        real = i == 0                   ? mask
+               : mask >= 0 && real >= 0 ? emit_binary(low, BINARY_MAXIMUM, real, mask)
+                                        : -1;
+        y = i == 0 ? x : emit_binary(low, function, y, x);
+    }
+    return product && all ? emit_select(low, real, y, NULL, -1, zero) : y;
+}
+
+/* Does this layer look at the masks of what it joins? */
+static bool heeds_masks(struct call *call, enum binary_function function, int rank)
+{
+    bool any = false;
+    if (config_keras_major(call) < 3 || config_bool(call, "_merge_masked", false) || rank != 3 ||
+        (function != BINARY_MULTIPLY && function != BINARY_MAXIMUM && function != BINARY_MINIMUM))
+        return false;
+    for (size_t i = 0; i < call->input_count; i++)
+        any |= mask_of_input(call, i) >= 0 && call_shape(call, call->inputs[i])->rank == 3;
+    return any;
+}
+
 bool lower_merge(struct call *call)
 {
     bool average = call->row->parameter == BINARY_FUNCTION_COUNT;
@@ -45,8 +93,11 @@ bool lower_merge(struct call *call)
     int y = with_rank(call, call_input(call, 0), rank);
     if (call->input_count < 2)
         return call_misfit(call, "it joins fewer than two tensors");
-    for (size_t i = 1; i < call->input_count; i++)
-        y = emit_binary(call->low, function, y, with_rank(call, call->inputs[i], rank));
+    if (!average && heeds_masks(call, function, rank))
+        y = merge_masked(call, function);
+    else
+        for (size_t i = 1; i < call->input_count; i++)
+            y = emit_binary(call->low, function, y, with_rank(call, call->inputs[i], rank));
     if (average)
         y = emit_linear(call->low, y, 1.0 / (double)call->input_count, 0);
     if (!call_return(call, y))
