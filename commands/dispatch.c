@@ -222,7 +222,10 @@ static void hint_at_help(struct error *error, const struct command *command, int
     const struct setting *setting = sets ? setting_find(argv[1], NULL) : NULL;
     bool wanted = error->code != ERROR_NONE && error->code != ERROR_INTERRUPTED &&
                   error->code != ERROR_ASSERT && error->code != ERROR_WORKER;
-    if (wanted && !*error->hint && setting)
+    bool model = error->code >= ERROR_MODEL_FILE && error->code <= ERROR_MODEL_SHAPE;
+    if (wanted && !*error->hint && model)
+        error_hint(error, "help load"); /* whatever command wanted the model again */
+    else if (wanted && !*error->hint && setting)
         error_hint(error, "help set %s", setting->name);
     else if (wanted && !*error->hint && command)
         error_hint(error, "help %s", command->name);

@@ -29,6 +29,22 @@ static int columns_of(const char *text, size_t bytes)
 }
 
 #define NAME_LEAST 5 /* columns of a shortened name: "mo…v2" */
+#define SAID_LEAST 7 /* columns of what stands in brackets: "mob…p32" */
+
+/* Where even the shortest name leaves no room (many devices, few columns): the beginning and the end
+ * of all that stands in the brackets, or nothing. */
+static void shorten_all(char *prompt, int columns, size_t size)
+{
+    char said[320], shorter[320];
+    const char *open = strchr(prompt, '['), *close = strrchr(prompt, ']');
+    int room = columns - utf8_columns("[]> ");
+    if (open == NULL || close == NULL || room < SAID_LEAST) {
+        snprintf(prompt, size, "> ");
+        return;
+    }
+    snprintf(said, sizeof said, "%.*s", (int)(close - open - 1), open + 1);
+    snprintf(prompt, size, "[%s]> ", utf8_shorten(said, room, shorter, sizeof shorter));
+}
 
 char *prompt_text(const struct workbench *workbench, int columns, char *out, size_t size)
 {
@@ -47,7 +63,8 @@ char *prompt_text(const struct workbench *workbench, int columns, char *out, siz
     bool without_program = room < NAME_LEAST;
     room += without_program ? program : 0;
     if (room < NAME_LEAST) {
-        snprintf(out, size, "> ");
+        workbench_prompt(workbench, NULL, out, size);
+        shorten_all(out, columns, size);
         return out;
     }
     workbench_prompt(workbench, utf8_shorten(clean, room, name, sizeof name), out, size);

@@ -7,7 +7,8 @@
 #include "tui/lineedit.h"
 
 /* The prompt in at most so many columns: what does not fit is taken from the middle of the model's
- * name, then the program's name goes, and at last all but "> ". */
+ * name, then the program's name goes, then what is in the middle of the brackets, and at last all
+ * but "> ". */
 char *prompt_text(const struct workbench *workbench, int columns, char *out, size_t size);
 
 /* Draw `prompt` and the text into one row, scrolled so that the cursor is in sight. A newline in the text shows
