@@ -5,25 +5,53 @@
 
 /* ---- one cell --------------------------------------------------------------------------------- */
 
-__device__ inline float activate(const struct op_unary &f, float x)
+/* A function of a cell. The usual ones have a body of their own: apply_unary() has all that there
+ * are, and every kernel gets a copy of that. RARE: any function, see recurrent_is_usual(). */
+static __device__ __noinline__ float activate_usual(int function, float x, float alpha, float beta)
 {
-    return apply_unary((int)f.function, x, f.alpha, f.beta);
+    switch (function) {
+    case UNARY_TANH:
+        return tanhf(x);
+    case UNARY_SIGMOID:
+        return 1.0f / (1.0f + expf(-x));
+    case UNARY_HARD_SIGMOID: {
+        float y = alpha * x + beta;
+        return y < 0.0f ? 0.0f : y > 1.0f ? 1.0f : y;
+    }
+    case UNARY_RELU: {
+        float y = x > 0.0f ? x : alpha == 0.0f ? (x <= 0.0f ? 0.0f : x) : alpha * x;
+        return beta > 0.0f && y > beta ? beta : y;
+    }
+    case UNARY_LINEAR:
+        return alpha * x + beta;
+    default: /* UNARY_IDENTITY */
+        return x;
+    }
+}
+
+template <bool RARE> __device__ inline float activate(const struct op_unary &f, float x)
+{
+    return RARE ? apply_unary((int)f.function, x, f.alpha, f.beta)
+                : activate_usual((int)f.function, x, f.alpha, f.beta);
 }
 
 /* h and c of a cell from z, u and the h before; z and u have one value a gate. */
+template <bool RARE>
 __device__ inline void run_cell(const struct kernel_recurrent &r, const float *z, const float *u,
                                 float before, float *h, float *c)
 {
     if (r.cell == CELL_LSTM) {
-        float in = activate(r.gate, z[0] + u[0]), forget = activate(r.gate, z[1] + u[1]);
-        *c = forget * *c + in * activate(r.activation, z[2] + u[2]);
-        *h = activate(r.gate, z[3] + u[3]) * activate(r.activation, *c);
+        float in = activate<RARE>(r.gate, z[0] + u[0]);
+        float forget = activate<RARE>(r.gate, z[1] + u[1]);
+        *c = forget * *c + in * activate<RARE>(r.activation, z[2] + u[2]);
+        *h = activate<RARE>(r.gate, z[3] + u[3]) * activate<RARE>(r.activation, *c);
     } else if (r.cell == CELL_GRU) { /* that resets after its product */
-        float update = activate(r.gate, z[0] + u[0]), reset = activate(r.gate, z[1] + u[1]);
-        float next = activate(r.activation, z[2] + reset * u[2]);
+        float update = activate<RARE>(r.gate, z[0] + u[0]);
+        float reset = activate<RARE>(r.gate, z[1] + u[1]);
+        float next = activate<RARE>(r.activation, z[2] + reset * u[2]);
         *h = next + update * (before - next);
     } else {
-        *h = activate(r.activation, z[0] + u[0]);
+        *h = activate<RARE>(r.activation, z[0] + u[0]);
     }
 }
 
@@ -111,7 +139,7 @@ __device__ inline void multiply(const struct kernel_recurrent &r,
     float sum[ROWS][GATES_MAX] = {};
     if (unit < units) {
         const T *weights = (const T *)r.recurrent + first_gate * units + unit;
-#pragma unroll 4
+#pragma unroll 2
         for (int k = slice; k < units; k += slices) {
 #pragma unroll
             for (int g = 0; g < GATES_MAX; g++) {
@@ -195,8 +223,8 @@ __global__ void __launch_bounds__(SEQUENCE_THREADS)
                 int at = threadIdx.x + i * blockDim.x, row = at / width, unit = at % width;
                 if (at < ROWS * width && unit < units && first + row < r.samples) {
                     collect<ROWS>(s.partial, slices, width, row, unit, 2, u);
-                    s.c[row][unit] = activate(r.gate, z[i][0] + u[0]);
-                    s.reset[row][unit] = activate(r.gate, z[i][1] + u[1]) * s.h[row][unit];
+                    s.c[row][unit] = activate<false>(r.gate, z[i][0] + u[0]);
+                    s.reset[row][unit] = activate<false>(r.gate, z[i][1] + u[1]) * s.h[row][unit];
                 }
             }
             __syncthreads();
@@ -213,11 +241,11 @@ __global__ void __launch_bounds__(SEQUENCE_THREADS)
             float before = s.h[row][unit], h = before, c = s.c[row][unit];
             collect<ROWS>(s.partial, slices, width, row, unit, two_stages ? 1 : r.gates, u);
             if (real[i] && two_stages) {
-                float next = activate(r.activation, z[i][2] + u[0]);
+                float next = activate<false>(r.activation, z[i][2] + u[0]);
                 h = next + c * (before - next);
             } else if (real[i]) {
                 add_bias<T>(r, unit, u);
-                run_cell(r, z[i], u, before, &h, &c);
+                run_cell<false>(r, z[i], u, before, &h, &c);
             }
             started[i] |= real[i];
             s.h[row][unit] = h;
@@ -278,7 +306,7 @@ extern "C" int kernel_recurrent_begin(enum dtype dtype, const struct kernel_recu
 }
 
 /* End a step for one unit of one sample, whose product is `u`. */
-template <typename T>
+template <typename T, bool RARE>
 __device__ inline void end_step(const struct kernel_recurrent &r, int64_t n, int64_t step,
                                 int64_t unit, float u[GATES_MAX])
 {
@@ -287,12 +315,12 @@ __device__ inline void end_step(const struct kernel_recurrent &r, int64_t n, int
     float before = r.h[at], h = before, c = r.c[at], z[GATES_MAX];
     if (real && r.cell == CELL_GRU && !r.reset_after) {
         load_z<T>(r, n, step, unit, 2, 1, z);
-        float next = activate(r.activation, z[0] + u[0]);
+        float next = activate<RARE>(r.activation, z[0] + u[0]);
         h = next + r.update[at] * (before - next);
     } else if (real) {
         load_z<T>(r, n, step, unit, 0, r.gates, z);
         add_bias<T>(r, unit, u);
-        run_cell(r, z, u, before, &h, &c);
+        run_cell<RARE>(r, z, u, before, &h, &c);
     }
     r.h[at] = h;
     r.c[at] = c;
@@ -306,15 +334,15 @@ __device__ inline void end_step(const struct kernel_recurrent &r, int64_t n, int
 }
 
 /* The first stage of a GRU that resets before its product. */
-template <typename T>
+template <typename T, bool RARE>
 __device__ inline void end_gates(const struct kernel_recurrent &r, int64_t n, int64_t step,
                                  int64_t unit, const float u[GATES_MAX])
 {
     int64_t at = n * r.units + unit;
     float z[GATES_MAX];
     load_z<T>(r, n, step, unit, 0, 2, z);
-    r.update[at] = activate(r.gate, z[0] + u[0]);
-    ((T *)r.reset)[at] = from_float<T>(activate(r.gate, z[1] + u[1]) * r.h[at]);
+    r.update[at] = activate<RARE>(r.gate, z[0] + u[0]);
+    ((T *)r.reset)[at] = from_float<T>(activate<RARE>(r.gate, z[1] + u[1]) * r.h[at]);
 }
 
 /* A step, or a stage of it: h (or reset h) times the columns of `gates` gates, and the cells. A block
@@ -377,17 +405,23 @@ __global__ void recurrent_step_kernel(const __grid_constant__ struct kernel_recu
         }
     }
     if (r.cell == CELL_GRU && !r.reset_after && first_gate == 0) {
-        end_gates<T>(r, first + row, step, unit, u);
+        end_gates<T, false>(r, first + row, step, unit, u);
     } else {
-        end_step<T>(r, first + row, step, unit, u);
+        end_step<T, false>(r, first + row, step, unit, u);
     }
+}
+
+/* The first gate of a stage, and how many it has. */
+static int stage_gates(const struct kernel_recurrent *layer, int stage, int *gates)
+{
+    *gates = !recurrent_two_stages(layer) ? layer->gates : stage == 0 ? 2 : 1;
+    return stage == 0 ? 0 : 2;
 }
 
 extern "C" int kernel_recurrent_step(enum dtype dtype, const struct kernel_recurrent *layer,
                                      int64_t step, int stage, cudaStream_t stream)
 {
-    bool two = recurrent_two_stages(layer);
-    int first = stage == 0 ? 0 : 2, gates = !two ? layer->gates : stage == 0 ? 2 : 1;
+    int gates, first = stage_gates(layer, stage, &gates);
     return with_type(dtype, [&](auto type) {
         using T = decltype(type);
         constexpr int UNITS = 32 / sizeof(T);
@@ -403,31 +437,37 @@ extern "C" int kernel_recurrent_step(enum dtype dtype, const struct kernel_recur
     });
 }
 
-/* The cells behind a library's product. One thread a unit; grid: samples * units / 256. Bound by
- * memory, and for few samples by its launch. */
+/* The cells behind a library's product, or behind the one of a stage; any function. One thread a unit;
+ * grid: samples * units / 256. Bound by memory, and for few samples by its launch. */
 template <typename T>
 __global__ void recurrent_cells_kernel(const __grid_constant__ struct kernel_recurrent r,
-                                       int64_t step)
+                                       int64_t step, int first_gate, int gates)
 {
     int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (at >= r.samples * r.units) {
         return;
     }
     int64_t n = at / r.units, unit = at % r.units;
+    const T *from = (const T *)r.u + (n * r.gates + first_gate) * r.units + unit;
     float u[GATES_MAX];
 #pragma unroll
     for (int g = 0; g < GATES_MAX; g++) {
-        u[g] = g < r.gates ? to_float(((const T *)r.u)[(n * r.gates + g) * r.units + unit]) : 0.0f;
+        u[g] = g < gates ? to_float(from[g * r.units]) : 0.0f;
     }
-    end_step<T>(r, n, step, unit, u);
+    if (r.cell == CELL_GRU && !r.reset_after && first_gate == 0) {
+        end_gates<T, true>(r, n, step, unit, u);
+    } else {
+        end_step<T, true>(r, n, step, unit, u);
+    }
 }
 
 extern "C" int kernel_recurrent_cells(enum dtype dtype, const struct kernel_recurrent *layer,
-                                      int64_t step, cudaStream_t stream)
+                                      int64_t step, int stage, cudaStream_t stream)
 {
+    int gates, first = stage_gates(layer, stage, &gates);
     return with_type(dtype, [&](auto type) {
         recurrent_cells_kernel<decltype(type)>
             <<<blocks_for(layer->samples * layer->units, KERNEL_THREADS), KERNEL_THREADS, 0,
-               stream>>>(*layer, step);
+               stream>>>(*layer, step, first, gates);
     });
 }

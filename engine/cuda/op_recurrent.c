@@ -95,20 +95,22 @@ static void resolve(struct plan *plan, struct step *step, void *target)
     layer->started = (int *)(void *)(workspace + data->started_at);
 }
 
-static bool run_step(struct plan *plan, struct step *step, int64_t at, struct error *error)
+/* A step, or a stage of it. A library's product makes all columns, also where a stage needs some. */
+static bool run_stage(struct plan *plan, struct step *step, int64_t at, int stage,
+                      struct error *error)
 {
     struct recurrent_data *data = step->data;
     const struct kernel_recurrent *layer = &data->layer;
     cudaStream_t stream = plan->device->stream;
+    const void *from = stage == 1 ? layer->reset : layer->h_operand[at % 2];
 
     if (data->way == WAY_PRODUCTS) {
-        return multiply(plan, step, data->states, data->recurrent, NULL, layer->h_operand[at % 2],
-                        layer->u, error) &&
-               CUDA_OK(kernel_recurrent_cells(plan->dtype, layer, at, stream), step->layer, error);
+        return multiply(plan, step, data->states, data->recurrent, NULL, from, layer->u, error) &&
+               CUDA_OK(kernel_recurrent_cells(plan->dtype, layer, at, stage, stream), step->layer,
+                       error);
     }
-    return CUDA_OK(kernel_recurrent_step(plan->dtype, layer, at, 0, stream), step->layer, error) &&
-           (!recurrent_two_stages(layer) ||
-            CUDA_OK(kernel_recurrent_step(plan->dtype, layer, at, 1, stream), step->layer, error));
+    return CUDA_OK(kernel_recurrent_step(plan->dtype, layer, at, stage, stream), step->layer,
+                   error);
 }
 
 static bool run_recurrent(struct plan *plan, struct step *step, void *target, struct error *error)
@@ -128,7 +130,8 @@ static bool run_recurrent(struct plan *plan, struct step *step, void *target, st
     }
     bool good = CUDA_OK(kernel_recurrent_begin(plan->dtype, layer, stream), step->layer, error);
     for (int64_t at = 0; good && at < layer->steps; at++) {
-        good = run_step(plan, step, at, error);
+        good = run_stage(plan, step, at, 0, error) &&
+               (!recurrent_two_stages(layer) || run_stage(plan, step, at, 1, error));
     }
     return good;
 }
@@ -162,12 +165,13 @@ static enum way choose_way(const struct plan *plan, const struct kernel_recurren
         (uint64_t)(layer->units * layer->units * layer->gates) * dtype_bytes(plan->dtype);
     /* with more than two waves of blocks a library's products of all samples are faster */
     bool few = layer->samples <= 8 * (int64_t)plan->device->multiprocessors;
-    if (bytes <= SEQUENCE_WEIGHTS_BYTES && layer->units <= RECURRENT_SEQUENCE_UNITS &&
-        (few || recurrent_two_stages(layer))) {
+    if (!recurrent_is_usual(&layer->activation) || !recurrent_is_usual(&layer->gate)) {
+        return WAY_PRODUCTS;
+    }
+    if (bytes <= SEQUENCE_WEIGHTS_BYTES && layer->units <= RECURRENT_SEQUENCE_UNITS && few) {
         return WAY_SEQUENCE;
     }
-    return layer->samples < PRODUCT_SAMPLES || recurrent_two_stages(layer) ? WAY_STEPS
-                                                                           : WAY_PRODUCTS;
+    return layer->samples < PRODUCT_SAMPLES ? WAY_STEPS : WAY_PRODUCTS;
 }
 
 static uint64_t take(struct step *step, int64_t elements, size_t each)
@@ -196,7 +200,7 @@ static void lay_out(const struct plan *plan, struct step *step)
     if (data->way == WAY_PRODUCTS) {
         data->u_at = take(step, states * layer->gates, each);
     }
-    if (data->way == WAY_STEPS && recurrent_two_stages(layer)) {
+    if (data->way != WAY_SEQUENCE && recurrent_two_stages(layer)) {
         data->update_at = take(step, states, sizeof(float));
         data->reset_at = take(step, states, each);
     }
@@ -242,15 +246,14 @@ bool step_recurrent(struct plan *plan, struct step *step, struct error *error)
     if (data->inputs == NULL) {
         return false;
     }
-    uint32_t launches = 1; /* of a step */
+    /* of a step */
+    uint32_t launches = recurrent_two_stages(&data->layer) ? 2 : 1;
     if (data->way == WAY_PRODUCTS) {
         data->states = find_product(plan, step, x->dims[0], op->units, false, error);
         if (data->states == NULL) {
             return false;
         }
-        launches = 2;
-    } else if (recurrent_two_stages(&data->layer)) {
-        launches = 2;
+        launches *= 2;
     }
     lay_out(plan, step);
     step->run = run_recurrent;

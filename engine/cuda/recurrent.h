@@ -53,13 +53,30 @@ int kernel_recurrent_sequence(enum dtype dtype, const struct kernel_recurrent *l
 /* Put the initial states where the steps look for them. */
 int kernel_recurrent_begin(enum dtype dtype, const struct kernel_recurrent *layer,
                            cudaStream_t stream);
-/* Step `step` (0 is the first to be computed), product and cells. With `stage` 0 the first gates, 1
- * the candidate of a GRU that resets before its product; other layers have one stage. */
+/* Step `step` (0 is the first to be computed), product and cells. A GRU that resets before its product
+ * has two stages: 0 the first gates, 1 the candidate; other layers have stage 0. */
 int kernel_recurrent_step(enum dtype dtype, const struct kernel_recurrent *layer, int64_t step,
                           int stage, cudaStream_t stream);
-/* The cells of a step whose product lies in `u`; not for a GRU that resets before it. */
+/* The cells of a step, or of a stage, whose product lies in `u`, all columns of it. */
 int kernel_recurrent_cells(enum dtype dtype, const struct kernel_recurrent *layer, int64_t step,
-                           cudaStream_t stream);
+                           int stage, cudaStream_t stream);
+
+/* Are a layer's functions among those that kernel_recurrent_sequence() and kernel_recurrent_step()
+ * have? kernel_recurrent_cells() has all. */
+static inline bool recurrent_is_usual(const struct op_unary *function)
+{
+    switch (function->function) {
+    case UNARY_IDENTITY:
+    case UNARY_RELU:
+    case UNARY_SIGMOID:
+    case UNARY_TANH:
+    case UNARY_HARD_SIGMOID:
+    case UNARY_LINEAR:
+        return true;
+    default:
+        return false;
+    }
+}
 
 /* Does a layer's step have two products? */
 static inline bool recurrent_two_stages(const struct kernel_recurrent *layer)
