@@ -332,10 +332,13 @@ class Bench:
         """The model as a Keras file, written by layertop: every engine has the same weights."""
         path = os.path.join(self.work, model + '.keras')
         if not os.path.exists(path):
-            done = subprocess.run([self.layertop, '--json', 'demo:' + model, '-c', 'export keras %s.part.keras' % path],
+            # on the CPU and for one sample: a file needs no room on a GPU that others may use
+            done = subprocess.run([self.layertop, '-c', 'devices cpu; batch 1', '-c', 'load demo:' + model, '-c',
+                                   'export keras %s.part.keras' % path],
                                   capture_output=True, text=True, stdin=subprocess.DEVNULL)
             if done.returncode != 0:
-                raise Failed('export keras: ' + (done.stdout + done.stderr)[-300:])
+                words = [line for line in done.stderr.splitlines() if line.startswith('error')] or [done.stderr]
+                raise Failed('export keras: ' + words[-1][-300:])
             os.replace(path + '.part.keras', path)
         return path
 
