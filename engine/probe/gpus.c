@@ -137,8 +137,8 @@ static void describe_who(json_t *gpu, void *device)
 
 static void describe_use(json_t *gpu, void *device)
 {
-    struct nvml_memory_info memory;
-    int mode;
+    struct nvml_memory_info memory = {0, 0, 0};
+    int mode = 0;
     unsigned now, later, instances = 0;
     bool known = nvml.memory != NULL && nvml.memory(device, &memory) == 0;
     set_count(gpu, "total_bytes", known, memory.total);
@@ -161,10 +161,10 @@ static void describe_use(json_t *gpu, void *device)
 
 static void describe_health(json_t *gpu, void *device)
 {
-    unsigned long long errors;
-    unsigned corrected, uncorrected, pending, failed;
-    int mode;
-    struct nvml_confidential state;
+    unsigned long long errors = 0;
+    unsigned corrected, uncorrected, pending = 0, failed = 0;
+    int mode = 0;
+    struct nvml_confidential state = {0, 0, 0};
     bool known = nvml.ecc != NULL && nvml.ecc(device, ECC_UNCORRECTED, ECC_VOLATILE, &errors) == 0;
     set_count(gpu, "ecc_uncorrected", known, errors);
     known = nvml.remapped != NULL &&
@@ -179,7 +179,7 @@ static void describe_health(json_t *gpu, void *device)
 
 static void describe_place(json_t *gpu, void *device)
 {
-    unsigned value;
+    unsigned value = 0;
     unsigned long near[PROCESSORS_MAX / (8 * sizeof(unsigned long))] = {0};
     unsigned char allowed[PROCESSORS_MAX];
     bool known = nvml.clock_max != NULL && nvml.clock_max(device, CLOCK_SM, &value) == 0;
@@ -269,7 +269,7 @@ static void raise_count(json_t *object, const char *key, bool known, unsigned va
 void probe_gpu_load(json_t *gpu, int index)
 {
     void *device;
-    unsigned value;
+    unsigned value = 0;
     unsigned long long reasons;
     if (gpu == NULL || !nvml_open() || nvml.handle((unsigned)index, &device) != 0)
         return;
