@@ -64,7 +64,7 @@ static void copy_rows(int64_t rows, int64_t width_bytes, int64_t pitch_bytes, co
                       void *y, cudaStream_t stream)
 {
     int64_t width = width_bytes / (int64_t)sizeof(Unit), units = rows * width;
-    copy_rows_kernel<<<blocks_for(units, KERNEL_THREADS), KERNEL_THREADS, 0, stream>>>(
+    copy_rows_kernel<Unit><<<blocks_for(units, KERNEL_THREADS), KERNEL_THREADS, 0, stream>>>(
         units, width, pitch_bytes / (int64_t)sizeof(Unit), (const Unit *)x, (Unit *)y);
 }
 
@@ -84,6 +84,61 @@ extern "C" int kernel_copy_rows(enum dtype dtype, int64_t rows, int64_t width, i
         copy_rows<uint32_t>(rows, width_bytes, pitch_bytes, x, y, stream);
     } else {
         copy_rows<uint16_t>(rows, width_bytes, pitch_bytes, x, y, stream);
+    }
+    return cudaGetLastError();
+}
+
+/* Rows of a table by index. One thread moves one Unit (up to 16 bytes) of a row; `inner` is in Units.
+ * Grid: units of y / 256. Bound by memory: rows lie anywhere, each in one piece. */
+template <typename Unit>
+__global__ void lookup_kernel(const __grid_constant__ struct kernel_lookup l,
+                              const Unit *__restrict__ data, const void *__restrict__ index,
+                              Unit *__restrict__ y, uint64_t *fault)
+{
+    int64_t at = (int64_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= l.groups * l.outer * l.picked * l.inner) {
+        return;
+    }
+    int64_t unit = at % l.inner, pick = at / l.inner % l.picked;
+    int64_t block = at / l.inner / l.picked;
+    float wanted[1];
+    load_any<1>(l.index_dtype, index, block / l.outer * l.picked + pick, wanted);
+    /* what is no number is outside too */
+    bool inside = wanted[0] > -(float)l.rows - 1.0f && wanted[0] < (float)l.rows;
+    int64_t row = inside ? (int64_t)wanted[0] : -1 - l.rows;
+    row += row < 0 ? l.rows : 0;
+    if (row < 0) {
+        y[at] = Unit{};
+        *fault = (uint64_t)l.tag << 32 | __float_as_uint(wanted[0]); /* whoever comes last */
+        return;
+    }
+    y[at] = data[(block * l.rows + row) * l.inner + unit];
+}
+
+template <typename Unit>
+static void lookup(const struct kernel_lookup *l, int64_t row_bytes, const void *data,
+                   const void *index, void *y, uint64_t *fault, cudaStream_t stream)
+{
+    struct kernel_lookup units = *l;
+    units.inner = row_bytes / (int64_t)sizeof(Unit);
+    int64_t threads = l->groups * l->outer * l->picked * units.inner;
+    lookup_kernel<Unit><<<blocks_for(threads, KERNEL_THREADS), KERNEL_THREADS, 0, stream>>>(
+        units, (const Unit *)data, index, (Unit *)y, fault);
+}
+
+extern "C" int kernel_lookup(enum dtype dtype, const struct kernel_lookup *l, const void *data,
+                             const void *index, void *y, uint64_t *fault, cudaStream_t stream)
+{
+    int64_t row_bytes = l->inner * (dtype == DTYPE_F32 ? 4 : 2);
+    if (l->groups * l->outer * l->picked * l->inner == 0) {
+        return cudaSuccess;
+    }
+    if (row_bytes % 16 == 0) {
+        lookup<uint4>(l, row_bytes, data, index, y, fault, stream);
+    } else if (row_bytes % 4 == 0) {
+        lookup<uint32_t>(l, row_bytes, data, index, y, fault, stream);
+    } else {
+        lookup<uint16_t>(l, row_bytes, data, index, y, fault, stream);
     }
     return cudaGetLastError();
 }
@@ -129,9 +184,11 @@ extern "C" int kernel_turn(enum dtype dtype, int64_t n, int64_t a, int64_t b, co
     unsigned rows = n < 32768 ? (unsigned)n : 32768;
     dim3 grid(tiles, rows, blocks_for(n, (int)rows)), block(TURN_TILE, 8);
     if (dtype == DTYPE_F32) {
-        turn_kernel<<<grid, block, 0, stream>>>(n, a, b, (const uint32_t *)x, (uint32_t *)y);
+        turn_kernel<uint32_t>
+            <<<grid, block, 0, stream>>>(n, a, b, (const uint32_t *)x, (uint32_t *)y);
     } else {
-        turn_kernel<<<grid, block, 0, stream>>>(n, a, b, (const uint16_t *)x, (uint16_t *)y);
+        turn_kernel<uint16_t>
+            <<<grid, block, 0, stream>>>(n, a, b, (const uint16_t *)x, (uint16_t *)y);
     }
     return cudaGetLastError();
 }

@@ -135,6 +135,37 @@ int kernel_copy_rows(enum dtype dtype, int64_t rows, int64_t width, int64_t pitc
 int kernel_turn(enum dtype dtype, int64_t n, int64_t a, int64_t b, const void *x, void *y,
                 cudaStream_t stream);
 
+/* y (groups, outer, picked, inner) = rows of data (groups, outer, rows, inner), named by whole numbers
+ * of any type (groups, picked); a negative one counts from the end. For one that lies outside, y gets
+ * zeros and *fault becomes kernel_fault(tag, the number): `fault` is memory of the host that the
+ * device sees (cudaHostAlloc), and `tag` must not be 0. */
+struct kernel_lookup {
+    int64_t groups, outer, rows, picked, inner;
+    int index_dtype; /* enum dtype */
+    uint32_t tag;
+};
+int kernel_lookup(enum dtype dtype, const struct kernel_lookup *lookup, const void *data,
+                  const void *index, void *y, uint64_t *fault, cudaStream_t stream);
+
+/* Running sums or products of x (outer, n, inner) over n. */
+struct kernel_cumulate {
+    int64_t outer, n, inner;
+    bool product, reverse, exclusive;
+};
+int kernel_cumulate(enum dtype dtype, const struct kernel_cumulate *cumulate, const void *x,
+                    void *y, cudaStream_t stream);
+
+/* The `count` largest or smallest of each row of n, in order, or where they are; equal ones by their
+ * place, a NaN as larger than any number. y is stored as `dtype` of this struct. */
+#define KERNEL_TOP_FEW 8 /* so many are searched for one after the other, more by counting */
+struct kernel_top {
+    int64_t rows, n, count;
+    bool smallest, indices;
+    int dtype; /* enum dtype, of y */
+};
+int kernel_top(enum dtype dtype, const struct kernel_top *top, const void *x, void *y,
+               cudaStream_t stream);
+
 /* An empty kernel: proves that the module holds code for this GPU. */
 int kernel_probe(cudaStream_t stream);
 

@@ -78,6 +78,14 @@ static bool choose_step(struct plan *plan, struct step *step, struct error *erro
         return step_recurrent(plan, step, error);
     case OP_ATTENTION:
         return step_attention(plan, step, error);
+    case OP_GATHER:
+        return step_lookup(plan, step, error);
+    case OP_CUMULATE:
+        step_cumulate(plan, step);
+        return true;
+    case OP_TOP:
+        step_top(plan, step);
+        return true;
     default:
         return step_own(plan, step, error);
     }
@@ -216,7 +224,9 @@ static bool pin_ports(struct plan *plan, struct error *error)
             return false;
         }
     }
-    return true;
+    return !plan->looks_up ||
+           CUDA_OK(cudaHostAlloc((void **)&plan->fault, sizeof *plan->fault, cudaHostAllocMapped),
+                   "pinned host memory", error);
 }
 
 /* Where events cannot be made, the host's clock times the ops instead. */
@@ -438,6 +448,7 @@ void plan_free(struct plan *plan)
     for (size_t i = 0; plan->outputs != NULL && i < plan->graph->output_count; i++) {
         cudaFreeHost(plan->outputs[i].host);
     }
+    cudaFreeHost(plan->fault);
     for (size_t i = 0; plan->events != NULL && i <= plan->graph->op_count; i++) {
         if (plan->events[i] != NULL) {
             cudaEventDestroy(plan->events[i]);

@@ -121,6 +121,8 @@ struct plan {
     size_t entry_count;
     struct tune tune;
     cudaEvent_t *events; /* op_count + 1, with op_events */
+    bool looks_up;       /* a step reads rows by index */
+    uint64_t *fault;     /* then: pinned, where the device says that an index lay outside */
     uint64_t generation; /* of the regions, when packs were made */
     uint64_t runs;
     uint64_t free_before;   /* of the step under way, while things are loaded lazily */
@@ -199,6 +201,12 @@ bool step_recurrent(struct plan *plan, struct step *step, struct error *error);
 bool step_attention(struct plan *plan, struct step *step, struct error *error);
 bool step_host(struct plan *plan, struct step *step, struct error *error); /* on the CPU */
 bool step_own(struct plan *plan, struct step *step, struct error *error);
+/* op_order.c */
+bool step_lookup(struct plan *plan, struct step *step, struct error *error);
+void step_cumulate(struct plan *plan, struct step *step);
+void step_top(struct plan *plan, struct step *step);
+/* After a step: did all indices lie inside? ERROR_INPUT that names the layer if not. */
+bool plan_fault(const struct plan *plan, struct error *error);
 
 /* Append functions to a step's chains. The first begins with step_chain_begin(). */
 void step_chain_begin(struct plan *plan, struct step *step, int x_value);

@@ -260,6 +260,9 @@ bool plan_launch(struct plan *plan, const struct step_context *context, struct e
     if (!device_use(plan->device, error)) {
         return false;
     }
+    if (plan->fault != NULL) {
+        *plan->fault = 0;
+    }
     plan->free_before = plan->runs < LOADING_RUNS ? device_free_bytes() : 0;
     if (observer != NULL && observer->step_begin != NULL) {
         observer->step_begin(observer->context, context->step, clock_now_ns());
@@ -277,7 +280,8 @@ bool plan_wait(struct plan *plan, const struct step_context *context, struct err
     if (!device_use(device, error)) {
         return false;
     }
-    bool good = CUDA_OK(cudaStreamSynchronize(device->stream), "step", error);
+    bool good =
+        CUDA_OK(cudaStreamSynchronize(device->stream), "step", error) && plan_fault(plan, error);
     cudaGetLastError();
     if (plan->runs < LOADING_RUNS) {
         device_charge_context(device, plan->free_before);

@@ -4,7 +4,8 @@
 /* What a value is read as. */
 struct uses {
     bool any;
-    bool elementwise; /* only by chains of ours, which take any type */
+    bool elementwise; /* only by chains of ours and as indices, which take any type */
+    bool free_type;   /* the same, or as an output of the model */
     bool convolved;   /* only as the x of plain convolutions */
 };
 
@@ -20,17 +21,27 @@ static bool is_elementwise(const struct op *op)
     return op->kind == OP_AFFINE || op->kind == OP_UNARY || op->kind == OP_BINARY;
 }
 
+/* Does a step take this operand in whatever type it is stored? */
+static bool takes_any_type(const struct op *op, size_t input)
+{
+    bool copy = op->kind == OP_SELECT || op->kind == OP_RESHAPE; /* a chain, too */
+    bool indices =
+        op->kind == OP_GATHER && op->gather.indices == NULL && input + 1 == op->input_count;
+    return is_elementwise(op) || copy || indices;
+}
+
 static void find_uses(const struct graph *graph, struct uses *uses)
 {
     for (size_t i = 0; i < graph->value_count; i++) {
-        uses[i] = (struct uses){.elementwise = true, .convolved = true};
+        uses[i] = (struct uses){.elementwise = true, .free_type = true, .convolved = true};
     }
     for (size_t i = 0; i < graph->op_count; i++) {
         const struct op *op = &graph->ops[i];
         for (size_t j = 0; j < op->input_count; j++) {
             struct uses *use = &uses[op->inputs[j]];
             use->any = true;
-            use->elementwise &= is_elementwise(op);
+            use->elementwise &= takes_any_type(op, j);
+            use->free_type &= takes_any_type(op, j);
             use->convolved &= takes_wider(op) && j == 0;
         }
         for (size_t j = 0; j < op->post_count; j++) {
@@ -38,7 +49,7 @@ static void find_uses(const struct graph *graph, struct uses *uses)
                 struct uses *use = &uses[op->posts[j].value];
                 use->any = true;
                 use->convolved = false;
-                use->elementwise = false; /* a library may take it */
+                use->elementwise = use->free_type = false; /* a library may take it */
             }
         }
     }
@@ -48,9 +59,9 @@ static void find_uses(const struct graph *graph, struct uses *uses)
     }
     for (size_t i = 0; i < graph->value_count; i++) {
         if (graph->values[i].alias_of >= 0) {
-            uses[i].convolved = uses[i].elementwise = false;
             struct uses *use = &uses[graph_storage(graph, (int)i)];
-            use->convolved = use->elementwise = false;
+            uses[i].convolved = uses[i].elementwise = uses[i].free_type = false;
+            use->convolved = use->elementwise = use->free_type = false;
         }
     }
 }
@@ -80,6 +91,26 @@ static int64_t wide_channels(const struct plan *plan, int64_t channels)
     return channels < wanted ? wanted : channels;
 }
 
+/* Whole numbers that half types would round: places in a row, and what is looked up with them. */
+static void keep_whole_numbers(struct plan *plan, const struct uses *uses)
+{
+    const struct graph *graph = plan->graph;
+    struct graph_value *values = plan->local.values;
+
+    for (size_t i = 0; i < graph->op_count; i++) {
+        const struct op *op = &graph->ops[i];
+        int value = op->outputs[0];
+        if (op->kind == OP_TOP && op->top.indices && op->post_count == 0 && uses[value].free_type) {
+            values[value].exact = true; /* four bytes, says the memory planner too */
+        }
+    }
+    for (size_t i = 0; i < graph->value_count; i++) {
+        if (values[i].exact && plan->storage[i] == plan->dtype) {
+            plan->storage[i] = DTYPE_F32;
+        }
+    }
+}
+
 void storage_choose(struct plan *plan)
 {
     const struct graph *graph = plan->graph;
@@ -102,6 +133,7 @@ void storage_choose(struct plan *plan)
             values[value].dtype = !real ? dtype : plan->dtype == DTYPE_F32 ? DTYPE_F32 : DTYPE_I32;
         }
     }
+    keep_whole_numbers(plan, uses);
     for (size_t i = 0; i < graph->value_count; i++) {
         struct shape *shape = &values[i].shape;
         int last = shape->rank - 1;

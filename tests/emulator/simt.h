@@ -73,11 +73,13 @@ inline void __syncwarp(unsigned = 0xffffffffu)
 
 template <typename V> inline V simt_shuffle_any(V value, unsigned lane)
 {
-    static_assert(sizeof(V) == 4, "32 bits at a time");
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    bits = simt_shuffle(bits, lane);
-    memcpy(&value, &bits, 4);
+    static_assert(sizeof(V) % 4 == 0, "32 bits at a time");
+    uint32_t bits[sizeof(V) / 4];
+    memcpy(bits, &value, sizeof bits);
+    for (uint32_t &word : bits) {
+        word = simt_shuffle(word, lane);
+    }
+    memcpy(&value, bits, sizeof bits);
     return value;
 }
 
@@ -129,6 +131,13 @@ inline void simt_multiply(float d[4], const uint32_t a[4], uint32_t b0, uint32_t
             d[i] += simt_half((const T *)left + k % 2) * simt_half((const T *)right + k % 2);
         }
     }
+}
+
+inline unsigned __float_as_uint(float value)
+{
+    unsigned bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
 }
 
 inline float __int_as_float(int bits)

@@ -270,8 +270,10 @@ static void test_pool(void)
 static void test_unary(void)
 {
     for (int f = 0; f < UNARY_FUNCTION_COUNT; f++) {
-        if (in_half() && f == UNARY_THRESHOLD) {
-            continue; /* it jumps: rounding the operand may change sides */
+        bool jumps = f == UNARY_THRESHOLD || f == UNARY_FLOOR || f == UNARY_CEIL ||
+                     f == UNARY_ROUND || f == UNARY_TRUNCATE || f == UNARY_SIGN;
+        if (in_half() && jumps) {
+            continue; /* rounding the operand may change sides */
         }
         struct bench *b = bench_new(3);
         struct shape shape = f % 2 ? D(I(3), I(5), I(7)) : D(I(3), I(8), I(4));
@@ -557,6 +559,150 @@ static void test_resize(void)
     }
 }
 
+/* Rows by index: constant and computed tables, indices of every type, axes that both share. */
+static void test_gather(void)
+{
+    for (int i = 0; i < cases(36); i++) {
+        int64_t batch = bench_roll(1, 4), rows = i % 6 == 0 ? 5000 : bench_roll(1, 40);
+        int64_t inner = i % 3 == 0 ? 8 * bench_roll(1, 3) : bench_roll(1, 9);
+        struct bench *b = bench_new(batch);
+        bool table = i % 2 == 0, common = !table && i % 4 == 1;
+        struct shape data = table    ? D(rows, inner)
+                            : common ? D(batch, I(3), rows, inner)
+                                     : D(batch, rows, inner);
+        struct shape ids = common ? D(batch, I(4)) : i % 5 == 4 ? D(I(3), I(2)) : D(batch, I(5));
+        struct op_gather gather = {.axis = data.rank - 2, .batch_axes = common ? 1 : 0};
+        struct shape y = {.rank = 0};
+        for (int d = 0; d < gather.axis; d++) {
+            y.dims[y.rank++] = data.dims[d];
+        }
+        for (int d = gather.batch_axes; d < ids.rank; d++) {
+            y.dims[y.rank++] = ids.dims[d];
+        }
+        y.dims[y.rank++] = inner;
+        int first = -1, second = -1;
+        if (table) {
+            gather.data = bench_constant(b, data, 1.0f);
+        } else {
+            struct op *copy = bench_op(b, OP_UNARY, bench_input(b, data), data);
+            copy->unary = (struct op_unary){UNARY_NEGATIVE, 0, 0};
+            first = copy->outputs[0];
+        }
+        if (i % 5 == 4 && !table) {
+            struct constant *constant = (struct constant *)(uintptr_t)bench_constant(b, ids, 1.0f);
+            for (int64_t j = 0; j < shape_elements(&ids); j++) {
+                ((float *)(uintptr_t)constant->data)[j] = (float)bench_roll(-rows, rows - 1);
+            }
+            gather.indices = constant;
+        } else {
+            second = bench_input(b, ids);
+            b->table_rows[second] = rows;
+            b->values[second].dtype = i % 3 == 1 ? DTYPE_F32 : DTYPE_I32;
+            b->values[second].exact = true; /* as graph_lower() says */
+        }
+        struct op *op = bench_op(b, OP_GATHER, first >= 0 ? first : second, y);
+        if (first >= 0 && second >= 0) {
+            op->inputs[op->input_count++] = second;
+        }
+        op->gather = gather;
+        random_posts(b, op, -1);
+        bench_output(b, op->outputs[0]);
+        char name[96];
+        snprintf(name, sizeof name, "gather %s%s of %lld rows of %lld", table ? "table" : "value",
+                 common ? " shared" : "", (long long)rows, (long long)inner);
+        check(b, name);
+    }
+}
+
+/* An index outside ends the step with an error that names it, and the plan goes on. */
+static void test_gather_outside(void)
+{
+    for (int i = 0; i < 2; i++) {
+        struct error error = {0};
+        struct bench *b = bench_new(2);
+        int ids = bench_input(b, D(I(2), I(3)));
+        b->values[ids].dtype = i ? DTYPE_I32 : DTYPE_F32;
+        b->values[ids].exact = true;
+        struct op *op = bench_op(b, OP_GATHER, ids, D(I(2), I(3), I(4)));
+        op->gather.data = bench_constant(b, D(I(7), I(4)), 1.0f);
+        bench_output(b, op->outputs[0]);
+        struct plan_options options = bench_options;
+        struct step_context context = {0};
+        options.precision = precision;
+        struct plan *plan =
+            shared != NULL ? bench_backend->plan_new(shared, &b->graph, &options, &error) : NULL;
+        static const double bad[] = {7, -8, 1e9, -1e9};
+        for (int run = 0; plan != NULL && run < 8; run++) {
+            void *host = bench_backend->plan_input(plan, 0);
+            double index = run % 2 ? bad[run / 2] : run / 2 % 2 ? -7 : 6;
+            i ? (void)(((int32_t *)host)[4] = (int32_t)index)
+              : (void)(((float *)host)[4] = (float)index);
+            bool good = bench_backend->plan_run(plan, &context, &error);
+            if (good != (run % 2 == 0)) {
+                bench_failed("index %g: %s", index, good ? "taken" : error.why);
+            } else if (!good && (error.code != ERROR_INPUT ||
+                                 strstr(error.why, "outside a table of 7 rows") == NULL)) {
+                bench_failed("index %g: %s", index, error.why);
+            }
+        }
+        if (plan == NULL) {
+            bench_failed("plan_new: %s", error.why);
+        }
+        bench_backend->plan_free(plan);
+        bench_backend->device_forget(shared);
+        bench_free(b);
+    }
+}
+
+static void test_cumulate(void)
+{
+    for (int i = 0; i < cases(32); i++) {
+        struct shape shape = i == 0   ? D(I(3), I(1000))
+                             : i == 1 ? D(I(2), I(300), I(5))
+                                      : D(bench_roll(1, 4), bench_roll(1, 40), bench_roll(1, 70));
+        struct bench *b = bench_new(shape.dims[0]);
+        struct op *before = bench_op(b, OP_UNARY, bench_input(b, shape), shape);
+        bool product = i % 4 == 3; /* of numbers near 1 */
+        before->unary = product ? (struct op_unary){UNARY_LINEAR, 0.02f, 1.0f}
+                                : (struct op_unary){UNARY_LINEAR, 1.0f, 0.0f};
+        struct op *op = bench_op(b, OP_CUMULATE, before->outputs[0], shape);
+        op->cumulate = (struct op_cumulate){.axis = i < 2 ? 1 : (int)bench_roll(0, 2),
+                                            .product = product,
+                                            .reverse = i / 2 % 2,
+                                            .exclusive = i / 4 % 2};
+        random_posts(b, op, -1);
+        bench_output(b, op->outputs[0]);
+        check(b, product ? "running product" : "running sum");
+    }
+}
+
+/* The largest, the smallest, and where they are; whole numbers, so that many are equal. */
+static void test_top(void)
+{
+    for (int i = 0; i < cases(40); i++) {
+        int64_t n = i == 0 ? 5000 : i % 8 == 1 ? bench_roll(257, 600) : bench_roll(1, 70);
+        int64_t count = i % 4 == 0 ? 1 : i % 4 == 1 ? n : bench_roll(1, n);
+        struct shape x = i % 2 ? D(I(2), bench_roll(1, 3), n) : D(I(3), n), y = x;
+        struct bench *b = bench_new(x.dims[0]);
+        y.dims[y.rank - 1] = count;
+        struct op *scale = bench_op(b, OP_UNARY, bench_input(b, x), x);
+        scale->unary = (struct op_unary){UNARY_LINEAR, 20.0f, 0.0f};
+        struct op *whole = bench_op(b, OP_UNARY, scale->outputs[0], x);
+        whole->unary = (struct op_unary){in_half() ? UNARY_NEGATIVE : UNARY_ROUND, 0, 0};
+        struct op *op = bench_op(b, OP_TOP, whole->outputs[0], y);
+        op->top = (struct op_top){.count = count, .smallest = i / 2 % 2, .indices = i % 3 != 0};
+        bench_output(b, op->outputs[0]);
+        if (in_half()) { /* what is rounded differently lies elsewhere: the values alone */
+            op->top.indices = false;
+        }
+        char name[64];
+        snprintf(name, sizeof name, "the %lld %s%s of %lld", (long long)count,
+                 op->top.smallest ? "smallest" : "largest", op->top.indices ? ", where" : "",
+                 (long long)n);
+        check(b, name);
+    }
+}
+
 static void test_recurrent(void)
 {
     char name[160];
@@ -649,6 +795,10 @@ static const struct bench_test op_tests[] = {{"conv", test_conv},
                                              {"resize", test_resize},
                                              {"recurrent", test_recurrent},
                                              {"attention", test_attention},
+                                             {"gather", test_gather},
+                                             {"gather_outside", test_gather_outside},
+                                             {"cumulate", test_cumulate},
+                                             {"top", test_top},
                                              {"reshape_alias", test_reshape_alias},
                                              {"integers", test_integers},
                                              {"network", test_network},

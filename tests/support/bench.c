@@ -188,7 +188,16 @@ double **bench_fill(const struct bench *b, struct plan *plan)
         void *host = bench_backend->plan_input(plan, i);
         copies[i] = malloc((size_t)(count > 0 ? count : 1) * sizeof(float));
         for (int64_t j = 0; j < count; j++) {
-            if (value->dtype == DTYPE_U8) {
+            int64_t rows = b->table_rows[b->inputs[i]];
+            if (rows > 0) {
+                int64_t row = bench_roll(-rows, rows - 1);
+                copies[i][j] = (float)row;
+                if (value->dtype == DTYPE_I32) {
+                    ((int32_t *)host)[j] = (int32_t)row;
+                } else {
+                    ((float *)host)[j] = (float)row;
+                }
+            } else if (value->dtype == DTYPE_U8) {
                 ((uint8_t *)host)[j] = (uint8_t)bench_roll(0, 255);
                 copies[i][j] = ((uint8_t *)host)[j];
             } else if (value->dtype == DTYPE_I32) {

@@ -20,6 +20,7 @@ struct bench {
     int op_inputs[BENCH_OPS][6];
     struct post posts[BENCH_OPS][16];
     int inputs[6], outputs[4];
+    int64_t table_rows[BENCH_VALUES]; /* an input of whole numbers: rows of a table of so many */
     struct constant *constants[64];
     size_t constant_count;
 };

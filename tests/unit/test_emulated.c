@@ -46,9 +46,10 @@ static void run(const char *arguments)
 static void ops_in_float32(void **state)
 {
     static const char *const tests[] = {
-        "matmul", "pool",    "unary",    "binary",  "affine",  "softmax",   "normalise", "reduce",
-        "moves",  "select",  "constant", "concat",  "resize",  "reshape",   "integers",  "network",
-        "tf32",   "conv_de", "conv_gr",  "conv_tr", "conv_1d", "recurrent", "attention"};
+        "matmul",    "pool",      "unary",  "binary",   "affine",  "softmax", "normalise",
+        "reduce",    "moves",     "select", "constant", "concat",  "resize",  "reshape",
+        "integers",  "network",   "tf32",   "conv_de",  "conv_gr", "conv_tr", "conv_1d",
+        "recurrent", "attention", "gather", "cumulate", "top"};
     (void)state;
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         run(tests[i]);
@@ -63,6 +64,9 @@ static void ops_in_half(void **state)
     run("bf16 matmul");
     run("fp16 softmax");
     run("fp16 moves");
+    run("bf16 gather");
+    run("fp16 cumulate");
+    run("bf16 top");
 }
 
 int main(void)
