@@ -112,7 +112,7 @@ OWN_AMX static void configure(int64_t pixels, int64_t depth)
         config.rows[i] = rows[i];
         config.row_bytes[i] = i == 4 || i == 5 ? (uint16_t)(depth * 2) : 64;
     }
-    _tile_loadconfig(&config);
+    own_tile_load(&config);
 }
 
 /* sums[32][32] of the block; which of the tiles there are is constant where this is inlined. */

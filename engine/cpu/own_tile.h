@@ -18,6 +18,14 @@ struct own_tile_config { /* the layout that LDTILECFG reads */
     uint8_t rows[16];
 };
 
+/* GCC's intrinsic tells it that only the first eight bytes are read: without the barrier it may leave
+ * the others unwritten. */
+OWN_AMX_INLINE void own_tile_load(const struct own_tile_config *config)
+{
+    __asm__ volatile("" : : "r"(config) : "memory");
+    _tile_loadconfig(config);
+}
+
 /* The configuration that is in force: oneDNN may count on its own. */
 OWN_AMX_INLINE void own_tile_save(struct own_tile_config *before)
 {
@@ -27,7 +35,7 @@ OWN_AMX_INLINE void own_tile_save(struct own_tile_config *before)
 OWN_AMX_INLINE void own_tile_restore(const struct own_tile_config *before)
 {
     if (before->palette)
-        _tile_loadconfig(before);
+        own_tile_load(before);
     else
         _tile_release();
 }
@@ -40,7 +48,7 @@ OWN_AMX_INLINE void own_tile_whole(void)
         config.rows[i] = OWN_TILE;
         config.row_bytes[i] = 64;
     }
-    _tile_loadconfig(&config);
+    own_tile_load(&config);
 }
 
 /* The transpose of 16 rows of 16 words, four by four and then the fours. */

@@ -18,8 +18,9 @@
  * has two: update and reset, then the candidate. */
 struct stage {
     int first_gate, gates, vectors;
-    int64_t panels, units; /* of one panel */
-    const float *kernel, *recurrent, *bias, *recurrent_bias;
+    int64_t panels, units;          /* of one panel */
+    const void *kernel, *recurrent; /* panels of float32, or of bfloat16 if the plan is narrow */
+    const float *bias, *recurrent_bias;
     int64_t z_offset; /* in floats, within the chunk buffer */
     void (*cells)(const struct recurrent_functions *f, const struct recurrent_cells *cells);
 };
@@ -32,6 +33,11 @@ struct recurrent_plan {
     int64_t chunk;
     struct stage stages[2];
     int stage_count;
+    bool narrow;               /* values and weights are bfloat16; sums and states float32 */
+    bool tiles;                /* and blocks of rows are multiplied with AMX */
+    int64_t depth_x, depth_h;  /* of the two products; narrow: filled up to RECURRENT_DEPTH */
+    int64_t row16;             /* narrow: values of a sample's state in bfloat16 */
+    int64_t h16_at[2], pad_at; /* narrow: the states, and rows of x with zeros behind, per thread */
     /* in floats, within the scratchpad */
     int64_t h_at[2], c_at, update_at, reset_at, z_at, first_at;
     size_t scratch_bytes;
@@ -55,7 +61,37 @@ static const struct recurrent_kernels *kernels_of_machine(void)
 struct packing {
     const struct stage *stage;
     int64_t first_row, depth, units, columns; /* rows of (.., columns) */
+    int64_t filled;                           /* narrow: the depth with zeros behind */
 };
+
+/* The weight of row k of one unit of a panel. */
+static float weight_at(const struct packing *p, const float *data, int64_t k, int gate,
+                       int64_t unit)
+{
+    if (k >= p->depth || unit >= p->units)
+        return 0;
+    return data[(p->first_row + k) * p->columns + (p->stage->first_gate + gate) * p->units + unit];
+}
+
+/* Two rows side by side: k and k + 1 of each unit. */
+static void pack_narrow(void *to, const float *data, const void *context)
+{
+    const struct packing *p = context;
+    const struct stage *stage = p->stage;
+    int64_t width = 2 * stage->units * stage->gates, panel_size = p->filled / 2 * width;
+#pragma omp parallel for
+    for (int64_t panel = 0; panel < stage->panels; panel++) {
+        uint16_t *out = (uint16_t *)to + panel * panel_size;
+        for (int64_t k = 0; k < p->filled; k += 2, out += width) {
+            float pairs[2 * RECURRENT_VECTORS_MAX * RECURRENT_LANES];
+            for (int64_t i = 0; i < width; i++) {
+                int64_t unit = panel * stage->units + i / 2 % stage->units;
+                pairs[i] = weight_at(p, data, k + i % 2, (int)(i / 2 / stage->units), unit);
+            }
+            own_narrow_row(pairs, out, width);
+        }
+    }
+}
 
 static void pack(void *to, const float *data, const void *context)
 {
@@ -77,24 +113,28 @@ static void pack(void *to, const float *data, const void *context)
 }
 
 /* Rows from..from+depth of a constant as panels; `tag` tells apart what is made of one constant. */
-static const float *panels_of(struct builder *b, const struct recurrent_plan *plan,
-                              const struct stage *stage, const struct constant *constant,
-                              int64_t first_row, int64_t depth)
+static const void *panels_of(struct builder *b, const struct recurrent_plan *plan,
+                             const struct stage *stage, const struct constant *constant,
+                             int64_t first_row, int64_t depth, int64_t filled)
 {
+    bool narrow = filled > 0;
     struct packing packing = {.stage = stage,
                               .first_row = first_row,
                               .depth = depth,
+                              .filled = filled,
                               .units = plan->units,
                               .columns = plan->units * recurrent_gates(plan->op->cell)};
-    uint64_t tag =
-        1 + ((uint64_t)first_row << 8 | (uint64_t)stage->first_gate << 4 | (uint64_t)stage->gates);
-    size_t bytes =
-        (size_t)(stage->panels * depth * stage->vectors * RECURRENT_LANES) * sizeof(float);
+    uint64_t tag = 1 + ((uint64_t)narrow << 62 | (uint64_t)first_row << 8 |
+                        (uint64_t)stage->first_gate << 4 | (uint64_t)stage->gates);
+    size_t elements =
+        (size_t)(stage->panels * (narrow ? filled : depth) * stage->vectors * RECURRENT_LANES);
+    size_t bytes = elements * (narrow ? sizeof(uint16_t) : sizeof(float));
     if (b->plan->dry) {
         weights_want_panels(b->plan, constant, tag, bytes);
         return NULL;
     }
-    const float *panels = weights_panels(b->device, constant, tag, bytes, pack, &packing, b->error);
+    const void *panels = weights_panels(b->device, constant, tag, bytes,
+                                        narrow ? pack_narrow : pack, &packing, b->error);
     b->failed |= panels == NULL;
     b->step->panels[b->step->panel_count++] = panels;
     return panels;
@@ -110,12 +150,14 @@ static void add_stage(struct builder *b, struct recurrent_plan *plan, int first_
     stage->vectors = gates == 1 ? RECURRENT_VECTORS_MAX : gates;
     stage->units = (int64_t)stage->vectors * RECURRENT_LANES / gates;
     stage->panels = (plan->units + stage->units - 1) / stage->units;
-    stage->kernel = panels_of(b, plan, stage, op->kernel, 0, plan->features);
-    stage->recurrent = panels_of(b, plan, stage, op->recurrent, 0, plan->units);
+    int64_t filled_x = plan->narrow ? plan->depth_x : 0,
+            filled_h = plan->narrow ? plan->depth_h : 0;
+    stage->kernel = panels_of(b, plan, stage, op->kernel, 0, plan->features, filled_x);
+    stage->recurrent = panels_of(b, plan, stage, op->recurrent, 0, plan->units, filled_h);
     if (op->bias)
-        stage->bias = panels_of(b, plan, stage, op->bias, 0, 1);
+        stage->bias = panels_of(b, plan, stage, op->bias, 0, 1, 0);
     if (op->bias && op->reset_after)
-        stage->recurrent_bias = panels_of(b, plan, stage, op->bias, 1, 1);
+        stage->recurrent_bias = panels_of(b, plan, stage, op->bias, 1, 1, 0);
     if (stage->panels * stage->units > plan->row)
         plan->row = stage->panels * stage->units;
 }
@@ -135,6 +177,13 @@ static void lay_out(struct recurrent_plan *plan)
     plan->h_at[0] = take(plan, state);
     plan->h_at[1] = take(plan, state);
     plan->c_at = take(plan, state);
+    if (plan->narrow) { /* between c and update: begin() clears up to `reset` */
+        plan->row16 = plan->row > plan->depth_h ? plan->row : plan->depth_h;
+        plan->row16 = (plan->row16 + RECURRENT_DEPTH - 1) / RECURRENT_DEPTH * RECURRENT_DEPTH;
+        plan->h16_at[0] = take(plan, plan->samples * plan->row16 / 2);
+        plan->h16_at[1] = take(plan, plan->samples * plan->row16 / 2);
+        plan->pad_at = take(plan, plan->threads * RECURRENT_ROWS * plan->depth_x / 2);
+    }
     plan->update_at = take(plan, state);
     plan->reset_at = take(plan, state);
     plan->first_at = take(plan, plan->samples * 2); /* int64_t */
@@ -162,7 +211,8 @@ struct share {
     float *scratch;
     int64_t first_sample, end_sample; /* of every panel it owns */
     int64_t first_panel[2], end_panel[2];
-    const float *x, *mask;
+    const void *x, *mask; /* bfloat16 if the plan is narrow */
+    uint16_t *pad;        /* RECURRENT_ROWS rows of x */
 };
 
 static int64_t time_of(const struct recurrent_plan *plan, int64_t step)
@@ -182,6 +232,52 @@ static float *z_of(const struct share *share, const struct stage *stage, int64_t
     return share->scratch + plan->z_at + stage->z_offset + row * width;
 }
 
+static size_t element_bytes(const struct recurrent_plan *plan)
+{
+    return plan->narrow ? sizeof(uint16_t) : sizeof(float);
+}
+
+/* The inputs of one sample at a step. */
+static const void *row_of_x(const struct share *share, int64_t step, int64_t sample)
+{
+    const struct recurrent_plan *plan = share->plan;
+    int64_t at = (sample * plan->steps + time_of(plan, step)) * plan->features;
+    return (const char *)share->x + (size_t)at * element_bytes(plan);
+}
+
+/* z += x kernel for `count` rows from `row` on, in bfloat16. */
+static void project_narrow(const struct share *share, const struct stage *stage, int64_t panel,
+                           int64_t first_step, int64_t row, int count, float *z)
+{
+    const struct recurrent_plan *plan = share->plan;
+    int64_t width = stage->vectors * RECURRENT_LANES;
+    int64_t mine = share->end_sample - share->first_sample;
+    const uint16_t *weights = (const uint16_t *)stage->kernel + panel * plan->depth_x * width;
+    const uint16_t *list[RECURRENT_BLOCK];
+    for (int i = 0; i < count; i++)
+        list[i] =
+            row_of_x(share, first_step + (row + i) / mine, share->first_sample + (row + i) % mine);
+    if (count == RECURRENT_BLOCK) {
+        recurrent_bf16_block(list[0], list[1] - list[0], weights, plan->depth_x, stage->vectors, z);
+        return;
+    }
+    for (int i = 0; i < count && plan->depth_x != plan->features; i++) {
+        uint16_t *to = share->pad + i * plan->depth_x;
+        memcpy(to, list[i], (size_t)plan->features * sizeof *to);
+        list[i] = to;
+    }
+    recurrent_bf16_rows(list, count, weights, plan->depth_x, stage->vectors, z);
+}
+
+/* How many of the samples from `sample` on are multiplied at a time: as many as a block of tiles has
+ * rows, or fewer. */
+static int rows_at_once(const struct recurrent_plan *plan, int64_t left)
+{
+    if (plan->tiles && left >= RECURRENT_BLOCK)
+        return RECURRENT_BLOCK;
+    return (int)(left < RECURRENT_ROWS ? left : RECURRENT_ROWS);
+}
+
 /* z = x kernel + bias for the steps of a chunk. */
 static void project(const struct share *share, const struct stage *stage, int64_t panel,
                     int64_t first_step, int64_t steps)
@@ -191,21 +287,29 @@ static void project(const struct share *share, const struct stage *stage, int64_
             mine = share->end_sample - share->first_sample;
     int64_t rows = steps * mine;
     float *z = z_of(share, stage, panel, 0, share->first_sample);
-    const float *weights = stage->kernel + panel * plan->features * width;
+    const float *weights = (const float *)stage->kernel + panel * plan->features * width;
     const float *bias = stage->bias ? stage->bias + panel * width : NULL;
-    for (int64_t row = 0; row < rows; row += RECURRENT_ROWS, z += RECURRENT_ROWS * width) {
-        const float *list[RECURRENT_ROWS];
-        int count = (int)(rows - row < RECURRENT_ROWS ? rows - row : RECURRENT_ROWS);
-        for (int i = 0; i < count; i++) {
-            int64_t step = first_step + (row + i) / mine;
-            int64_t sample = share->first_sample + (row + i) % mine;
-            list[i] = share->x + (sample * plan->steps + time_of(plan, step)) * plan->features;
+    bool whole = plan->depth_x == plan->features; /* rows of x end in no zeros */
+    for (int64_t row = 0, count; row < rows; row += count, z += count * width) {
+        /* a block has rows of one step, which lie evenly */
+        count = rows_at_once(plan, whole ? mine - row % mine : 0);
+        if (count < RECURRENT_BLOCK)
+            count = rows - row < RECURRENT_ROWS ? rows - row : RECURRENT_ROWS;
+        for (int64_t i = 0; i < count; i++) {
             if (bias)
                 memcpy(z + i * width, bias, (size_t)width * sizeof *z);
             else
                 memset(z + i * width, 0, (size_t)width * sizeof *z);
         }
-        plan->kernels->tile(list, count, weights, plan->features, stage->vectors, z);
+        if (plan->narrow) {
+            project_narrow(share, stage, panel, first_step, row, (int)count, z);
+            continue;
+        }
+        const float *list[RECURRENT_ROWS];
+        for (int64_t i = 0; i < count; i++)
+            list[i] = row_of_x(share, first_step + (row + i) / mine,
+                               share->first_sample + (row + i) % mine);
+        plan->kernels->tile(list, (int)count, weights, plan->features, stage->vectors, z);
     }
 }
 
@@ -227,11 +331,30 @@ static void put_out(const struct share *share, int64_t sample, int64_t step, int
     bool zero = !real && (op->masked == MASKED_ZERO ||
                           (op->masked == MASKED_PREVIOUS && step < first_steps(share)[sample]));
     int64_t count = plan->units - unit < units ? plan->units - unit : units;
-    float *y = (float *)share->call->output + (sample * steps + place) * plan->units + unit;
+    int64_t at = (sample * steps + place) * plan->units + unit;
+    char *y = (char *)share->call->output + (size_t)at * element_bytes(plan);
     if (zero)
-        memset(y, 0, (size_t)count * sizeof *y);
+        memset(y, 0, (size_t)count * element_bytes(plan));
+    else if (plan->narrow)
+        own_narrow_row(h, (uint16_t *)(void *)y, count);
     else
-        memcpy(y, h, (size_t)count * sizeof *y);
+        memcpy(y, h, (size_t)count * sizeof *h);
+}
+
+static bool is_real(const struct share *share, int64_t sample, int64_t step)
+{
+    int64_t at = sample * share->plan->steps + time_of(share->plan, step);
+    if (!share->mask)
+        return true;
+    if (share->plan->narrow)
+        return (((const uint16_t *)share->mask)[at] & 0x7fff) != 0;
+    return ((const float *)share->mask)[at] != 0;
+}
+
+static uint16_t *narrow_state(const struct share *share, int64_t step, int64_t sample)
+{
+    const struct recurrent_plan *plan = share->plan;
+    return (uint16_t *)(void *)(share->scratch + plan->h16_at[step % 2]) + sample * plan->row16;
 }
 
 /* One panel's units of one sample. */
@@ -249,12 +372,14 @@ static void run_cells(const struct share *share, const struct stage *stage, int6
                                     .update = scratch + plan->update_at + at,
                                     .reset = scratch + plan->reset_at + at};
     bool last = stage == &plan->stages[plan->stage_count - 1];
-    bool real = !share->mask || share->mask[sample * plan->steps + time_of(plan, step)] != 0;
+    bool real = is_real(share, sample, step);
     const struct recurrent_functions functions = {plan->op->activation, plan->op->gate};
     if (real)
         stage->cells(&functions, &cells);
     else if (last)
         memcpy(cells.h, cells.before, (size_t)stage->units * sizeof *cells.h);
+    if (plan->narrow)
+        own_narrow_row(cells.h, narrow_state(share, step + 1, sample) + unit, stage->units);
     if (last)
         put_out(share, sample, step, unit, stage->units, real, cells.h);
 }
@@ -265,18 +390,19 @@ static void run_panel(const struct share *share, const struct stage *stage, int6
 {
     const struct recurrent_plan *plan = share->plan;
     int64_t width = stage->vectors * RECURRENT_LANES;
-    const float *weights = stage->recurrent + panel * plan->units * width;
+    int64_t weights = panel * plan->depth_h * width;
     /* the candidate of a GRU that resets first multiplies the reset state */
     int64_t from = stage == &plan->stages[1] ? plan->reset_at : plan->h_at[step % 2];
-    for (int64_t sample = share->first_sample; sample < share->end_sample;
-         sample += RECURRENT_ROWS) {
-        const float *rows[RECURRENT_ROWS];
-        float u[RECURRENT_ROWS * RECURRENT_VECTORS_MAX * RECURRENT_LANES];
-        int64_t left = share->end_sample - sample;
-        int count = (int)(left < RECURRENT_ROWS ? left : RECURRENT_ROWS);
+    int count;
+    for (int64_t sample = share->first_sample; sample < share->end_sample; sample += count) {
+        const float *rows[RECURRENT_BLOCK];
+        const uint16_t *narrow_rows[RECURRENT_BLOCK];
+        float u[RECURRENT_BLOCK * RECURRENT_VECTORS_MAX * RECURRENT_LANES];
+        count = rows_at_once(plan, share->end_sample - sample);
         float *z = z_of(share, stage, panel, step_in_chunk, sample);
         for (int i = 0; i < count; i++) {
             rows[i] = share->scratch + from + (sample + i) * plan->row;
+            narrow_rows[i] = plan->narrow ? narrow_state(share, step, sample + i) : NULL;
             if (!plan->op->reset_after)
                 continue;
             if (stage->recurrent_bias)
@@ -285,8 +411,17 @@ static void run_panel(const struct share *share, const struct stage *stage, int6
             else
                 memset(u + i * width, 0, (size_t)width * sizeof *u);
         }
-        plan->kernels->tile(rows, count, weights, plan->units, stage->vectors,
-                            plan->op->reset_after ? u : z);
+        float *sums = plan->op->reset_after ? u : z;
+        if (count == RECURRENT_BLOCK)
+            recurrent_bf16_block(narrow_rows[0], plan->row16,
+                                 (const uint16_t *)stage->recurrent + weights, plan->depth_h,
+                                 stage->vectors, sums);
+        else if (plan->narrow)
+            recurrent_bf16_rows(narrow_rows, count, (const uint16_t *)stage->recurrent + weights,
+                                plan->depth_h, stage->vectors, sums);
+        else
+            plan->kernels->tile(rows, count, (const float *)stage->recurrent + weights, plan->units,
+                                stage->vectors, sums);
         for (int i = 0; i < count; i++)
             run_cells(share, stage, step, sample + i, panel, z + i * width, u + i * width);
     }
@@ -313,25 +448,35 @@ static void run_share(const struct share *share)
 
 /* ---- the op ---- */
 
+/* A sample's initial state; NULL: zeros are there already. */
+static void read_state(const struct recurrent_plan *plan, const void *from, int64_t sample,
+                       float *to)
+{
+    if (from && plan->narrow)
+        own_widen_row((const uint16_t *)from + sample * plan->units, to, plan->units);
+    else if (from)
+        memcpy(to, (const float *)from + sample * plan->units, (size_t)plan->units * sizeof *to);
+}
+
 /* Initial states, padded; and of each sample the first step that is real. */
 static void begin(const struct share *share)
 {
     const struct recurrent_plan *plan = share->plan;
     const struct op_recurrent *op = plan->op;
     size_t next = op->has_mask ? 2 : 1;
-    const float *h = op->has_state ? share->call->inputs[next] : NULL;
-    const float *c = op->has_state && op->cell == CELL_LSTM ? share->call->inputs[next + 1] : NULL;
+    const void *h = op->has_state ? share->call->inputs[next] : NULL;
+    const void *c = op->has_state && op->cell == CELL_LSTM ? share->call->inputs[next + 1] : NULL;
     int64_t *first = (int64_t *)(void *)(share->scratch + plan->first_at);
-    memset(share->scratch + plan->h_at[0], 0, (size_t)(plan->reset_at - plan->h_at[0]) * sizeof *h);
+    memset(share->scratch + plan->h_at[0], 0,
+           (size_t)(plan->reset_at - plan->h_at[0]) * sizeof(float));
     for (int64_t n = 0; n < plan->samples; n++) {
-        size_t bytes = (size_t)plan->units * sizeof *h;
-        if (h)
-            memcpy(share->scratch + plan->h_at[0] + n * plan->row, h + n * plan->units, bytes);
-        if (c)
-            memcpy(share->scratch + plan->c_at + n * plan->row, c + n * plan->units, bytes);
+        read_state(plan, h, n, share->scratch + plan->h_at[0] + n * plan->row);
+        read_state(plan, c, n, share->scratch + plan->c_at + n * plan->row);
+        if (plan->narrow)
+            own_narrow_row(share->scratch + plan->h_at[0] + n * plan->row,
+                           narrow_state(share, 0, n), plan->row);
         first[n] = 0;
-        while (share->mask && first[n] < plan->steps &&
-               share->mask[n * plan->steps + time_of(plan, first[n])] == 0)
+        while (share->mask && first[n] < plan->steps && !is_real(share, n, first[n]))
             first[n]++;
     }
 }
@@ -342,10 +487,14 @@ static void finish(const struct share *share)
     const float *states[2] = {share->scratch + plan->h_at[plan->steps % 2],
                               share->scratch + plan->c_at};
     for (int i = 0; i < 2 && plan->op->states; i++) {
-        float *to = share->call->more_outputs[i];
-        for (int64_t n = 0; to && n < plan->samples; n++)
-            memcpy(to + n * plan->units, states[i] + n * plan->row,
-                   (size_t)plan->units * sizeof *to);
+        char *to = share->call->more_outputs[i];
+        size_t bytes = (size_t)plan->units * element_bytes(plan);
+        for (int64_t n = 0; to && n < plan->samples; n++, to += bytes) {
+            if (plan->narrow)
+                own_narrow_row(states[i] + n * plan->row, (uint16_t *)(void *)to, plan->units);
+            else
+                memcpy(to, states[i] + n * plan->row, bytes);
+        }
     }
 }
 
@@ -366,6 +515,11 @@ void own_recurrent(const struct own_call *call)
 #pragma omp parallel num_threads(plan->threads)
     {
         struct share share = all;
+        struct recurrent_tiles before;
+        if (plan->tiles)
+            recurrent_bf16_begin(&before);
+        share.pad = (uint16_t *)(void *)(all.scratch + plan->pad_at) +
+                    omp_get_thread_num() * RECURRENT_ROWS * plan->depth_x;
         /* should OpenMP give fewer threads than were asked for, one does it all */
         bool full = omp_get_num_threads() == plan->threads;
         int64_t groups = full ? plan->sample_groups : 1, thread = omp_get_thread_num();
@@ -377,6 +531,8 @@ void own_recurrent(const struct own_call *call)
             share.end_panel[s] = part_of(plan->stages[s].panels, column + 1, columns);
         }
         run_share(&share);
+        if (plan->tiles)
+            recurrent_bf16_end(&before);
     }
     finish(&all);
 }
@@ -408,6 +564,13 @@ bool build_recurrent(struct builder *b)
                                     .features = x->dims[2],
                                     .units = op->units};
     b->step->call.private = plan; /* step_free() frees it */
+    /* these keep a state in float32; of the others the rounding of one step would feed the next */
+    plan->narrow = b->plan->type == dnnl_bf16 && own_has_avx512_bf16() &&
+                   (op->cell == CELL_LSTM || (op->cell == CELL_GRU && op->reset_after));
+    plan->tiles = plan->narrow && own_has_amx_bf16();
+    int64_t fill = plan->narrow ? RECURRENT_DEPTH : 1;
+    plan->depth_x = (plan->features + fill - 1) / fill * fill;
+    plan->depth_h = (plan->units + fill - 1) / fill * fill;
     if (op->cell == CELL_GRU && !op->reset_after) {
         add_stage(b, plan, 0, 2, plan->kernels->gru_gates);
         add_stage(b, plan, 2, 1, plan->kernels->gru_candidate);
@@ -420,6 +583,8 @@ bool build_recurrent(struct builder *b)
     share_out(plan, b->device->threads);
     lay_out(plan);
     builder_use_own(b, own_recurrent);
+    if (plan->narrow)
+        b->step->widened = false;
     b->step->scratch_bytes = b->step->own_scratch_bytes = plan->scratch_bytes;
     builder_reserve_copies(b);
     return true;
