@@ -130,6 +130,8 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
 /* Free plans, graph and model; devices stay open. */
 void session_drop_model(struct session *session);
 void session_close_devices(struct session *session);
+/* What times the ops of a device now: "cupti", "events", "clock" or "off". */
+const char *session_timing_source(const struct session *session, const char *id);
 /* Tell the observer whose steps come next. */
 void session_observe(struct session *session, const struct slot *slot);
 /* Rebuild plan_json and send it. */
