@@ -166,6 +166,23 @@ static void gpu_pieces(const struct store *store, struct piece *clock, struct pi
         snprintf(power->value, sizeof power->value, "%.0f W %.0f \u00b0C", watt, celsius);
 }
 
+/* What speaks against believing the numbers, and NVML's utilisation under the only name it deserves. */
+static void mark_pieces(const struct store *store, struct piece *mark, struct piece *busy)
+{
+    struct marks marks;
+    store_marks(store, &marks);
+    bool throttled = marks_throttled(&marks) != 0, known = marks.tenants != UINT64_MAX;
+    unsigned long long tenants = known ? (unsigned long long)marks.tenants : 0;
+    char others[48] = "";
+    if (tenants > 0)
+        snprintf(others, sizeof others, "%llu other process%s", tenants, tenants == 1 ? "" : "es");
+    snprintf(mark->value, sizeof mark->value, "%s%s%s", throttled ? "throttled" : "",
+             throttled && tenants > 0 ? ", " : "", others);
+    double share = series_last(store_series_get(store, SERIES_GPU_UTIL));
+    if (!isnan(share))
+        unit_share(busy->value, sizeof busy->value, share);
+}
+
 static void draw_headline(struct canvas *canvas, struct rect rect, const struct view *view)
 {
     const struct store *store = view->store;
@@ -175,13 +192,19 @@ static void draw_headline(struct canvas *canvas, struct rect rect, const struct 
     store_wall(store, &wall);
     store_ledger(store, &ledger);
     double step = ledger.steps > 0 ? ledger.wall_ms : wall.mean;
-    enum { STEP, P95, RATE, MEMORY, PLAN, KERNEL, COST, CLOCK, POWER, COUNT };
+    enum { STEP, P95, RATE, MEMORY, PLAN, KERNEL, COST, CLOCK, POWER, MARK, BUSY, COUNT };
     struct piece pieces[COUNT] = {
-        [STEP] = {"step", "", STYLE_VALUE, 9},       [P95] = {"p95", "", STYLE_NORMAL, 5},
-        [RATE] = {"throughput", "", STYLE_VALUE, 9}, [MEMORY] = {"memory", "", STYLE_VALUE, 9},
-        [PLAN] = {"plan", "", STYLE_NORMAL, 4},      [KERNEL] = {"kernel", "", STYLE_VALUE, 8},
-        [COST] = {"profiler", "", STYLE_NORMAL, 1},  [CLOCK] = {"clock", "", STYLE_NORMAL, 3},
+        [STEP] = {"step", "", STYLE_VALUE, 9},
+        [P95] = {"p95", "", STYLE_NORMAL, 5},
+        [RATE] = {"throughput", "", STYLE_VALUE, 9},
+        [MEMORY] = {"memory", "", STYLE_VALUE, 9},
+        [PLAN] = {"plan", "", STYLE_NORMAL, 4},
+        [KERNEL] = {"kernel", "", STYLE_VALUE, 8},
+        [COST] = {"profiler", "", STYLE_NORMAL, 1},
+        [CLOCK] = {"clock", "", STYLE_NORMAL, 3},
         [POWER] = {"", "", STYLE_NORMAL, 2},
+        [MARK] = {"", "", STYLE_ERROR, 9},
+        [BUSY] = {"some kernel ran", "", STYLE_NORMAL, 1},
     };
     const size_t size = sizeof pieces[0].value;
     unit_ms(pieces[STEP].value, size, step);
@@ -210,6 +233,7 @@ static void draw_headline(struct canvas *canvas, struct rect rect, const struct 
     if (!isnan(cost.share))
         unit_share(pieces[COST].value, size, fmax(cost.share, 0));
     gpu_pieces(store, &pieces[CLOCK], &pieces[POWER]);
+    mark_pieces(store, &pieces[MARK], &pieces[BUSY]);
     draw_pieces(canvas, rect.y, rect.x, rect.cols, 3, false, pieces, COUNT);
 }
 

@@ -383,7 +383,8 @@ static void a_recording_drives_the_screen(void **state)
     struct vt *vt = vt_start(40, 140, argv, NULL);
     assert_non_null(vt);
     if (!vt_wait(vt, "gpu:0", 20000) || !vt_wait(vt, "timing cupti", 20000) ||
-        !vt_wait(vt, "GPU memory", 20000) || !vt_wait(vt, "conv1", 20000))
+        !vt_wait(vt, "throttled", 20000) || !vt_wait(vt, "GPU memory", 20000) ||
+        !vt_wait(vt, "conv1", 20000))
         fail_msg("%s", vt_text(vt));
     vt_free(vt);
 }
