@@ -24,6 +24,8 @@ GENCODE      := $(foreach a,$(ARCHS),-gencode=arch=compute_$(a),code=sm_$(a)) \
 # newer compilers pack machine code tighter (a third less of ours); so old a driver that it cannot
 # unpack that cannot run code of such a compiler either
 NVCC_PACK    := $(if $(shell $(NVCC) --help 2>/dev/null | grep -e '--compress-mode'),--compress-mode=size,-Xfatbin=-compress-all)
+# LINEINFO=1: source lines for Nsight Compute; they are a third of our machine code's size
+NVCC_LINES   := $(if $(filter 1,$(LINEINFO)),-lineinfo)
 NVCC_WERROR  := $(if $(filter-out 0,$(WERROR)),-Werror all-warnings)
 ALL_CFLAGS_CUDA := -DLAYERTOP_CUDA_HEADERS=1 \
                 -DLAYERTOP_CUDA_ARCHS='"$(subst $(space),$(comma),$(ARCHS))"'
@@ -42,7 +44,7 @@ FORCE:
 $(B)/%.cu.o: %.cu $(B)/cuda-archs
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  NVCC    $<")
-	$(Q)$(NVCC) -O3 -std=c++17 -lineinfo $(NVCC_PACK) $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
+	$(Q)$(NVCC) -O3 -std=c++17 $(NVCC_LINES) $(NVCC_PACK) $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall,-fno-threadsafe-statics \
 	    -MMD -MP -MF $(@:.o=.d) -c $< -o $@
 $(CUDA_CSOURCES:%.c=$(B)/%.o): $(B)/cuda-archs
 
