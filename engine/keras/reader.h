@@ -271,8 +271,8 @@ struct variables {
 /* Append the variables of a layer in the order of Keras's layer.weights. */
 void variables_append(struct reader *reader, struct variables *list, const char *class_name,
                       json_t *config, const char *path, bool trainable);
-/* Does the layer's policy quantise its weights? *known: we know what they are then (int8 of the
- * classes that have it, or a class without any). */
+/* Does the layer's policy quantise its weights? *known: we know what they are then (of the classes
+ * that have them, or a class without any). */
 bool variables_quantised(const char *class_name, json_t *config, bool *known);
 /* Keras's file name of a class: "p_re_lu". In the arena. */
 const char *variables_snake(struct reader *reader, const char *class_name);

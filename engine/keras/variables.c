@@ -314,20 +314,43 @@ static bool is_listed(const char *const *list, size_t count, const char *class_n
     return false;
 }
 
-/* Layers with 8-bit weights hold a scale too, and the integers are not trained. */
-static const struct plain quantised[] = {
-    {"Dense", "kernel! bias?use_bias kernel_scale!"},
-    {"EinsumDense", "kernel! bias+bias_axes kernel_scale!"},
-    {"Embedding", "embeddings! embeddings_scale!"},
+/* Layers with quantised weights hold more than those, and integers are not trained. By the policy's
+ * name up to "_from_"; "*" is a number. The order is that of Keras's variable_serialization_spec. */
+static const struct quantised {
+    const char *policy;
+    struct plain row;
+} quantised[] = {
+    {"int8", {"Dense", "kernel! bias?use_bias kernel_scale!"}},
+    {"int8", {"EinsumDense", "kernel! bias+bias_axes kernel_scale!"}},
+    {"int8", {"Embedding", "embeddings! embeddings_scale!"}},
+    {"int4/-1", {"Dense", "kernel! bias?use_bias kernel_scale!"}},
+    {"int4/-1", {"EinsumDense", "kernel! bias+bias_axes kernel_scale!"}},
+    {"int4/-1", {"Embedding", "embeddings! embeddings_scale!"}},
+    {"int4/*", {"Dense", "kernel! bias?use_bias kernel_scale! kernel_zero! g_idx!"}},
+    {"int4/*", {"EinsumDense", "kernel! bias+bias_axes kernel_scale! kernel_zero! g_idx!"}},
+    {"int4/*", {"Embedding", "embeddings! embeddings_scale! embeddings_zero! g_idx!"}},
 };
+
+/* The row of a class under a policy, NULL if it has none. */
+static const struct plain *quantised_row(const char *class_name, const char *policy)
+{
+    const char *from = strstr(policy, "_from_");
+    size_t length = from != NULL ? (size_t)(from - policy) : 0;
+    for (size_t i = 0; i < sizeof quantised / sizeof *quantised; i++) {
+        const char *wanted = quantised[i].policy;
+        size_t stem = strcspn(wanted, "*");
+        bool any = wanted[stem] == '*' && length > stem && policy[stem] != '-';
+        if (strcmp(quantised[i].row.class_name, class_name) == 0 &&
+            strncmp(policy, wanted, stem) == 0 && (any || length == strlen(wanted)))
+            return &quantised[i].row;
+    }
+    return NULL;
+}
 
 bool variables_quantised(const char *class_name, json_t *config, bool *known)
 {
     const char *policy = json_text(config, "dtype", "");
-    *known = false;
-    for (size_t i = 0; i < sizeof quantised / sizeof *quantised; i++)
-        *known |= strcmp(quantised[i].class_name, class_name) == 0;
-    *known &= strncmp(policy, "int8_from_", 10) == 0;
+    *known = quantised_row(class_name, policy) != NULL;
     *known |= is_listed(weightless, sizeof weightless / sizeof *weightless, class_name);
     return strstr(policy, "_from_") != NULL;
 }
@@ -359,8 +382,9 @@ static void walk_layer(struct walk *walk, const char *class_name, json_t *config
     }
     const char *name = reader_print(walk->reader, "%s", json_text(config, "name", class_name));
     trainable = trainable && json_truth(config, "trainable", true);
-    if (integers && walk_plain(walk, quantised, sizeof quantised / sizeof *quantised, class_name,
-                               config, path, name, trainable))
+    const struct plain *row = quantised_row(class_name, json_text(config, "dtype", ""));
+    if (integers && row != NULL &&
+        walk_plain(walk, row, 1, class_name, config, path, name, trainable))
         return;
     if (is_listed(cell_layers, sizeof cell_layers / sizeof *cell_layers, class_name)) {
         const char *cell = reader_print(walk->reader, "%scell/", path);

@@ -38,6 +38,28 @@ static bool dense_int8(struct call *call, int x, const struct shape *kernel)
     return call_return(call, lower_own_activation(call, y));
 }
 
+/* Dense with a kernel of 4-bit integers. */
+static bool dense_narrow(struct call *call, int x, const struct shape *kernel)
+{
+    bool axes[TENSOR_RANK_MAX] = {false};
+    struct shape units = shape_of(1, &kernel->dims[1]);
+    int scale;
+    axes[call_shape(call, x)->rank - 1] = true;
+    const struct constant *weights = quantised_kernel(call, kernel), *bias = NULL;
+    if (config_bool(call, "use_bias", true))
+        bias = quantised_bias(call, &units, &units);
+    x = quantised_operand(call, x, axes, &scale);
+    if (call->low->failed)
+        return false;
+    call_skip_weights(call);
+    int y = emit_matmul(call->low, x, weights, scale < 0 ? bias : NULL);
+    if (scale >= 0) {
+        y = emit_binary(call->low, BINARY_DIVIDE, y, scale);
+        y = bias ? emit_affine(call->low, y, NULL, bias) : y;
+    }
+    return call_return(call, lower_own_activation(call, y));
+}
+
 bool lower_dense(struct call *call)
 {
     int x = call_input(call, 0);
@@ -47,8 +69,10 @@ bool lower_dense(struct call *call)
         return call_misfit(call, "its input has no channel axis");
     int64_t dims[2] = {shape->dims[shape->rank - 1], units};
     struct shape kernel = shape_of(2, dims), bias = shape_of(1, &units);
-    if (quantised_is(call))
+    if (quantised_mode(call) == QUANTISED_INT8)
         return dense_int8(call, x, &kernel);
+    if (quantised_mode(call) != QUANTISED_NONE)
+        return dense_narrow(call, x, &kernel);
     const struct constant *weights = call_weight(call, "kernel", &kernel, NULL);
     const struct constant *shift =
         config_bool(call, "use_bias", true) ? call_weight(call, "bias", &bias, NULL) : NULL;

@@ -48,6 +48,8 @@ static struct shape kernel_shape(struct call *call, const struct einsum *e,
     const struct labels *kernel = &e->operands[1];
     const json_t *given = json_object_get(call->config, "output_shape");
     struct shape shape = call->layer->weights[call->next_weight].shape;
+    if (quantised_mode(call) == QUANTISED_INT4) /* packed, it has another */
+        shape = (struct shape){.rank = kernel->rank};
     for (int i = 0; i < kernel->rank; i++) {
         int axis = axis_of(&e->operands[0], kernel->list[i]);
         int out = axis_of(&e->result, kernel->list[i]);
@@ -235,6 +237,48 @@ static bool einsum_int8(struct call *call, const struct einsum *e, const struct 
     return call_return(call, lower_own_activation(call, y));
 }
 
+/* The same with a kernel of 4-bit integers, which becomes a value of the graph. */
+static bool einsum_narrow(struct call *call, const struct einsum *e, const struct roles *roles,
+                          int x, const struct shape *kernel)
+{
+    bool axes[TENSOR_RANK_MAX] = {false}, keep[EINSUM_LABELS] = {false};
+    bool covered[TENSOR_RANK_MAX] = {false};
+    const struct labels *labels = &e->operands[0];
+    int scale, first;
+    for (int i = 0; i < labels->rank; i++)
+        axes[i] = axis_of(&roles->left, labels->list[i]) < 0;
+    for (int i = 0; i < e->result.rank; i++)
+        keep[e->result.list[i]] = true;
+    x = quantised_operand(call, x, axes, &scale);
+    struct labelled a = {.value = x, .labels = e->operands[0]}, b = {.labels = e->operands[1]};
+    b.value = emit_constant(call->low, quantised_kernel(call, kernel));
+    int y = einsum_arrange(call, einsum_product(call, a, b, keep), &e->result);
+    if (scale >= 0)
+        y = emit_binary(call->low, BINARY_DIVIDE, y, align_scale(call, e, roles, scale));
+    if (y < 0)
+        return false;
+    if (json_is_string(json_object_get(call->config, "bias_axes"))) {
+        struct shape stored = bias_shape(call, e, call_shape(call, y), covered, &first);
+        struct shape wide = {.rank = e->result.rank};
+        for (int i = 0; i < wide.rank; i++)
+            wide.dims[i] = i < first ? 1 : stored.dims[i - first];
+        const struct constant *bias = quantised_bias(call, &stored, &wide);
+        y = bias ? emit_binary_constant(call->low, BINARY_ADD, y, bias, false) : -1;
+    }
+    call_skip_weights(call);
+    return call_return(call, lower_own_activation(call, y));
+}
+
+/* How many axes an equation gives the kernel. */
+static int kernel_rank(const char *equation)
+{
+    const char *comma = strchr(equation, ',');
+    int rank = 0;
+    for (comma = comma ? comma + 1 : ""; *comma != '\0' && *comma != '-'; comma++)
+        rank += *comma != ' ';
+    return rank;
+}
+
 bool lower_einsum_dense(struct call *call)
 {
     int x = call_input(call, 0);
@@ -243,13 +287,16 @@ bool lower_einsum_dense(struct call *call)
     if (x < 0 || call->layer->weight_count == 0)
         return call_misfit(call, "it has no kernel");
     const struct shape *have = &call->layer->weights[0].shape;
-    const int ranks[2] = {call_shape(call, x)->rank, have->rank};
+    bool packed = quantised_mode(call) == QUANTISED_INT4;
+    const int ranks[2] = {call_shape(call, x)->rank, packed ? kernel_rank(equation) : have->rank};
     if (!einsum_parse(call, equation, ranks, 2, &e))
         return false;
     struct roles roles = sort_roles(&e);
     struct shape kernel = kernel_shape(call, &e, call_shape(call, x));
-    if (quantised_is(call))
+    if (quantised_mode(call) == QUANTISED_INT8)
         return einsum_int8(call, &e, &roles, x, &kernel);
+    if (quantised_mode(call) != QUANTISED_NONE)
+        return einsum_narrow(call, &e, &roles, x, &kernel);
     bool biased = !json_is_string(json_object_get(call->config, "bias_axes"));
     int y;
     if (roles.shared || roles.left.rank == 0 || roles.summed.rank == 0) {

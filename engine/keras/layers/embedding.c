@@ -9,7 +9,9 @@ static const struct constant *table_of(struct call *call)
 {
     int64_t dims[2] = {config_int(call, "input_dim", 1, 1), config_int(call, "output_dim", 1, 1)};
     struct shape shape = shape_of(2, dims);
-    if (!quantised_is(call))
+    if (quantised_mode(call) == QUANTISED_INT4)
+        return quantised_rows(call, &shape);
+    if (quantised_mode(call) != QUANTISED_INT8)
         return call_weight(call, "embeddings", &shape, NULL);
     /* 8-bit rows, each with a scale: the quotient is what Keras looks up */
     struct shape rows = shape_of(1, dims);

@@ -1,11 +1,15 @@
 /* Keras: keras/src/quantizers (abs_max_quantize) and the _int8_call of its layers. */
 #include "engine/keras/layers/quantised.h"
+#include "engine/graph/constant.h"
 
 #include <string.h>
 
-bool quantised_is(struct call *call)
+enum quantised_mode quantised_mode(struct call *call)
 {
-    return strncmp(config_string(call, "dtype", ""), "int8_from_", 10) == 0;
+    const char *policy = config_string(call, "dtype", "");
+    return strncmp(policy, "int8_from_", 10) == 0 ? QUANTISED_INT8
+           : strncmp(policy, "int4/", 5) == 0     ? QUANTISED_INT4
+                                                  : QUANTISED_NONE;
 }
 
 /* The configuration of what rounds the input; *given: the file says something about it. */
@@ -55,4 +59,133 @@ int quantised_result(struct call *call, int y, int scale, const struct shape *st
         return -1;
     y = emit_binary_constant(call->low, BINARY_DIVIDE, y, own, false);
     return scale < 0 ? y : emit_binary(call->low, BINARY_DIVIDE, y, scale);
+}
+
+/* ---- int4 ---- */
+
+/* Does the policy, "int4/128_from_float32", name blocks? */
+static bool has_blocks(struct call *call)
+{
+    return strncmp(config_string(call, "dtype", ""), "int4/-1_", 8) != 0;
+}
+
+/* Number `at` of a row of packed integers: the even ones are the low nibbles. */
+static double nibble(const struct model_weight *packed, size_t row, size_t row_bytes, size_t at)
+{
+    unsigned byte = (unsigned)weight_element(packed, row * row_bytes + at / 2) & 0xFF;
+    int value = (int)(at % 2 ? byte >> 4 : byte & 15);
+    return value > 7 ? value - 16 : value;
+}
+
+/* The weight of the layer at a place; its shape is checked by who reads it. */
+static const struct model_weight *weight_at(struct call *call, size_t index)
+{
+    if (index >= call->layer->weight_count) {
+        call_misfit(call, "its file lacks a part of its quantised weights");
+        return NULL;
+    }
+    return &call->layer->weights[index];
+}
+
+static bool weight_has(const struct model_weight *weight, int64_t rows, int64_t columns)
+{
+    const struct shape *shape = &weight->shape;
+    return columns == 0 ? shape->rank == 1 && shape->dims[0] == rows
+                        : shape->rank == 2 && shape->dims[0] == rows && shape->dims[1] == columns;
+}
+
+/* Where the weights behind kernel and bias begin. */
+static size_t extras_at(const struct call *call, size_t extras)
+{
+    return call->layer->weight_count - extras;
+}
+
+/* rows x columns integers, times a scale a column or, less a zero, times one a block of rows. */
+static const struct constant *unpack_kernel(struct call *call, const struct shape *kernel)
+{
+    bool blocks = has_blocks(call);
+    size_t first = extras_at(call, blocks ? 3 : 1);
+    const struct model_weight *packed = weight_at(call, 0), *scale = weight_at(call, first);
+    const struct model_weight *zero = blocks ? weight_at(call, first + 1) : NULL;
+    const struct model_weight *block = blocks ? weight_at(call, first + 2) : NULL;
+    if (!packed || !scale || (blocks && (!zero || !block)) || packed->shape.rank != 2)
+        return NULL;
+    int64_t rows = packed->shape.dims[0], total = shape_elements(kernel);
+    int64_t columns = rows > 0 ? total / rows : 0;
+    int64_t groups = scale->shape.rank == 2 ? scale->shape.dims[0] : 1;
+    bool fits = columns * rows == total && packed->shape.dims[1] == (columns + 1) / 2 &&
+                weight_has(scale, blocks ? groups : columns, blocks ? columns : 0) &&
+                (!blocks || (weight_has(zero, groups, columns) && weight_has(block, rows, 0)));
+    if (!fits || packed->dtype != DTYPE_I8) {
+        call_misfit(call, "its packed kernel does not fit its configuration");
+        return NULL;
+    }
+    float *data;
+    const struct constant *made = call_constant(call, "unpacked kernel", kernel, &data);
+    for (int64_t i = 0; made && data && i < total; i++) {
+        int64_t row = i / columns, column = i % columns;
+        double value = nibble(packed, (size_t)row, (size_t)(columns + 1) / 2, (size_t)column);
+        if (!blocks) {
+            data[i] = (float)value / (float)weight_element(scale, (size_t)column);
+            continue;
+        }
+        int64_t group = (int64_t)weight_element(block, (size_t)row);
+        size_t at = (size_t)((group < 0 || group >= groups ? 0 : group) * columns + column);
+        data[i] = (float)(value - weight_element(zero, at)) * (float)weight_element(scale, at);
+    }
+    return made;
+}
+
+const struct constant *quantised_rows(struct call *call, const struct shape *table)
+{
+    bool blocks = has_blocks(call);
+    const struct model_weight *packed = weight_at(call, 0), *scale = weight_at(call, 1);
+    const struct model_weight *zero = blocks ? weight_at(call, 2) : NULL;
+    const struct model_weight *block = blocks ? weight_at(call, 3) : NULL;
+    int64_t rows = table->dims[0], width = table->dims[1];
+    if (!packed || !scale || (blocks && (!zero || !block)))
+        return NULL;
+    int64_t groups = blocks && scale->shape.rank == 2 ? scale->shape.dims[1] : 0;
+    bool fits = weight_has(packed, rows, (width + 1) / 2) && weight_has(scale, rows, groups) &&
+                (!blocks || (weight_has(zero, rows, groups) && weight_has(block, width, 0)));
+    if (!fits || packed->dtype != DTYPE_I8 || (blocks && groups == 0)) {
+        call_misfit(call, "its packed rows do not fit its configuration");
+        return NULL;
+    }
+    float *data;
+    const struct constant *made = call_constant(call, "unpacked rows", table, &data);
+    for (int64_t i = 0; made && data && i < rows * width; i++) {
+        int64_t row = i / width, column = i % width;
+        double value = nibble(packed, (size_t)row, (size_t)(width + 1) / 2, (size_t)column);
+        if (!blocks) {
+            data[i] = (float)value / (float)weight_element(scale, (size_t)row);
+            continue;
+        }
+        int64_t group = (int64_t)weight_element(block, (size_t)column);
+        size_t at = (size_t)(row * groups + (group < 0 || group >= groups ? 0 : group));
+        data[i] = (float)(value - weight_element(zero, at)) * (float)weight_element(scale, at);
+    }
+    call_skip_weights(call);
+    return made;
+}
+
+const struct constant *quantised_kernel(struct call *call, const struct shape *kernel)
+{
+    return unpack_kernel(call, kernel);
+}
+
+const struct constant *quantised_bias(struct call *call, const struct shape *bias,
+                                      const struct shape *wide)
+{
+    call->next_weight = 1;
+    return call_weight(call, "bias", bias, wide);
+}
+
+int quantised_operand(struct call *call, int x, const bool *axes, int *scale)
+{
+    bool given;
+    *scale = -1;
+    return !has_blocks(call) && json_is_object(rounding(call, &given))
+               ? quantised_input(call, x, axes, scale)
+               : x;
 }

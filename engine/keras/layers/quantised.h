@@ -1,14 +1,30 @@
-/* Layers whose weights are 8-bit integers (what model.quantize("int8") of Keras 3 writes).
+/* Layers whose weights are quantised (what model.quantize() of Keras 3 writes).
  *
- * Keras rounds the inputs to integers too, row by row, multiplies integers and divides by both
- * scales; the same is emitted here in floating point, where the products are exact. */
+ * int8: Keras rounds the inputs to integers too, row by row, multiplies integers and divides by both
+ * scales; the same is emitted here in floating point, where the products are exact.
+ * int4: two integers a byte, with a scale for each output (and a zero for each block of inputs): the
+ * kernel is made whole again and everything goes on in floating point, as in Keras, unless the file
+ * has the inputs rounded as well. */
 #ifndef LAYERTOP_ENGINE_KERAS_LAYERS_QUANTISED_H
 #define LAYERTOP_ENGINE_KERAS_LAYERS_QUANTISED_H
 
 #include "engine/graph/lower.h"
 
-/* Does the layer's policy say int8? (The reader refuses every other quantisation.) */
-bool quantised_is(struct call *call);
+enum quantised_mode { QUANTISED_NONE, QUANTISED_INT8, QUANTISED_INT4 };
+
+/* What the layer's policy says. (The reader refuses every other quantisation.) */
+enum quantised_mode quantised_mode(struct call *call);
+
+/* The kernel of an int4 layer as floating-point numbers of shape `kernel`, and its bias
+ * (NULL without) of shape `bias`, read as `wide`: all the layer's weights are taken. */
+const struct constant *quantised_kernel(struct call *call, const struct shape *kernel);
+const struct constant *quantised_bias(struct call *call, const struct shape *bias,
+                                      const struct shape *wide);
+/* The rows of an int4 embedding, (rows, width). */
+const struct constant *quantised_rows(struct call *call, const struct shape *table);
+/* What the input of an int4 layer becomes, and what to divide the product by: -1 for
+ * nothing. `axes` are those that the product sums. */
+int quantised_operand(struct call *call, int x, const bool *axes, int *scale);
 
 /* The input as integers, -127 to 127 along the axes that the product sums; *scale is what they were
  * multiplied by, in the input's shape with 1 for those axes, or -1 if the file quantises its
