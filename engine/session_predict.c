@@ -34,6 +34,7 @@ struct prediction {
     struct input *input;
     size_t rows;
     struct output *outputs; /* graph->output_count */
+    bool grows;             /* their rows are not known before */
     size_t nans;            /* in the inputs */
 };
 
@@ -42,6 +43,7 @@ struct prediction {
 static bool allocate_outputs(struct prediction *p, const struct graph *graph, struct error *error)
 {
     p->outputs = xcalloc(graph->output_count, sizeof *p->outputs);
+    p->grows = graph->mixes_samples;
     for (size_t i = 0; i < graph->output_count; i++) {
         const struct graph_value *value = &graph->values[graph->outputs[i]];
         struct output *output = &p->outputs[i];
@@ -56,7 +58,7 @@ static bool allocate_outputs(struct prediction *p, const struct graph *graph, st
         output->row_elements = (size_t)(shape_elements(&value->shape) / rows);
         output->row_bytes = output->row_elements * dtype_bytes(output->dtype);
         output->shape.dims[0] = 0;
-        if (graph->mixes_samples)
+        if (p->grows)
             continue;
         output->data = malloc(p->rows * output->row_bytes + 1);
         if (output->data == NULL)
@@ -74,7 +76,7 @@ static bool take_outputs(struct prediction *p, const struct graph *graph, const 
         struct output *output = &p->outputs[i];
         size_t done = (size_t)output->shape.dims[0] * output->row_bytes;
         size_t rows = count;
-        if (graph->mixes_samples) {
+        if (p->grows) { /* whatever this graph does: alone, a sample mixes with none */
             rows = (size_t)graph->values[graph->outputs[i]].shape.dims[0];
             char *grown = realloc(output->data, done + rows * output->row_bytes + 1);
             if (grown == NULL)

@@ -640,6 +640,50 @@ static void predictions_are_those_of_keras(void **state)
     bench_free(bench);
 }
 
+/* A graph that mixes the samples of a batch need not mix when there is one alone: 3 rows in batches
+ * of 2 once wrote the third behind the memory of the first two. */
+static void last_row_alone(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new();
+    char out[64], request[256];
+    expect_ok(bench, "configure", "{'settings': {'devices': ['cpu'], 'batch': 2, 'threads': 1}}");
+    expect_ok(bench, "load", "{'path': 'tests/data/models/int4_inputs.keras'}");
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npy", (int)getpid());
+    snprintf(request, sizeof request,
+             "{'input': 'tests/data/mixing/rounded_x.npy', 'output': '%s'}", out);
+    for (int i = 0; i < 20; i++) { /* it went well most of the time */
+        expect_ok(bench, "predict", request);
+        assert_true(difference("tests/data/mixing/rounded_y.npy", out) < 1e-6);
+    }
+    unlink(out);
+    bench_free(bench);
+}
+
+static void integers_stay_integers(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new();
+    char out[64], request[256], header[128] = "";
+    expect_ok(bench, "configure", "{'settings': {'devices': ['cpu'], 'batch': 2, 'threads': 1}}");
+    expect_ok(bench, "load", "{'path': 'tests/data/models/discret.h5'}");
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npy", (int)getpid());
+    snprintf(request, sizeof request,
+             "{'input': 'tests/data/arrays/discret_x.npy', 'output': '%s'}", out);
+    json_t *reply = ask(bench, "predict", request);
+    json_t *first = json_array_get(json_object_get(reply, "outputs"), 0);
+    assert_string_equal(json_string_value(json_object_get(first, "dtype")), "int32");
+    assert_true(difference("tests/data/arrays/discret_y.npy", out) < 1e-6);
+    FILE *file = fopen(out, "rb");
+    assert_non_null(file);
+    assert_int_equal(fread(header, 1, sizeof header - 1, file), sizeof header - 1);
+    fclose(file);
+    assert_non_null(strstr(header + 10, "'<i4'"));
+    json_decref(reply);
+    unlink(out);
+    bench_free(bench);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -661,6 +705,8 @@ int main(void)
         cmocka_unit_test(digits_are_recognised),
         cmocka_unit_test(the_last_batch_is_cut),
         cmocka_unit_test(predictions_are_those_of_keras),
+        cmocka_unit_test(last_row_alone),
+        cmocka_unit_test(integers_stay_integers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
