@@ -1,4 +1,5 @@
-"""keras.applications, all members, from the smallest: random weights, a small picture that is not square."""
+"""keras.applications, all members, from the smallest: random weights, a small picture that is not square; with the
+classifier, and without it for pictures of any size; in batches of 1 and of 8."""
 from oracle import CLASSES, Case, keras
 
 TOLERANCE = 5e-5  # of logits, over hundreds of layers
@@ -51,9 +52,18 @@ MEMBERS = [
 ]
 
 
+WAYS = [['batch 8'], ['batch 1']]
+
+
 def builder(constructor, size, arguments):
     return lambda: getattr(keras.applications, constructor)(
         weights=None, input_shape=size + (3,), classes=CLASSES, classifier_activation=None, **arguments)
+
+
+def topless(constructor, arguments):
+    """Without the classifier, for pictures of any size."""
+    return lambda: getattr(keras.applications, constructor)(
+        weights=None, input_shape=(None, None, 3), include_top=False, **arguments)
 
 
 def label(constructor, arguments):
@@ -66,5 +76,8 @@ def cases():
     for constructor, _, size, arguments in MEMBERS:
         # what normalises within the model wants pixels, the others numbers around zero
         own = constructor.startswith(('EfficientNet', 'MobileNetV3', 'ConvNeXt'))
-        yield Case('app/' + label(constructor, arguments), builder(constructor, size, arguments),
-                   [('pixels' if own else 'scene', (2,) + size + (3,))], TOLERANCE, calm=True)
+        inputs = [('pixels' if own else 'scene', (2,) + size + (3,))]
+        name = 'app/' + label(constructor, arguments)
+        yield Case(name, builder(constructor, size, arguments), inputs, TOLERANCE, calm=True, ways=WAYS)
+        yield Case(name + '-notop', topless(constructor, arguments), inputs, TOLERANCE, calm=True, shape=size + (3,),
+                   ways=WAYS)

@@ -10,6 +10,8 @@ model, or one that Keras itself gets wrong in float32, judges nobody: the next o
 that layertop names as unsupported counts as unsupported. Exit 1 if one differs beyond its tolerance.
 """
 import collections
+import functools
+import multiprocessing
 import os
 import re
 import shutil
@@ -21,10 +23,6 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import oracle
 import random_graphs
 import run
-
-MADE = collections.Counter()     # classes of layers and ops in the graphs that were judged
-REFUSED = collections.Counter()  # what the generator drew and Keras refused
-
 
 class Unjudged(Exception):
     """Keras in float32 is too far from itself in float64 for anybody to be judged."""
@@ -51,10 +49,7 @@ def judge(layertop, work, seed, steps=None):
         raise
     if not any(row['result'] == 'failed' for row in rows):
         shutil.rmtree(folder)
-    if steps is None:
-        MADE.update(case.classes)
-        REFUSED.update(case.refused)
-    return rows
+    return rows, case
 
 
 def failed(rows):
@@ -65,7 +60,7 @@ def shrink(layertop, work, seed):
     """The failing rows of the graph's shortest beginning that fails."""
     for steps in range(1, 12):
         try:
-            rows = failed(judge(layertop, work, seed, steps))
+            rows = failed(judge(layertop, work, seed, steps)[0])
         except Exception:  # the beginning may be a graph that Keras refuses
             continue
         if rows:
@@ -78,6 +73,64 @@ def tell(what, row):
                                     row.get('layers', '')), flush=True)
 
 
+def outcome(layertop, work, seed):
+    """What came of a seed: {'rows', 'smaller', 'classes', 'refused'}, {'unjudged'} or {'no model': why}."""
+    try:
+        rows, case = judge(layertop, work, seed)
+    except Unjudged:
+        return {'unjudged': True}
+    except Exception as refusal:
+        return {'no model': '%s: %s' % (type(refusal).__name__, str(refusal).strip().split('\n')[0][:160])}
+    if seed % 25 == 0 and os.environ['KERAS_BACKEND'] == 'jax':
+        __import__('jax').clear_caches()
+    return {'rows': rows, 'smaller': shrink(layertop, work, seed) if failed(rows) else [], 'classes': case.classes,
+            'refused': case.refused}
+
+
+class Tally:
+    """What comes of the seeds, added up."""
+
+    def __init__(self):
+        self.counts = {'graphs': 0, 'passed': 0, 'failed': 0, 'unsupported': 0, 'not written': 0, 'not judged': 0}
+        self.bad, self.not_made, self.worst = [], {}, []
+        # classes that layertop lacks; those in the graphs; what the generator drew and Keras refused
+        self.why, self.made, self.refused = collections.Counter(), collections.Counter(), collections.Counter()
+
+    def add(self, seed, what):
+        if 'unjudged' in what:
+            self.counts['not judged'] += 1
+        if 'no model' in what:
+            self.not_made[str(seed)] = what['no model']
+            print('%-12s random/%d: %s' % ('no model', seed, what['no model']), flush=True)
+        if 'rows' not in what:
+            return
+        self.counts['graphs'] += 1
+        self.made.update(what['classes'])
+        self.refused.update(map(tuple, what['refused']))
+        for row in what['rows']:
+            self.counts[row['result']] += 1
+            if row.get('error') is not None:
+                self.worst.append((row['error'], row['name'], row['format'], row['tolerance']))
+            if row['result'] == 'failed':
+                tell('failed', row)
+            if row['result'] == 'unsupported':  # "... cannot run here: LSTM x2 (first 'a'), ops.Sin ('b')"
+                self.why.update(re.findall(r"([\w.]+)(?: x\d+)? \((?:first )?'", row['message']) or [row['message']])
+        for row in what['smaller']:
+            tell('smaller', row)
+        self.bad += failed(what['rows']) + what['smaller']
+
+
+def outcomes(layertop, work, seeds):
+    """(seed, outcome) in order, from CONFORMANCE_JOBS processes."""
+    jobs = int(os.environ.get('CONFORMANCE_JOBS') or 1)
+    judge_one = functools.partial(outcome, layertop, work)
+    if jobs == 1:
+        yield from ((seed, judge_one(seed)) for seed in seeds)
+        return
+    with multiprocessing.get_context('spawn').Pool(jobs) as pool:
+        yield from zip(seeds, pool.imap(judge_one, seeds))
+
+
 def main():
     layertop, work, table, count = *sys.argv[1:4], int(sys.argv[4])
     first = int(sys.argv[5]) if len(sys.argv) > 5 else int(time.time())
@@ -85,50 +138,25 @@ def main():
     home = os.path.join(work, 'home')
     os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
     print('seeds from %d' % first, flush=True)
-    start, bad, not_made, why, worst = time.time(), [], {}, collections.Counter(), []
-    counts = {'graphs': 0, 'passed': 0, 'failed': 0, 'unsupported': 0, 'not written': 0, 'not judged': 0}
-    seed = first - 1
-    while counts['graphs'] < count and seed < first + 2 * count:
-        seed += 1
-        try:
-            rows = judge(layertop, work, seed)
-        except Unjudged:
-            counts['not judged'] += 1
-            continue
-        except Exception as refusal:
-            not_made[str(seed)] = '%s: %s' % (type(refusal).__name__, str(refusal).strip().split('\n')[0][:160])
-            print('%-12s random/%d: %s' % ('no model', seed, not_made[str(seed)]), flush=True)
-            continue
-        counts['graphs'] += 1
-        if counts['graphs'] % 25 == 0:
-            print('%d graphs after %d s' % (counts['graphs'], time.time() - start), flush=True)
-            if os.environ['KERAS_BACKEND'] == 'jax':
-                __import__('jax').clear_caches()
-        for row in rows:
-            counts[row['result']] += 1
-            if row.get('error') is not None:
-                worst.append((row['error'], row['name'], row['format'], row['tolerance']))
-            if row['result'] == 'failed':
-                tell('failed', row)
-            if row['result'] == 'unsupported':  # "... cannot run here: LSTM x2 (first 'a'), ops.Sin ('b')"
-                why.update(re.findall(r"([\w.]+)(?: x\d+)? \((?:first )?'", row['message']) or [row['message']])
-        if failed(rows):
-            small = shrink(layertop, work, seed)
-            bad += failed(rows) + small
-            for row in small:
-                tell('smaller', row)
-    worst.sort(reverse=True)
-    used = dict(run.versions(), seeds='%d..%d' % (first, seed))
+    start, tally, seed = time.time(), Tally(), first
+    for seed, what in outcomes(layertop, work, range(first, first + 2 * count)):
+        tally.add(seed, what)
+        if 'rows' in what and tally.counts['graphs'] % 25 == 0:
+            print('%d graphs after %d s' % (tally.counts['graphs'], time.time() - start), flush=True)
+        if tally.counts['graphs'] == count:
+            break
+    counts, worst = tally.counts, sorted(tally.worst, reverse=True)
     more = {'worst': [dict(zip(('error', 'name', 'format', 'tolerance'), row)) for row in worst[:10]],
-            'unsupported': dict(why.most_common(30)), 'drawn': dict(sorted(MADE.items()))}
-    run.write_table(table, layertop, bad, not_made, used, time.time() - start, counts, more)
+            'unsupported': dict(tally.why.most_common(30)), 'drawn': dict(sorted(tally.made.items()))}
+    run.write_table(table, layertop, tally.bad, tally.not_made, dict(run.versions(), seeds='%d..%d' % (first, seed)),
+                    time.time() - start, counts, more)
     print('%d graphs: %d passed, %d failed, %d unsupported, %d not written by Keras, %d not judged, %d not made; '
           'largest error %.2g; table in %s' %
           (counts['graphs'], counts['passed'], counts['failed'], counts['unsupported'], counts['not written'],
-           counts['not judged'], len(not_made), worst[0][0] if worst else 0, table))
-    for message, times in why.most_common(20):
+           counts['not judged'], len(tally.not_made), worst[0][0] if worst else 0, table))
+    for message, times in tally.why.most_common(20):
         print('%6d times unsupported: %s' % (times, message[:160]))
-    for (name, message), times in REFUSED.most_common(12):
+    for (name, message), times in tally.refused.most_common(12):
         print('%6d times refused by Keras: %s: %s' % (times, name, message))
     return counts['failed'] > 0
 
