@@ -81,7 +81,7 @@ static void fill_random(const struct model *model, const struct graph *graph, si
     /* values stay inside the type's own range as well */
     bound = bound == 0 ? 256 : bound;
     if (bound > 127 && dtype_bytes(dtype) == 1)
-        bound = 127;
+        bound = dtype != DTYPE_U8 ? 127 : bound < 256 ? bound : 256;
     if (bound > INT16_MAX && dtype_bytes(dtype) == 2)
         bound = INT16_MAX;
     for (int64_t i = 0; i < elements; i++)

@@ -456,6 +456,24 @@ static bool run_step(const struct plan *plan, const struct part *part, int index
     return true;
 }
 
+/* Bytes of the host, pictures, as the plan's floats. */
+static void cast_bytes(const struct plan *plan, const uint8_t *host, void *inside, int64_t elements,
+                       bool exact)
+{
+    float wide[512];
+    if (plan->type == dnnl_f32 || exact) {
+        for (int64_t i = 0; i < elements; i++)
+            ((float *)inside)[i] = host[i];
+        return;
+    }
+    for (int64_t at = 0; at < elements; at += 512) {
+        int64_t count = elements - at < 512 ? elements - at : 512;
+        for (int64_t i = 0; i < count; i++)
+            wide[i] = host[at + i];
+        own_narrow_row(wide, (uint16_t *)inside + at, count);
+    }
+}
+
 /* The samples from `first` on of the host's buffers into the part's inputs, or out of its
  * outputs. */
 static void convert_ports(const struct plan *plan, const struct part *part, int64_t first, bool in,
@@ -471,7 +489,11 @@ static void convert_ports(const struct plan *plan, const struct part *part, int6
         host += elements / graph->batch * first;
         void *inside = plan_value(plan, part, value);
         int64_t start_ns = observer && observer->interval ? clock_now_ns() : 0;
-        if (plan->type == dnnl_f32 || graph->values[value].exact)
+        if (in && graph->values[value].dtype == DTYPE_U8)
+            cast_bytes(plan,
+                       (const uint8_t *)plan->arena + offsets[i] + elements / graph->batch * first,
+                       inside, elements, graph->values[value].exact);
+        else if (plan->type == dnnl_f32 || graph->values[value].exact)
             memcpy(in ? inside : host, in ? host : inside, (size_t)elements * sizeof *host);
         else if (in)
             own_narrow(host, inside, elements);

@@ -80,8 +80,10 @@ bool layout_new(struct layout *out, const struct graph *graph, size_t element_by
             out->rest = graph_slice(graph, graph->batch % samples);
     }
     bool ports = out->slice || element_bytes != sizeof(float);
+    for (size_t i = 0; i < graph->input_count; i++)
+        ports |= graph->values[graph->inputs[i]].dtype == DTYPE_U8;
     const struct memory_options options = {
-        .alignment = LINE, .element_bytes = element_bytes, .keep_inputs = !ports};
+        .alignment = LINE, .element_bytes = element_bytes, .keep_inputs = !ports, .floats = true};
     out->memory = memory_plan_new(out->slice ? out->slice : graph, &options, error);
     if (out->memory && out->rest)
         out->rest_memory = memory_plan_new(out->rest, &options, error);

@@ -11,8 +11,9 @@ struct layout {
     int64_t slices;             /* whole ones; 1 if the batch runs at once */
     struct memory_plan *memory; /* of the slice, or of the graph itself */
     struct memory_plan *rest_memory;
-    /* The host's float32 inputs and outputs lie behind the planned arena: where no value of the
-     * plan is their whole batch, or none is float32. NULL: they are the values themselves. */
+    /* The host's inputs (float32 or bytes) and outputs lie behind the planned arena: where no value
+     * of the plan is their whole batch, or none is of their type. NULL: they are the values
+     * themselves. */
     uint64_t *input_offsets, *output_offsets;
     uint64_t arena_bytes; /* all of this */
 };

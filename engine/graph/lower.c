@@ -247,6 +247,20 @@ static void mark_exact(struct graph *graph)
     free(barred);
 }
 
+/* Pictures of a model that takes bytes stay bytes on the host: a backend casts them, and a GPU is sent
+ * a quarter. What is also an output is a float, as it always was. */
+static void mark_bytes(struct graph *graph)
+{
+    for (size_t i = 0; i < graph->input_count; i++) {
+        int value = graph->inputs[i];
+        bool is_output = false;
+        for (size_t j = 0; j < graph->output_count; j++)
+            is_output |= graph_storage(graph, graph->outputs[j]) == value;
+        if (graph->model->inputs[i].dtype == DTYPE_U8 && !is_output)
+            graph->values[value].dtype = DTYPE_U8;
+    }
+}
+
 struct graph *graph_lower(const struct model *model, const struct graph_options *options,
                           struct constant_pool *pool, struct error *error)
 {
@@ -291,6 +305,7 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
         return NULL;
     }
     mark_exact(graph);
+    mark_bytes(graph);
     for (size_t i = 0; i < graph->op_count; i++) {
         struct op *op = &graph->ops[i];
         op->flops = op_flops(graph, op);

@@ -23,9 +23,10 @@ struct planner {
 static uint64_t bytes_of(const struct graph *graph, const struct memory_options *options, int value)
 {
     const struct graph_value *v = &graph->values[value];
-    bool real =
-        !v->exact && (v->dtype == DTYPE_F32 || v->dtype == DTYPE_F16 || v->dtype == DTYPE_BF16);
-    size_t each = real ? options->element_bytes : dtype_bytes(v->dtype);
+    bool real = v->dtype == DTYPE_F32 || v->dtype == DTYPE_F16 || v->dtype == DTYPE_BF16;
+    size_t each = dtype_bytes(options->floats ? DTYPE_F32 : v->dtype);
+    if (!v->exact && (real || options->floats))
+        each = options->element_bytes;
     return (uint64_t)shape_elements(&v->shape) * each;
 }
 

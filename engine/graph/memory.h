@@ -25,6 +25,7 @@ struct memory_options {
     size_t element_bytes; /* of a float value: 4, or 2 for fp16 and bf16 */
     bool keep_inputs;     /* model inputs stay valid over the whole step (CPU: host writes them
                                in place and a step may be repeated on them) */
+    bool floats;          /* inputs of another type are floats inside, cast when they come (CPU) */
 };
 
 struct memory_plan *memory_plan_new(const struct graph *graph, const struct memory_options *options,

@@ -1,5 +1,6 @@
 #include "tests/support/modelcheck.h"
 #include "engine/backend.h"
+#include "engine/convert.h"
 #include <hdf5.h>
 #include <math.h>
 #include <stdio.h>
@@ -68,10 +69,14 @@ static bool give_inputs(hid_t file, struct plan *plan, const struct graph *graph
             return error_set(error, ERROR_INPUT, name, "%zu elements for %lld", count,
                              (long long)wanted);
         }
-        float *to = backend_cpu.plan_input(plan, i);
+        char *to = backend_cpu.plan_input(plan, i);
+        enum dtype dtype = graph->values[graph->inputs[i]].dtype;
         for (size_t j = 0; j < count; j++)
-            to[j] = (float)x[j];
+            convert_write(to + j * dtype_bytes(dtype), dtype, x[j]);
         free(x);
+        if (graph->model->inputs[i].dtype == DTYPE_U8 && dtype != DTYPE_U8)
+            return error_set(error, ERROR_INPUT, name, "pictures are %s on the host",
+                             dtype_name(dtype));
     }
     return true;
 }

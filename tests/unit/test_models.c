@@ -68,6 +68,7 @@ static const char *const MODELS[][2] = {
     {"models/ops_moves.h5", "models/ops_moves.io.h5"},
     {"models/ops_nn.h5", "models/ops_nn.io.h5"},
     {"models/ops_products.keras", "models/ops_products.io.h5"},
+    {"models/pixels.keras", "models/pixels.io.h5"}, /* uint8 */
     {"models/preprocessing.keras", "models/preprocessing.io.h5"},
     {"models/relu_full.h5", "models/relu_full.io.h5"},
     {"models/se_block.h5", "models/se_block.io.h5"},
