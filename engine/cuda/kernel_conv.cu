@@ -238,7 +238,7 @@ __global__ void convolve_kernel(const __grid_constant__ struct kernel_conv conv,
                 int64_t cell = ((rest * conv.in[0] + d) * conv.in[1] + h) * conv.in[2] + w;
                 const T *from = x + cell * conv.in_channels + group * depth;
                 const float *factor = conv.transposed
-                                          ? weights + (tap * conv.out_channels + channel) * real
+                                          ? weights + (tap * conv.out_channels + channel) * depth
                                           : weights + tap * depth * conv.out_channels + channel;
                 int64_t step = conv.transposed ? 1 : conv.out_channels;
                 for (int64_t c = 0; c < depth; c++) {

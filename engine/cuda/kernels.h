@@ -85,7 +85,7 @@ struct kernel_conv {
 int kernel_depthwise(enum dtype dtype, const struct kernel_conv *conv, const void *x,
                      const float *weights, void *y, const struct chain *chain, cudaStream_t stream);
 /* Any convolution, slowly: what cuDNN has no engine for. weights (k..., C/groups, K) in float32,
- * transposed: (k..., K, C) with groups 1. */
+ * transposed: (k..., K, C/groups). */
 int kernel_convolve(enum dtype dtype, const struct kernel_conv *conv, const void *x,
                     const float *weights, void *y, cudaStream_t stream);
 

@@ -395,16 +395,15 @@ bool step_conv(struct plan *plan, struct step *step, struct error *error)
     }
     bool depthwise = data->shape.groups == data->shape.in_channels && data->shape.groups > 1 &&
                      !conv->transposed;
-    if ((!depthwise || first) && make_cudnn(plan, step, data)) {
+    /* the filters of a group would have to lie together for cuDNN */
+    bool apart = conv->transposed && data->shape.groups > 1;
+    if ((!depthwise || first) && !apart && make_cudnn(plan, step, data)) {
         return true;
     }
     data->channels_first = false; /* ours are channels last */
     if (depthwise) {
         make_depthwise(plan, step, data);
         return true;
-    }
-    if (conv->transposed && data->shape.groups > 1) {
-        return step_lacks(step, "groups, transposed", error);
     }
     step->impl = "own";
     step->run = run_convolve;

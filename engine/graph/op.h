@@ -168,7 +168,7 @@ struct op_conv { /* x (N, spatial..., C) -> (N, spatial'..., K) */
     int64_t kernel[SPATIAL_MAX], stride[SPATIAL_MAX], dilation[SPATIAL_MAX];
     int64_t pad_before[SPATIAL_MAX], pad_after[SPATIAL_MAX];
     int64_t groups;  /* groups == C with C/groups == 1 is depthwise, K = C * multiplier */
-    bool transposed; /* adjoint of the convolution; weights (k..., K, C), pads crop the output */
+    bool transposed; /* adjoint of the convolution; weights (k..., K, C/groups), pads crop y */
     const struct constant *weights; /* (k..., C/groups, K) */
     const struct constant *bias;    /* (K) or NULL */
 };

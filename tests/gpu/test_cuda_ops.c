@@ -68,7 +68,7 @@ static void conv_case(int spatial, int kind)
     if (kind == 1) {
         channels = groups = bench_roll(1, 2) == 1 ? 4 * bench_roll(1, 6) : bench_roll(2, 9);
         outputs = channels * (bench_roll(1, 4) == 1 ? 2 : 1);
-    } else if (kind == 2) {
+    } else if (kind == 2 || (kind == 3 && bench_roll(1, 3) == 1)) {
         groups = bench_roll(2, 4);
         channels = groups * bench_roll(1, 6);
         outputs = groups * bench_roll(1, 6);
@@ -101,7 +101,7 @@ static void conv_case(int spatial, int kind)
     x.dims[spatial + 1] = channels;
     y.dims[spatial + 1] = outputs;
     w.dims[spatial] = kind == 3 ? outputs : channels / groups;
-    w.dims[spatial + 1] = kind == 3 ? channels : outputs;
+    w.dims[spatial + 1] = kind == 3 ? channels / groups : outputs;
     conv.groups = groups;
     conv.weights = bench_constant(b, w, 0.5f);
     conv.bias = bench_roll(1, 4) > 1 ? bench_constant(b, D(outputs), 0.5f) : NULL;

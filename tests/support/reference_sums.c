@@ -49,7 +49,7 @@ void reference_conv(const struct ref *r)
                 double *y = r->out + (n * out[0] * out[1] * out[2] + y_cell) * K;
                 for (int64_t k = 0; k < K; k++)
                     for (int64_t c = 0; c < inner; c++) {
-                        double weight = p->transposed ? (double)w[(t * K + k) * C + c]
+                        double weight = p->transposed ? (double)w[(t * K + k) * inner + c]
                                                       : (double)w[(t * inner + c) * K + k];
                         y[k] += x[k / per_group * inner + c] * weight;
                     }
