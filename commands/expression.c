@@ -142,8 +142,9 @@ static bool read_path(struct reader *r, struct value *out)
             return bad(r, "a name is missing");
         if (!copy_word(r, name, from, (size_t)(r->at - from)))
             return false;
-        if (bracket && *r->at++ != ']')
+        if (bracket && *r->at != ']')
             return bad(r, "a ] is missing");
+        r->at += bracket;
         const json_t *next =
             json_is_array(json) ? element(json, name) : json_object_get(json, name);
         if (!next && !json_is_null(json)) {
@@ -199,8 +200,9 @@ static bool read_atom(struct reader *r, struct value *out)
         while (*r->at && *r->at != quote)
             r->at++;
         out->kind = KIND_TEXT;
-        return copy_word(r, out->text, from, (size_t)(r->at - from)) &&
-               (*r->at++ == quote || bad(r, "a quote is open"));
+        if (*r->at != quote)
+            return bad(r, "a quote is open");
+        return copy_word(r, out->text, from, (size_t)(r->at++ - from));
     }
     if (isdigit((unsigned char)*r->at) || (*r->at == '.' && isdigit((unsigned char)r->at[1])))
         return read_number(r, out);
