@@ -40,7 +40,7 @@ static void bit_flips(void **state)
     (void)state;
     static const char *const files[] = {DATA "shared_layer.h5", DATA "shared_layer.keras",
                                         DATA "seq_plain_lzf.h5"};
-    size_t refused = 0;
+    size_t refused = 0, reports = 0;
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         struct hostile_bytes bytes = hostile_read(files[i]);
         uint32_t random = 12345;
@@ -51,12 +51,15 @@ static void bit_flips(void **state)
             char bit = (char)(1 << (random >> 5 & 7));
             struct error error;
             bytes.data[at] ^= bit;
-            refused += !hostile_works(hostile_write("flip", bytes.data, bytes.size), NULL, &error);
+            const char *path = hostile_write("flip", bytes.data, bytes.size);
+            refused += strstr(files[i], ".h5") ? !hostile_works_but_for_hdf5(path, &reports, &error)
+                                               : !hostile_works(path, NULL, &error);
             bytes.data[at] ^= bit;
         }
         free(bytes.data);
     }
     assert_true(refused > 50);
+    assert_true(reports < 20); /* of 500 */
 }
 
 /* Replace the kernel of the first Dense of shared_layer.h5 by something else. */
