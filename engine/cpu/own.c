@@ -69,6 +69,18 @@ static float clip(float x, float least, float most)
     return x < least ? least : x > most ? most : x;
 }
 
+/* float8_e4m3fn: 3 bits of mantissa; below 2^-6 steps of 2^-9. */
+static float float8(float x)
+{
+    uint32_t bits;
+    if (!(fabsf(x) >= 0x1p-6F))
+        return rintf(x * 512) / 512;
+    memcpy(&bits, &x, sizeof bits);
+    bits = (bits + 0x7FFFF + (bits >> 20 & 1)) & 0xFFF00000;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
 static inline __attribute__((always_inline)) float apply(enum unary_function function, float alpha,
                                                          float beta, float x)
 {
@@ -158,6 +170,8 @@ static inline __attribute__((always_inline)) float apply(enum unary_function fun
         return log1pf(x);
     case UNARY_ERF:
         return erff(x);
+    case UNARY_FLOAT8:
+        return float8(x);
     default:
         return x;
     }

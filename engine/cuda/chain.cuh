@@ -7,7 +7,7 @@
 #include "engine/graph/op.h"
 
 /* a new function must not run as the identity */
-static_assert(UNARY_ERF + 1 == UNARY_FUNCTION_COUNT, "a unary function is missing here");
+static_assert(UNARY_FLOAT8 + 1 == UNARY_FUNCTION_COUNT, "a unary function is missing here");
 static_assert(BINARY_ATAN2 + 1 == BINARY_FUNCTION_COUNT, "a binary function is missing here");
 
 /* Out of line: inlined into every kernel and unrolled, the functions below would be megabytes. */
@@ -99,6 +99,12 @@ static __device__ __noinline__ float apply_rare_unary(int function, float x, flo
         return log1pf(x);
     case UNARY_ERF:
         return erff(x);
+    case UNARY_FLOAT8: { /* 3 bits of mantissa; below 2^-6 steps of 2^-9 */
+        if (!(fabsf(x) >= 0.015625f))
+            return rintf(x * 512.0f) / 512.0f;
+        unsigned bits = __float_as_uint(x);
+        return __int_as_float((int)((bits + 0x7FFFFu + (bits >> 20 & 1u)) & 0xFFF00000u));
+    }
     default: /* UNARY_IDENTITY */
         return x;
     }

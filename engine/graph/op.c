@@ -45,6 +45,7 @@ static const char *const UNARY_NAMES[UNARY_FUNCTION_COUNT] = {
     [UNARY_EXPM1] = "expm1",
     [UNARY_LOG1P] = "log1p",
     [UNARY_ERF] = "erf",
+    [UNARY_FLOAT8] = "float8",
 };
 
 static const char *const BINARY_NAMES[BINARY_FUNCTION_COUNT] = {

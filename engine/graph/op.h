@@ -94,6 +94,7 @@ enum unary_function {
     UNARY_EXPM1,
     UNARY_LOG1P,
     UNARY_ERF,
+    UNARY_FLOAT8, /* to the nearest number of float8_e4m3fn, halves to even; up to 448 */
     UNARY_FUNCTION_COUNT
 };
 

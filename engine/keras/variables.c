@@ -316,6 +316,9 @@ static bool is_listed(const char *const *list, size_t count, const char *class_n
 
 /* Layers with quantised weights hold more than those, and integers are not trained. By the policy's
  * name up to "_from_"; "*" is a number. The order is that of Keras's variable_serialization_spec. */
+#define FLOAT8_VARIABLES                                                                           \
+    " inputs_scale inputs_amax_history kernel_scale kernel_amax_history outputs_grad_scale "       \
+    "outputs_grad_amax_history"
 static const struct quantised {
     const char *policy;
     struct plain row;
@@ -329,6 +332,8 @@ static const struct quantised {
     {"int4/*", {"Dense", "kernel! bias?use_bias kernel_scale! kernel_zero! g_idx!"}},
     {"int4/*", {"EinsumDense", "kernel! bias+bias_axes kernel_scale! kernel_zero! g_idx!"}},
     {"int4/*", {"Embedding", "embeddings! embeddings_scale! embeddings_zero! g_idx!"}},
+    {"float8", {"Dense", "kernel bias?use_bias" FLOAT8_VARIABLES}},
+    {"float8", {"EinsumDense", "kernel bias+bias_axes" FLOAT8_VARIABLES}},
 };
 
 /* The row of a class under a policy, NULL if it has none. */

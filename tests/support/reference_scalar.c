@@ -92,6 +92,12 @@ double reference_unary(const struct op_unary *unary, double x)
         return log1p(x);
     case UNARY_ERF:
         return erf(x);
+    case UNARY_FLOAT8: {
+        int exponent; /* |x| = f 2^exponent, f in [1/2, 1); 4 bits of f count, none below 2^-9 */
+        frexp(x, &exponent);
+        double step = ldexp(1, exponent - 4 > -9 ? exponent - 4 : -9);
+        return rint(x / step) * step;
+    }
     default:
         return x;
     }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Make tests/data/models/{int8,int4,int4_blocks,int4_inputs}.{keras,h5,io.h5} with real Keras: usage:
+"""Make tests/data/models/{int8,int4,int4_blocks,int4_inputs,float8}.{keras,h5,io.h5} with real Keras: usage:
 make_quantised.py [NAME...]
 
 Every layer that model.quantize() changes, with and without bias. The answers are Keras's own in float32: in float64
@@ -32,8 +32,9 @@ def configured(name):
 def make(name):
     keras.backend.clear_session()
     stem = os.path.join(DATA, name)
-    x = L.Input((6,), dtype='int32')
-    y = L.Embedding(12, 7 if name == 'int4_blocks' else 8)(x)
+    floats = name == 'float8'  # it has no embeddings
+    x = L.Input((6, 8)) if floats else L.Input((6,), dtype='int32')
+    y = x if floats else L.Embedding(12, 7 if name == 'int4_blocks' else 8)(x)
     y = L.Dense(5, activation='relu')(y)
     y = L.EinsumDense('abc,cde->abde', output_shape=(None, 3, 4), bias_axes='de')(y)
     y = L.EinsumDense('abde,def->abf', output_shape=(None, 7))(y)
@@ -43,14 +44,17 @@ def make(name):
     for weight in model.weights:
         weight.assign(random.randn(*weight.shape) * 0.5)
     model.quantize(**configured(name))
+    for weight in model.weights:  # as training would choose them
+        if floats and weight.name in ('inputs_scale', 'kernel_scale'):
+            weight.assign(0.013 if weight.name == 'inputs_scale' else 0.0041)
     model.save(stem + '.keras')
     model.save(stem + '.h5')
-    given = random.randint(0, 12, (3, 6)).astype('int32')
+    given = random.randn(3, 6, 8).astype('float32') if floats else random.randint(0, 12, (3, 6)).astype('int32')
     with h5py.File(stem + '.io.h5', 'w') as f:
         f['x0'] = given
         f['y64_0'] = np.asarray(model(given)).astype('float64')
 
 
 if __name__ == '__main__':
-    for case in sys.argv[1:] or ('int8', 'int4', 'int4_blocks', 'int4_inputs'):
+    for case in sys.argv[1:] or ('int8', 'int4', 'int4_blocks', 'int4_inputs', 'float8'):
         make(case)

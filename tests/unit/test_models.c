@@ -39,6 +39,8 @@ static const char *const MODELS[][2] = {
     {"models/int4_blocks.h5", "models/int4_blocks.io.h5"},
     {"models/int4_blocks.keras", "models/int4_blocks.io.h5"},
     {"models/int4_inputs.keras", "models/int4_inputs.io.h5"},
+    {"models/float8.h5", "models/float8.io.h5"},
+    {"models/float8.keras", "models/float8.io.h5"},
     {"models/lstm_encdec.h5", "models/lstm_encdec.io.h5"},
     {"models/masking_lstm.keras", "models/masking_lstm.io.h5"},
     {"models/rnn_stack.keras", "models/rnn_stack.io.h5"},

@@ -2,14 +2,16 @@
 #include "engine/keras/layers/quantised.h"
 #include "engine/graph/constant.h"
 
+#include <math.h>
 #include <string.h>
 
 enum quantised_mode quantised_mode(struct call *call)
 {
     const char *policy = config_string(call, "dtype", "");
-    return strncmp(policy, "int8_from_", 10) == 0 ? QUANTISED_INT8
-           : strncmp(policy, "int4/", 5) == 0     ? QUANTISED_INT4
-                                                  : QUANTISED_NONE;
+    return strncmp(policy, "int8_from_", 10) == 0     ? QUANTISED_INT8
+           : strncmp(policy, "int4/", 5) == 0         ? QUANTISED_INT4
+           : strncmp(policy, "float8_from_", 12) == 0 ? QUANTISED_FLOAT8
+                                                      : QUANTISED_NONE;
 }
 
 /* The configuration of what rounds the input; *given: the file says something about it. */
@@ -169,23 +171,98 @@ const struct constant *quantised_rows(struct call *call, const struct shape *tab
     return made;
 }
 
+/* ---- float8 ---- */
+
+#define FLOAT8_EXTRAS                                                                              \
+    6 /* inputs: scale, history; kernel: the same; gradients of outputs: the same */
+#define FLOAT8_MOST 448.0
+
+static double float8_scale(struct call *call, size_t index)
+{
+    const struct model_weight *scale = weight_at(call, extras_at(call, FLOAT8_EXTRAS) + index);
+    if (!scale)
+        return 1;
+    double value = shape_elements(&scale->shape) == 1 ? weight_element(scale, 0) : 0;
+    if (!(value > 0))
+        call_misfit(call, "a scale of its float8 weights is no positive number");
+    return value > 0 ? value : 1;
+}
+
+/* The nearest number of float8_e4m3fn. */
+static float to_float8(float x)
+{
+    float size = fabsf(x);
+    int exponent = 0;
+    frexpf(size, &exponent);
+    float step = ldexpf(1, exponent - 4 > -9 ? exponent - 4 : -9);
+    return size <= (float)FLOAT8_MOST ? rintf(x / step) * step
+           : isnan(x)                 ? x
+                                      : copysignf((float)FLOAT8_MOST, x);
+}
+
+static const struct constant *round_kernel(struct call *call, const struct shape *kernel)
+{
+    float *data, scale = (float)float8_scale(call, 2);
+    const struct model_weight *stored = weight_at(call, 0);
+    if (!stored || !shape_equal(&stored->shape, kernel)) {
+        call_misfit(call, "its kernel does not fit its configuration");
+        return NULL;
+    }
+    const struct constant *made = call_constant(call, "float8 kernel", kernel, &data);
+    for (int64_t i = 0; made && data && i < shape_elements(kernel); i++)
+        data[i] = to_float8((float)weight_element(stored, (size_t)i) / scale) * scale;
+    return made;
+}
+
 const struct constant *quantised_kernel(struct call *call, const struct shape *kernel)
 {
-    return unpack_kernel(call, kernel);
+    bool int4 = quantised_mode(call) == QUANTISED_INT4;
+    return int4 ? unpack_kernel(call, kernel) : round_kernel(call, kernel);
+}
+
+/* Keras rounds the bias of a float8 layer that computes in float32 to bfloat16. */
+static float to_bfloat16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (!isnan(x))
+        bits = (bits + 0x7FFF + (bits >> 16 & 1)) & 0xFFFF0000;
+    memcpy(&x, &bits, sizeof x);
+    return x;
 }
 
 const struct constant *quantised_bias(struct call *call, const struct shape *bias,
                                       const struct shape *wide)
 {
-    call->next_weight = 1;
-    return call_weight(call, "bias", bias, wide);
+    float *data;
+    const struct model_weight *stored = weight_at(call, 1);
+    bool rounded = quantised_mode(call) == QUANTISED_FLOAT8 &&
+                   strstr(config_string(call, "dtype", ""), "_from_float32") != NULL;
+    if (!stored || !shape_equal(&stored->shape, bias)) {
+        call_misfit(call, "its bias does not fit its configuration");
+        return NULL;
+    }
+    const struct constant *made = call_constant(call, "quantised bias", wide, &data);
+    for (int64_t i = 0; made && data && i < shape_elements(bias); i++) {
+        data[i] = (float)weight_element(stored, (size_t)i);
+        if (rounded)
+            data[i] = to_bfloat16(data[i]);
+    }
+    return made;
 }
 
 int quantised_operand(struct call *call, int x, const bool *axes, int *scale)
 {
+    struct lowering *low = call->low;
     bool given;
     *scale = -1;
-    return !has_blocks(call) && json_is_object(rounding(call, &given))
-               ? quantised_input(call, x, axes, scale)
-               : x;
+    if (quantised_mode(call) == QUANTISED_INT4)
+        return !has_blocks(call) && json_is_object(rounding(call, &given))
+                   ? quantised_input(call, x, axes, scale)
+                   : x;
+    double own = float8_scale(call, 0);
+    const struct constant *number = lowering_number(low, own, call_shape(call, x)->rank);
+    x = emit_binary_constant(low, BINARY_DIVIDE, x, number, false);
+    x = emit_unary(low, x, UNARY_CLIP, -FLOAT8_MOST, FLOAT8_MOST);
+    return emit_linear(low, emit_unary(low, x, UNARY_FLOAT8, 0, 0), own, 0);
 }

@@ -4,25 +4,27 @@
  * scales; the same is emitted here in floating point, where the products are exact.
  * int4: two integers a byte, with a scale for each output (and a zero for each block of inputs): the
  * kernel is made whole again and everything goes on in floating point, as in Keras, unless the file
- * has the inputs rounded as well. */
+ * has the inputs rounded as well.
+ * float8: inputs and kernel are divided by their scales, rounded to float8_e4m3fn and multiplied
+ * again. The histories that training keeps to choose the scales are not looked at. */
 #ifndef LAYERTOP_ENGINE_KERAS_LAYERS_QUANTISED_H
 #define LAYERTOP_ENGINE_KERAS_LAYERS_QUANTISED_H
 
 #include "engine/graph/lower.h"
 
-enum quantised_mode { QUANTISED_NONE, QUANTISED_INT8, QUANTISED_INT4 };
+enum quantised_mode { QUANTISED_NONE, QUANTISED_INT8, QUANTISED_INT4, QUANTISED_FLOAT8 };
 
 /* What the layer's policy says. (The reader refuses every other quantisation.) */
 enum quantised_mode quantised_mode(struct call *call);
 
-/* The kernel of an int4 layer as floating-point numbers of shape `kernel`, and its bias
+/* The kernel of an int4 or float8 layer as floating-point numbers of shape `kernel`, and its bias
  * (NULL without) of shape `bias`, read as `wide`: all the layer's weights are taken. */
 const struct constant *quantised_kernel(struct call *call, const struct shape *kernel);
 const struct constant *quantised_bias(struct call *call, const struct shape *bias,
                                       const struct shape *wide);
 /* The rows of an int4 embedding, (rows, width). */
 const struct constant *quantised_rows(struct call *call, const struct shape *table);
-/* What the input of an int4 layer becomes, and what to divide the product by: -1 for
+/* What the input of an int4 or float8 layer becomes, and what to divide the product by: -1 for
  * nothing. `axes` are those that the product sums. */
 int quantised_operand(struct call *call, int x, const bool *axes, int *scale);
 
