@@ -1,6 +1,6 @@
 # layertop beside other engines, on the CPU, in one run. The peers come from PyPI into
-# build/bench/venv; the tables that are kept are tests/results/bench-cpu.json (a full run) and
-# bench-cpu-quick.json.
+# build/bench/venv; the tables that are kept are tests/results/bench-cpu.json (a full run, an hour and
+# a half) and bench-cpu-quick.json (the four applications in short turns, a third of that).
 
 ## bench           side by side with Keras/TensorFlow, ONNX Runtime, OpenVINO; QUICK=1 MODELS=resnet50 BATCHES=1,8 PRECISIONS=fp32
 BENCH       := build/bench

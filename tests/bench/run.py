@@ -228,13 +228,14 @@ def parse():
     parser.add_argument('--batches', type=words)
     parser.add_argument('--precisions', type=words)
     options = parser.parse_args()
-    options.models = options.models or (['resnet50', 'mobilenetv2'] if options.quick
-                                        else models.MODELS + models.SEQUENCES)
-    options.batches = options.batches or (['1', '8'] if options.quick else None)
+    chosen = ''.join(' %s=%s' % (name.upper(), ','.join(words)) for name, words in
+                     [('models', options.models), ('batches', options.batches),
+                      ('precisions', options.precisions)] if words)
+    options.models = options.models or models.MODELS + ([] if options.quick else models.SEQUENCES)
     # bf16 is slow, and nobody's choice, where no unit computes with it
     able = ['fp32'] + (['bf16'] if {'amx_bf16'} <= set(cpu()['flags']) else [])
     options.precisions = options.precisions or able
-    options.command = 'make bench' + (' QUICK=1' if options.quick else '')
+    options.command = 'make bench' + (' QUICK=1' if options.quick else '') + chosen
     return options
 
 
