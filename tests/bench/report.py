@@ -20,7 +20,9 @@ def label(name, mode):
 def judge(point):
     """The best peer, the ratio to it, the noise, and whether layertop is slower."""
     own, again = point['engines']['layertop'], point['engines']['layertop again']
-    peers = {name: engine for name, engine in point['engines'].items() if not name.startswith('layertop')}
+    # one that computes something else is no peer
+    peers = {name: engine for name, engine in point['engines'].items()
+             if not name.startswith('layertop') and name not in point['off']}
     best = min(peers, key=lambda name: peers[name]['p50_ms'])
     point['noise'] = max(abs(own[key] / again[key] - 1) for key in ('p50_ms', 'p90_ms'))
     point['best_peer'] = best
