@@ -2,10 +2,11 @@
 # build/bench/venv; the tables that are kept are tests/results/bench-cpu.json (a full run, an hour and
 # a half) and bench-cpu-quick.json (the four applications in short turns, a third of that).
 
-## bench           side by side with Keras/TensorFlow, ONNX Runtime, OpenVINO; QUICK=1 MODELS=resnet50 BATCHES=1,8 PRECISIONS=fp32
+## bench           side by side with Keras/TensorFlow, ONNX Runtime, OpenVINO; QUICK=1 MODELS=resnet50 BATCHES=1,8 PRECISIONS=fp32 TABLE=FILE
 BENCH       := build/bench
 BENCH_VENV  := $(BENCH)/venv
 BENCH_TABLE := tests/results/bench-cpu$(if $(QUICK),-quick).json
+BENCH_PART  := $(BENCH)/bench-cpu-part.json
 
 $(BENCH)/fma_peak: tests/bench/fma_peak.c
 	@mkdir -p $(@D)
@@ -17,7 +18,7 @@ bench: all $(BENCH)/fma_peak
 	$(Q)tests/bench/setup.sh $(BENCH_VENV)
 	$(Q)mkdir -p tests/results
 	$(Q)$(BENCH_VENV)/bin/python tests/bench/run.py $(PROGRAM) $(BENCH) \
-	    $(if $(MODELS)$(BATCHES)$(PRECISIONS),$(BENCH)/bench-cpu-part.json,$(BENCH_TABLE)) \
+	    $(or $(TABLE),$(if $(MODELS)$(BATCHES)$(PRECISIONS),$(BENCH_PART),$(BENCH_TABLE))) \
 	    $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
 	    $(if $(BATCHES),--batches $(BATCHES)) $(if $(PRECISIONS),--precisions $(PRECISIONS))
 
