@@ -152,28 +152,35 @@ static void what_is_written_leaves_the_old_file(void **state)
                 {"predict share/layertop/demo/digits/heldout_x.npy", "a.npy"},
                 {"predict share/layertop/demo/digits/heldout_x.npy", "a.npz"}};
     const int all = sizeof rows / sizeof *rows;
-    char line[2048] = "-k";
+    const int each = mounted ? all : 2; /* what is printed has the limit, too */
+    size_t causes = 0;
     empty_disk();
-    for (int i = 0; i < all; i++) {
+    for (int i = 0; i < all; i++)
         write_file(on_disk(rows[i].name), OLD);
-        snprintf(line + strlen(line), sizeof line - strlen(line), " -c '%s %s'", rows[i].command,
-                 on_disk(rows[i].name));
-    }
     fill_disk(512);
-    struct cli_outcome outcome = run("%s -c 'echo goes on'", line);
-    if (outcome.code != 1 || count(outcome.errors, "error[") != (size_t)all)
-        fail_msg("code %d\n%s", outcome.code, outcome.errors);
-    for (int i = 0; i < all; i++) {
-        char text[256];
-        snprintf(text, sizeof text, "error[E013]: %s: cannot be written: ", on_disk(rows[i].name));
-        if (!strstr(outcome.errors, text))
-            fail_msg("no '%s' in\n%s", text, outcome.errors);
-        expect_old(rows[i].name);
+    for (int from = 0; from < all; from += each) {
+        const int to = from + each < all ? from + each : all;
+        char line[2048] = "-k";
+        for (int i = from; i < to; i++)
+            snprintf(line + strlen(line), sizeof line - strlen(line), " -c '%s %s'",
+                     rows[i].command, on_disk(rows[i].name));
+        struct cli_outcome outcome = run("%s -c 'echo goes on'", line);
+        if (outcome.code != 1 || count(outcome.errors, "error[") != (size_t)(to - from))
+            fail_msg("code %d\n%s", outcome.code, outcome.errors);
+        for (int i = from; i < to; i++) {
+            char text[256];
+            snprintf(text, sizeof text,
+                     "error[E013]: %s: cannot be written: ", on_disk(rows[i].name));
+            if (!strstr(outcome.errors, text))
+                fail_msg("no '%s' in\n%s", text, outcome.errors);
+            expect_old(rows[i].name);
+        }
+        causes += count(outcome.errors, cause());
+        assert_non_null(strstr(outcome.output, "goes on"));
+        cli_outcome_free(&outcome);
     }
-    assert_true(count(outcome.errors, cause()) >= 4); /* HDF5 does not tell */
-    assert_non_null(strstr(outcome.output, "goes on"));
+    assert_true(causes >= 4);             /* HDF5 does not tell */
     assert_int_equal(count_files(), all); /* nothing half done beside them */
-    cli_outcome_free(&outcome);
 }
 
 static void settings_stay_as_they_were_saved(void **state)
