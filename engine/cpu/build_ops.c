@@ -257,13 +257,14 @@ static bool build_pool(struct builder *b)
     return build_simple(b, make_pool, &parts, &src, &dst, NULL, 0, true);
 }
 
-/* A mean or maximum over all the middle axes is a pooling with one window. */
+/* A mean or maximum over all the middle axes is a pooling with one window. oneDNN adds the whole
+ * window up in one float: in float32 our own kernel takes the means, which keeps the digits. */
 static bool build_reduce(struct builder *b)
 {
     const struct op_reduce *reduce = &b->op->reduce;
     const struct shape *in = shape_of_value(b, b->op->inputs[0]);
-    bool global =
-        in->rank >= 3 && (reduce->function == REDUCE_MEAN || reduce->function == REDUCE_MAX);
+    bool mean = reduce->function == REDUCE_MEAN && b->plan->type == dnnl_bf16;
+    bool global = in->rank >= 3 && (mean || reduce->function == REDUCE_MAX);
     for (int i = 0; i < in->rank; i++)
         global &= reduce->axes[i] == (i > 0 && i < in->rank - 1);
     if (!global)

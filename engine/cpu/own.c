@@ -46,7 +46,14 @@ own_kernel *own_kernel_of(const struct op *op)
 
 size_t own_scratch_bytes(const struct own_call *call, int threads)
 {
-    return call->op->kind == OP_ATTENTION ? own_attention_scratch(call, threads) : 0;
+    switch (call->op->kind) {
+    case OP_ATTENTION:
+        return own_attention_scratch(call, threads);
+    case OP_REDUCE:
+        return own_reduce_scratch(call);
+    default:
+        return 0;
+    }
 }
 
 /* Elements that are widened at a time: 2 KiB of float32. */

@@ -67,6 +67,7 @@ own_kernel own_affine, own_unary, own_binary;
 own_kernel own_pad, own_slice, own_concat, own_transpose, own_resize, own_constant;
 /* own_reduce.c, own_normalise.c */
 own_kernel own_reduce, own_normalise;
+size_t own_reduce_scratch(const struct own_call *call);
 /* own_gather.c */
 own_kernel own_select, own_gather;
 /* recurrent.c */
