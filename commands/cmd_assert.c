@@ -62,12 +62,15 @@ const struct command command_assert = {
         "!=\n"
         "of keys, numbers with units (25ms, 512MiB, 5%), texts, true and false; + - * / and "
         "brackets;\n"
-        "and, or, not. layers[conv1].time_ms picks by name, points[0].batch by number. What is "
-        "not\n"
-        "known is an error and never passes; `x != null` asks. Quote the whole where it holds "
-        "texts.\n"
+        "and, or, not; floor(X), ceil(X). layers[conv1].time_ms picks by name, points[0].batch by\n"
+        "number; count(layers, share > 5%), sum, min, max and top (a name) reckon with the keys "
+        "of\n"
+        "each element of a list. What is not known is an error and never passes; `x != null` "
+        "asks.\n"
+        "Quote the whole where it holds texts or brackets.\n"
         "Exit codes: 6 it is false, 1 it cannot be decided.",
     .examples = WORDS("assert 'wall_ms.median < 40'", "assert throughput_per_s >= 100",
+                      "assert 'count(layers, share > 90%) == 0'",
                       "assert \"device == 'cpu' and wall_ms.p95 < 1.5 * wall_ms.median\""),
     .arguments_min = 1,
     .arguments_max = -1,

@@ -28,6 +28,7 @@ struct reader {
     int depth;
     char *seen;
     size_t seen_size;
+    bool unknown; /* what went wrong is that something is not known */
     struct error *error;
 };
 
@@ -123,7 +124,8 @@ static bool missing(struct reader *r, const json_t *object, const char *path, co
     return error_hint(r->error, "run 20; assert 'wall_ms.median < 40'");
 }
 
-static bool read_path(struct reader *r, struct value *out)
+/* What the path at the reader stands for, NULL where it is not known; the path as written. */
+static bool find_path(struct reader *r, const json_t **found, char *path)
 {
     const char *start = r->at;
     const json_t *json = r->data;
@@ -147,19 +149,27 @@ static bool read_path(struct reader *r, struct value *out)
         r->at += bracket;
         const json_t *next =
             json_is_array(json) ? element(json, name) : json_object_get(json, name);
-        if (!next && !json_is_null(json)) {
-            char path[WORD_MAX];
+        if (!next && !json_is_null(json))
             return copy_word(r, path, start, (size_t)(r->at - start)) &&
                    missing(r, json, path, name);
-        }
         known = known && next;
         json = next ? next : json;
         bracket = *r->at == '[';
     } while ((*r->at == '.' || *r->at == '[') && *r->at++);
-    from_json(out, known ? json : NULL);
-    if (json_is_object(json) || json_is_array(json))
-        return bad(r, "that is more than one value: name one of its parts");
-    return copy_word(r, out->path, start, (size_t)(r->at - start));
+    *found = known ? json : NULL;
+    return copy_word(r, path, start, (size_t)(r->at - start));
+}
+
+static bool read_path(struct reader *r, struct value *out)
+{
+    const json_t *json;
+    char path[WORD_MAX];
+    if (!find_path(r, &json, path))
+        return false;
+    from_json(out, json);
+    memcpy(out->path, path, sizeof path);
+    return !(json_is_object(json) || json_is_array(json)) ||
+           bad(r, "that is more than one value: name one of its parts");
 }
 
 static bool read_number(struct reader *r, struct value *out)
@@ -189,9 +199,11 @@ static bool read_number(struct reader *r, struct value *out)
 }
 
 static bool read_sum(struct reader *r, struct value *out);
+static bool read_function(struct reader *r, struct value *out, bool *is_one);
 
 static bool read_atom(struct reader *r, struct value *out)
 {
+    bool is_function;
     *out = (struct value){.kind = KIND_NULL};
     skip_blanks(r);
     if (*r->at == '\'' || *r->at == '"') {
@@ -213,6 +225,7 @@ static bool read_atom(struct reader *r, struct value *out)
             return false;
         r->depth--;
         out->number = -out->number;
+        r->unknown = out->kind == KIND_NULL;
         return out->kind == KIND_NUMBER || bad(r, "only a number can be negative");
     }
     if (take(r, "true") || take(r, "false")) {
@@ -222,6 +235,8 @@ static bool read_atom(struct reader *r, struct value *out)
     }
     if (take(r, "null"))
         return true;
+    if (!read_function(r, out, &is_function) || is_function)
+        return is_function;
     if (isalpha((unsigned char)*r->at) || *r->at == '_')
         return read_path(r, out);
     return bad(r, "a value is missing");
@@ -233,6 +248,7 @@ static bool arithmetic(struct reader *r, struct value *left, char sign, const st
 {
     if (left->kind != KIND_NUMBER || right->kind != KIND_NUMBER) {
         const struct value *wrong = left->kind != KIND_NUMBER ? left : right;
+        r->unknown = wrong->kind == KIND_NULL;
         error_set(r->error, ERROR_VALUE, "assert", "%s is %s, and no number to reckon with",
                   *wrong->path ? wrong->path : "a value",
                   wrong->kind == KIND_NULL ? "not known" : "text or true or false");
@@ -322,6 +338,7 @@ static bool order_of(struct reader *r, const struct value *a, const struct value
     if (a->kind != b->kind || a->kind == KIND_NULL || (!equality && a->kind == KIND_TRUTH)) {
         const struct value *path = *a->path ? a : b;
         char left[WORD_MAX + 4], right[WORD_MAX + 4];
+        r->unknown = a->kind == KIND_NULL || b->kind == KIND_NULL;
         write_value(left, sizeof left, a);
         write_value(right, sizeof right, b);
         error_set(r->error, ERROR_VALUE, "assert", "%s%s%s cannot be compared with %s",
@@ -407,11 +424,169 @@ static bool read_or(struct reader *r, struct value *out)
     return read_chain(r, out, "or", read_and);
 }
 
+/* ---- functions ---- */
+
+/* The bracket that closes what begins at `text`, or its end. */
+static const char *closing_bracket(const char *text)
+{
+    int depth = 0;
+    char quote = '\0';
+    for (; *text; text++) {
+        if (quote)
+            quote = *text == quote ? '\0' : quote;
+        else if (*text == '\'' || *text == '"')
+            quote = *text;
+        else if (*text == '(' || *text == '[')
+            depth++;
+        else if ((*text == ')' || *text == ']') && depth-- == 0)
+            break;
+    }
+    return text;
+}
+
+enum fold { FOLD_COUNT, FOLD_SUM, FOLD_MIN, FOLD_MAX, FOLD_TOP };
+
+/* Take the value of one element, which is `name`, into what the list has come to. */
+static bool fold_value(struct reader *r, enum fold fold, const struct value *value,
+                       const char *name, double *best, struct value *out)
+{
+    if (fold == FOLD_COUNT) {
+        if (value->kind != KIND_TRUTH)
+            return bad(r, "count() wants what is true or false");
+        out->number += value->truth;
+        return true;
+    }
+    if (value->kind != KIND_NUMBER)
+        return bad(r, "that is no number");
+    bool first = out->kind == KIND_NULL;
+    if (fold == FOLD_SUM)
+        out->number += value->number;
+    else if (fold != FOLD_TOP && (first || (fold == FOLD_MIN) == (value->number < out->number)))
+        out->number = value->number;
+    else if (fold == FOLD_TOP && (first || value->number > *best))
+        snprintf(out->text, sizeof out->text, "%s", name ? name : "?");
+    *best = first || value->number > *best ? value->number : *best;
+    out->kind = fold == FOLD_TOP ? KIND_TEXT : KIND_NUMBER;
+    return true;
+}
+
+/* LIST, EXPRESSION ): of the elements for which it is known. */
+static bool read_fold(struct reader *r, enum fold fold, struct value *out)
+{
+    const json_t *list, *outer = r->data;
+    char path[WORD_MAX];
+    size_t seen_size = r->seen_size, index;
+    double best = 0;
+    skip_blanks(r);
+    if (!find_path(r, &list, path))
+        return false;
+    if (!json_is_array(list))
+        return bad(r, "that is no list");
+    if (!take(r, ","))
+        return bad(r, "a , is missing");
+    const char *body = r->at, *end = closing_bracket(body);
+    int depth = r->depth + 1;
+    if (depth > DEPTH_MAX)
+        return bad(r, "it is too deep");
+    *out = (struct value){.kind = fold <= FOLD_SUM ? KIND_NUMBER : KIND_NULL};
+    r->seen_size = 0;
+    bool good = true;
+    for (index = 0; good && index < json_array_size(list); index++) {
+        const json_t *item = json_array_get(list, index);
+        struct value value;
+        r->at = body;
+        r->data = item;
+        r->depth = depth;
+        r->unknown = false;
+        good = read_or(r, &value);
+        skip_blanks(r);
+        if (good && r->at != end)
+            good = bad(r, "an operator is missing");
+        if (good && value.kind == KIND_NULL)
+            continue;
+        if (good)
+            good = fold_value(r, fold, &value, json_string_value(json_object_get(item, "name")),
+                              &best, out);
+        else
+            good = r->unknown;
+    }
+    r->data = outer;
+    r->depth = depth - 1;
+    r->seen_size = seen_size;
+    if (!good)
+        return false;
+    r->unknown = false;
+    r->at = end;
+    if (r->error)
+        *r->error = (struct error){0}; /* of elements that are not known */
+    return take(r, ")") || bad(r, "a ) is missing");
+}
+
+static bool read_rounded(struct reader *r, bool up, struct value *out)
+{
+    if (++r->depth > DEPTH_MAX)
+        return bad(r, "it is too deep");
+    if (!read_sum(r, out))
+        return false;
+    r->depth--;
+    if (out->kind != KIND_NUMBER) {
+        r->unknown = out->kind == KIND_NULL;
+        return bad(r, "only a number can be rounded");
+    }
+    out->number = up ? ceil(out->number) : floor(out->number);
+    out->path[0] = '\0';
+    return take(r, ")") || bad(r, "a ) is missing");
+}
+
+static bool read_function(struct reader *r, struct value *out, bool *is_one)
+{
+    static const char *const folds[] = {"count(", "sum(", "min(", "max(", "top("};
+    *is_one = true;
+    for (size_t i = 0; i < sizeof folds / sizeof *folds; i++) {
+        size_t length = strlen(folds[i]);
+        if (strncmp(r->at, folds[i], length) == 0) {
+            r->at += length;
+            *is_one = read_fold(r, (enum fold)i, out);
+            return *is_one;
+        }
+    }
+    bool up = strncmp(r->at, "ceil(", 5) == 0, down = strncmp(r->at, "floor(", 6) == 0;
+    if (up || down) {
+        r->at += up ? 5 : 6;
+        *is_one = read_rounded(r, up, out);
+        return *is_one;
+    }
+    *is_one = false;
+    return true;
+}
+
+json_t *expression_value(const char *text, const json_t *data, struct error *error)
+{
+    struct value value;
+    struct reader r = {.text = text, .at = text, .data = data, .error = error};
+    if (!read_or(&r, &value))
+        return NULL;
+    skip_blanks(&r);
+    if (*r.at) {
+        bad(&r, "an operator is missing");
+        return NULL;
+    }
+    if (value.kind == KIND_NUMBER)
+        return json_real(value.number);
+    if (value.kind == KIND_TEXT)
+        return json_string(value.text);
+    if (value.kind == KIND_TRUTH)
+        return json_boolean(value.truth);
+    error_set(error, ERROR_VALUE, "assert", "%s is not known", *value.path ? value.path : "it");
+    return NULL;
+}
+
 bool expression_holds(const char *text, const json_t *data, bool *holds, char *seen, size_t size,
                       struct error *error)
 {
     struct value value;
-    struct reader r = {text, text, data, 0, seen, size, error};
+    struct reader r = {
+        .text = text, .at = text, .data = data, .seen = seen, .seen_size = size, .error = error};
     if (size)
         seen[0] = '\0';
     if (!read_or(&r, &value))

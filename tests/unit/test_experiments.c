@@ -65,7 +65,10 @@ static const char result[] =
     "{\"device\": \"cpu\", \"wall_ms\": {\"median\": 20.5, \"p95\": 31}, \"steady\": true, "
     "\"memory\": {\"planned_bytes\": 1048576}, \"note\": null, \"batch\": 8, "
     "\"layers\": [{\"name\": \"conv1\", \"time_ms\": 4.5}, {\"name\": \"a/b-c\", \"time_ms\": "
-    "null}]}";
+    "null}], \"empty\": [], \"rows\": [{\"name\": \"a\", \"ms\": 1, \"parts\": [{\"us\": 7}]}, "
+    "{\"name\": \"b\", \"ms\": 3, \"parts\": [{\"us\": null}]}, {\"name\": \"c\", \"ms\": 5, "
+    "\"parts\": "
+    "[]}, {\"name\": \"d\", \"ms\": null, \"parts\": []}]}";
 
 static void expressions_decide(void **state)
 {
@@ -93,6 +96,13 @@ static void expressions_decide(void **state)
         {"1 - 2 - 3 == -4", true},
         {"2 * (3 + 4) == 14", true},
         {"50% == 0.5", true},
+        {"count(rows, ms > 2) == 2", true},
+        {"count(rows, ms > 2 and not (name == 'c')) == 1", true},
+        {"sum(rows, ms * 2) == 18 and min(rows, ms) == 1 and max(rows, ms + 1) == 6", true},
+        {"top(rows, ms) == 'c' and top(rows, -ms) == 'a'", true},
+        {"floor(wall_ms.median) == 20 and ceil(wall_ms.median / 2) == 11", true},
+        {"count(empty, ms > 2) + sum(empty, (ms)) == 0", true},
+        {"sum(rows, sum(parts, us)) == 7", true},
     };
     json_t *data = json_loads(result, 0, NULL);
     assert_non_null(data);
@@ -136,6 +146,17 @@ static void expressions_are_refused(void **state)
         {"wall_ms.", "name is missing"},
         {"((((((((((((((((((((((((((((((((((((((((1", "too deep"},
         {"----------------------------------------1 < 0", "too deep"},
+        {"count(rows, ms) > 0", "true or false"},
+        {"sum(rows, name) > 0", "no number"},
+        {"sum(rows, msec) > 0", "no msec; did you mean 'ms'"},
+        {"sum(rows, ms / batch) == 0", "no batch"},
+        {"sum(rows ms) > 0", "a , is missing"},
+        {"sum(rows, ms", ") is missing"},
+        {"sum(rows, ms 3) > 0", "operator is missing"},
+        {"sum(batch, ms) > 0", "no list"},
+        {"min(empty, ms) > 0", "cannot be compared"},
+        {"floor(device) > 0", "only a number"},
+        {"floor(batch > 0", ") is missing"},
     };
     json_t *data = json_loads(result, 0, NULL);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
@@ -148,6 +169,27 @@ static void expressions_are_refused(void **state)
             fail_msg("%s: '%s' instead of '%s'", cases[i].text, error.why, cases[i].why);
         assert_true(*error.hint);
     }
+    json_decref(data);
+}
+
+static void expressions_have_values(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    json_t *data = json_loads(result, 0, NULL);
+    json_t *number = expression_value("2 * wall_ms.median", data, &error);
+    json_t *text = expression_value("top(rows, ms)", data, &error);
+    json_t *truth = expression_value("batch > 4", data, &error);
+    assert_true(json_number_value(number) == 41 && json_is_true(truth));
+    assert_string_equal(json_string_value(text), "c");
+    assert_null(expression_value("note", data, &error));
+    assert_string_equal(error.why, "note is not known");
+    assert_null(expression_value("max(empty, ms)", data, &error));
+    assert_null(expression_value("batch 8", data, &error));
+    assert_non_null(strstr(error.why, "operator is missing"));
+    json_decref(number);
+    json_decref(text);
+    json_decref(truth);
     json_decref(data);
 }
 
@@ -330,6 +372,7 @@ int main(void)
         cmocka_unit_test(one_held_up_step_spoils_no_pair),
         cmocka_unit_test(expressions_decide),
         cmocka_unit_test(expressions_are_refused),
+        cmocka_unit_test(expressions_have_values),
         cmocka_unit_test(assertions_end_a_script),
         cmocka_unit_test(two_sides_run_in_turn),
         cmocka_unit_test(a_sweep_is_fitted),
