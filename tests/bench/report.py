@@ -20,9 +20,10 @@ def label(name, mode):
 def judge(point):
     """The best peer, the ratio to it, the noise, and whether layertop is slower."""
     own, again = point['engines']['layertop'], point['engines']['layertop again']
-    # one that computes something else is no peer
+    # one whose bf16 is not worth the name is no peer; in float32 fewer digits are no reason to leave one out
+    left_out = point['off'] if point['precision'] == 'bf16' else []
     peers = {name: engine for name, engine in point['engines'].items()
-             if not name.startswith('layertop') and name not in point['off']}
+             if not name.startswith('layertop') and name not in left_out}
     best = min(peers, key=lambda name: peers[name]['p50_ms'])
     point['noise'] = max(abs(own[key] / again[key] - 1) for key in ('p50_ms', 'p90_ms'))
     point['best_peer'] = best
