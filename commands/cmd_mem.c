@@ -36,6 +36,8 @@ static void shown(struct execution *execution, const json_t *data, const struct 
         print_row(execution, "workspace", device, "workspace_bytes");
         print_row(execution, "idle", device, "idle_bytes");
         print_row(execution, "context", device, "context_bytes");
+        print_row(execution, "libraries", device, "library_bytes");
+        print_row(execution, "CUPTI's own", device, "cupti_bytes");
         print_row(execution, "planned", device, "planned_bytes");
         print_row(execution, "limit", device, "limit_bytes");
         print_row(execution, "others", device, "others_bytes");
@@ -151,8 +153,10 @@ const struct command command_mem = {
     .help =
         "weights, activations (the arena of the plan), workspace and idle are our own "
         "allocator's;\n"
-        "context and used are measured from outside it. Below, what is live at the peak. `mem "
-        "who`\n"
+        "context and used are measured from outside it. On a GPU that CUPTI traces, libraries is\n"
+        "what was allocated by others than us, by its records, and CUPTI's own what it holds\n"
+        "itself: what it says it sets aside in a context, and what the process grows by while\n"
+        "steps run and nothing else explains. Below, what is live at the peak. `mem who`\n"
         "lists the processes that hold memory: on a GPU as NVML tells, on the CPU ours and the\n"
         "largest. `mem trim` gives back what no plan needs.",
     .examples = WORDS("mem", "mem who", "mem trim"),

@@ -70,6 +70,7 @@ static const char *const series_keys[SERIES_COUNT] = {
     [SERIES_MEMORY_IDLE] = "memory_idle_bytes",
     [SERIES_MEMORY_OTHER] = "memory_other_bytes",
     [SERIES_MEMORY_CONTEXT] = "memory_context_bytes",
+    [SERIES_MEMORY_CUPTI] = "memory_cupti_bytes",
     [SERIES_MEMORY_FOREIGN] = "memory_other_processes_bytes",
     [SERIES_MEMORY_FREE] = "memory_free_bytes",
     [SERIES_MEMORY_USED] = "memory_used_bytes",

@@ -75,7 +75,8 @@
  *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
  *             used_by_us_bytes, weights_bytes, arena_bytes, workspace_bytes, idle_bytes,
- *             context_bytes, planned_bytes, limit_bytes, others_bytes: neither free nor ours, processes: [{pid, name, user, bytes, ours}]
+ *             context_bytes: without the next two, library_bytes: allocations that are not ours by
+ *             CUPTI's records, cupti_bytes: its own, planned_bytes, limit_bytes, others_bytes: neither free nor ours, processes: [{pid, name, user, bytes, ours}]
  *             or null}], plan?: {peak_layer, peak_live_bytes, live: [{layer, shape, dtype, bytes}]}}
  *             Bytes are null where they are not known.
  *   trim      {}                               -> {freed_bytes}

@@ -170,20 +170,22 @@ json_t *session_do_memory(struct session *session, const json_t *arguments, stru
                      memory.total_bytes - memory.free_bytes >= memory.used_by_us_bytes;
         if (known) /* what is neither free nor ours */
             others = memory.total_bytes - memory.free_bytes - memory.used_by_us_bytes;
-        json_array_append_new(
-            devices,
-            json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "device",
-                      slot->id, "total_bytes", session_bytes_json(memory.total_bytes), "free_bytes",
-                      session_bytes_json(memory.free_bytes), "used_by_us_bytes",
+        json_t *answer =
+            json_pack("{s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:n, s:n, s:o, s:o, s:o, s:o}",
+                      "device", slot->id, "total_bytes", session_bytes_json(memory.total_bytes),
+                      "free_bytes", session_bytes_json(memory.free_bytes), "used_by_us_bytes",
                       session_bytes_json(memory.used_by_us_bytes), "weights_bytes",
                       session_bytes_json(memory.weights_bytes), "arena_bytes",
                       session_bytes_json(memory.arena_bytes), "workspace_bytes",
                       session_bytes_json(memory.workspace_bytes), "idle_bytes",
                       session_bytes_json(memory.idle_bytes), "context_bytes",
-                      session_bytes_json(memory.context_bytes), "planned_bytes", planned,
-                      "others_bytes", session_bytes_json(others), "limit_bytes",
-                      limit != 0 ? session_bytes_json(limit) : json_null(), "processes",
-                      session_processes_json(slot)));
+                      session_bytes_json(memory.context_bytes), "library_bytes", "cupti_bytes",
+                      "planned_bytes", planned, "others_bytes", session_bytes_json(others),
+                      "limit_bytes", limit != 0 ? session_bytes_json(limit) : json_null(),
+                      "processes", session_processes_json(slot));
+        if (session->hooks->memory != NULL)
+            session->hooks->memory(session->hooks->context, slot->id, answer);
+        json_array_append_new(devices, answer);
     }
     json_t *reply = json_pack("{s:o}", "devices", devices);
     if (session->plan_json != NULL) {

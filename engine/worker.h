@@ -41,6 +41,9 @@ struct worker_hooks {
     void (*close)(void *context);
     /* Add what profiler/ knows to a probe record (engine/probe/probe.h); may be NULL. */
     void (*probe)(void *context, json_t *record);
+    /* Add to the object of one device in a reply to `memory` what profiler/ knows (engine.h); may be
+     * NULL. */
+    void (*memory)(void *context, const char *device, json_t *answer);
 };
 
 /* Serve until the stream ends. Moves the stream to private descriptors and points 1 and 2 at a log

@@ -364,37 +364,6 @@ static void on_launches(void *context, int op, uint32_t kernels)
     row->kernels_known = true;
 }
 
-static int device_parse(const char *name)
-{
-    if (strncmp(name, "gpu:", 4) == 0) {
-        long number = strtol(name + 4, NULL, 10);
-        if (number >= 0 && number < COLLECTOR_DEVICES - 1)
-            return (int)number;
-    }
-    return RECORD_CPU;
-}
-
-static void on_memory(void *context, const char *device, enum memory_category category,
-                      uint64_t bytes_now)
-{
-    struct collector *c = context;
-    int index = device_parse(device);
-    struct memory_state *state = &c->memory[index + 1];
-    if (index != RECORD_CPU) {
-        c->gpu_touched = true;
-        if (c->trace && category != MEMORY_CONTEXT && category != MEMORY_IDLE)
-            c->trace->ours(c->trace->context, (int64_t)(bytes_now - state->bytes[category]));
-    }
-    state->known |= 1u << category;
-    state->bytes[category] = bytes_now;
-    int64_t now_ns = clock_now_ns();
-    /* weights arrive in hundreds of pieces: what is skipped here goes with the next window */
-    if (now_ns - state->sent_ns > WINDOW_NS / 10)
-        collector_send_memory(c, index, now_ns);
-    else
-        state->sent_ns = 0;
-}
-
 static void on_implementations(void *context, const char *const *names)
 {
     struct collector *c = context;
@@ -432,7 +401,7 @@ void collector_choose_callbacks(struct collector *c, bool all)
         .device_time = all || c->source == TIMING_EVENTS ? on_device_time : NULL,
         .launches = on ? on_launches : NULL,
         .implementations = on_implementations,
-        .memory = on_memory,
+        .memory = collector_on_memory,
         .note = on_note,
     };
 }
@@ -492,7 +461,7 @@ void collector_on_plan(void *context, const char *device, const struct graph *gr
     struct collector *c = context;
     drain(c, FLUSH_LIMIT_NS / 4);
     c->plan_device_known = device != NULL && graph != NULL;
-    c->device = device ? device_parse(device) : RECORD_CPU;
+    c->device = device ? collector_device(device) : RECORD_CPU;
     c->gpu_touched = c->gpu_touched || c->device != RECORD_CPU;
     c->batch = graph && graph->batch > 0 ? (uint64_t)graph->batch : 0;
     c->last_end_ns = 0;
@@ -555,7 +524,7 @@ static void hook_rest(void *context, bool resting)
 static const char *hook_timing_source(void *context, const char *device)
 {
     const struct collector *c = context;
-    return timing_source_name(source_for(c, device ? device_parse(device) : c->device));
+    return timing_source_name(source_for(c, device ? collector_device(device) : c->device));
 }
 
 static void hook_tick(void *context)
@@ -626,6 +595,7 @@ struct collector *collector_new(void)
         .flush = hook_flush,
         .close = hook_close,
         .probe = collector_probe,
+        .memory = collector_tell_memory,
     };
     return c;
 }

@@ -8,6 +8,7 @@
 #include "profiler/collector_window.h"
 #include "profiler/cost.h"
 #include "profiler/gpu_join.h"
+#include "profiler/gpu_own.h"
 #include "profiler/nvml.h"
 #include "profiler/trace_table.h"
 
@@ -29,8 +30,11 @@ struct step_layer {
 
 struct memory_state {
     uint64_t bytes[MEMORY_CATEGORY_COUNT];
-    unsigned known;  /* 1 << category */
-    int64_t sent_ns; /* 0: a change waits to be sent */
+    unsigned known;     /* 1 << category */
+    int64_t sent_ns;    /* 0: a change waits to be sent */
+    int64_t changed_ns; /* when one of them last changed */
+    int64_t sample_ns;  /* NVML's last one of the device */
+    struct gpu_own own; /* GPU: what CUPTI takes */
 };
 
 struct collector {
@@ -112,6 +116,18 @@ void collector_on_segment(void *context, uint32_t segment);
 void collector_choose(struct collector *collector);
 /* The same for the present source. `all`: every one, for whoever copies the observer at the start. */
 void collector_choose_callbacks(struct collector *collector, bool all);
+
+/* collector_memory.c */
+/* The index of "gpu:N"; RECORD_CPU for all else. */
+int collector_device(const char *name);
+void collector_on_memory(void *context, const char *device, enum memory_category category,
+                         uint64_t bytes_now);
+/* What is known of a device's memory now. */
+void collector_read_memory(struct collector *collector, int device, struct record_memory *out);
+/* What NVML says may tell what CUPTI has taken. */
+void collector_sample_memory(struct collector *collector, const struct nvml_sample *sample);
+/* The hook `memory`. */
+void collector_tell_memory(void *context, const char *device, json_t *answer);
 
 /* collector_send.c */
 void collector_note(struct collector *collector, const char *text);

@@ -39,34 +39,10 @@ void collector_note(struct collector *c, const char *text)
     send(c);
 }
 
-/* Anonymous resident bytes of this process: resident minus file-backed and shared pages */
-static uint64_t resident_anonymous(struct collector *c)
-{
-    char text[128];
-    ssize_t length = pread(c->statm_fd, text, sizeof text - 1, 0);
-    if (length <= 0)
-        return RECORD_UNKNOWN;
-    text[length] = '\0';
-    unsigned long long size, resident, shared;
-    if (sscanf(text, "%llu %llu %llu", &size, &resident, &shared) != 3 || shared > resident)
-        return RECORD_UNKNOWN;
-    return (uint64_t)(resident - shared) * c->page_bytes;
-}
-
 void collector_send_memory(struct collector *c, int device, int64_t now_ns)
 {
-    const struct memory_state *state = &c->memory[device + 1];
-    struct record_memory memory = {
-        .used = RECORD_UNKNOWN, .total = RECORD_UNKNOWN, .library = RECORD_UNKNOWN};
-    _Static_assert(RECORD_MEMORY_CATEGORIES == MEMORY_CATEGORY_COUNT, "the format fixes the count");
-    for (int i = 0; i < MEMORY_CATEGORY_COUNT; i++)
-        memory.category[i] = state->known & (1u << i) ? state->bytes[i] : RECORD_UNKNOWN;
-    if (device == RECORD_CPU) {
-        memory.used = resident_anonymous(c);
-        memory.total = c->host_bytes;
-    } else if (c->trace) {
-        memory.library = c->trace->library_bytes(c->trace->context);
-    }
+    struct record_memory memory;
+    collector_read_memory(c, device, &memory);
     struct record_header head = header(c, RECORD_MEMORY, device, now_ns);
     record_begin(&c->writer, &head);
     record_put_memory(&c->writer, &memory);
@@ -93,6 +69,7 @@ void collector_send_samples(struct collector *c)
     if (nvml_trouble(c->nvml, trouble, sizeof trouble))
         collector_note(c, trouble);
     while (nvml_take(c->nvml, &sample)) {
+        collector_sample_memory(c, &sample);
         struct record_header head = header(c, RECORD_DEVICE, sample.device, sample.time_ns);
         record_begin(&c->writer, &head);
         record_put_device(&c->writer, &sample.values);

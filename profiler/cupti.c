@@ -391,6 +391,11 @@ static void trace_ours(void *context, int64_t delta_bytes)
     cupti_decoder_ours(((struct cupti *)context)->decoder, delta_bytes, clock_now_ns());
 }
 
+static uint64_t trace_own_bytes(void *context)
+{
+    return ((struct cupti *)context)->own_bytes;
+}
+
 static bool trace_raw(void *context, const char *path, struct error *error)
 {
     struct cupti *c = context;
@@ -486,6 +491,7 @@ static struct cupti *cupti_make(const struct cupti_api *api)
         .flush = trace_flush,
         .losses = trace_losses,
         .library_bytes = trace_library_bytes,
+        .own_bytes = trace_own_bytes,
         .ours = trace_ours,
         .alive = trace_alive,
         .raw = trace_raw,

@@ -22,6 +22,7 @@
     X(enable_callback, cuptiEnableCallback, false)                                                 \
     X(set_thread_id_type, cuptiSetThreadIdType, false)                                             \
     X(set_attribute, cuptiActivitySetAttribute, false)                                             \
+    X(get_attribute, cuptiActivityGetAttribute, true)                                              \
     X(register_timestamp, cuptiActivityRegisterTimestampCallback, true) /* since 11.8 */           \
     X(register_callbacks, cuptiActivityRegisterCallbacks, false)                                   \
     X(enable, cuptiActivityEnable, false)                                                          \

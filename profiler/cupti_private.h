@@ -23,6 +23,7 @@ struct cupti {
     struct cupti_decoder *decoder;
     pthread_mutex_t raw_lock;
     FILE *raw;
+    uint64_t own_bytes; /* of device memory in each context; UINT64_MAX: CUPTI does not say */
 
     pthread_mutex_t buffer_lock; /* pool and full */
     struct buffer *pool;

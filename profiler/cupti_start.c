@@ -192,17 +192,32 @@ static CUptiResult subscribe(struct cupti *c, char *other, size_t size)
 }
 
 /* A setting that makes CUPTI lighter; where it is not known CUPTI works all the same */
-static void set_attribute(struct cupti *c, CUpti_ActivityAttribute attribute, size_t value)
+static bool set_flag(struct cupti *c, CUpti_ActivityAttribute attribute)
 {
+    uint8_t value = 1;
     size_t size = sizeof value;
-    uint8_t byte = (uint8_t)value;
-    void *address = &value;
-    if (attribute == CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER ||
-        attribute == CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED) {
-        size = sizeof byte;
-        address = &byte;
-    }
-    (void)c->api.set_attribute(attribute, &size, address);
+    return c->api.set_attribute(attribute, &size, &value) == CUPTI_SUCCESS;
+}
+
+static bool get_size(struct cupti *c, CUpti_ActivityAttribute attribute, uint64_t *out)
+{
+    size_t value = 0, size = sizeof value;
+    bool good =
+        c->api.get_attribute && c->api.get_attribute(attribute, &size, &value) == CUPTI_SUCCESS;
+    *out = value;
+    return good;
+}
+
+/* The buffers that CUPTI makes with a context, where they lie in its device's memory */
+static uint64_t buffers_in_device(struct cupti *c, bool pinned)
+{
+    uint64_t bytes, count;
+    if (pinned)
+        return 0;
+    if (!get_size(c, CUPTI_ACTIVITY_ATTR_DEVICE_BUFFER_SIZE, &bytes) ||
+        !get_size(c, CUPTI_ACTIVITY_ATTR_DEVICE_BUFFER_PRE_ALLOCATE_VALUE, &count))
+        return UINT64_MAX;
+    return bytes * count;
 }
 
 bool cupti_start(struct cupti *c, CUpti_BuffersCallbackRequestFunc request,
@@ -215,8 +230,9 @@ bool cupti_start(struct cupti *c, CUpti_BuffersCallbackRequestFunc request,
         return cupti_error(error, &c->api, "cuptiSubscribe", *refused, other);
     c->api.set_thread_id_type(CUPTI_ACTIVITY_THREAD_ID_TYPE_SYSTEM);
     /* CUPTI's own buffers must not lie in the device memory whose limit we explore */
-    set_attribute(c, CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED, 1);
-    set_attribute(c, CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER, 1);
+    bool pinned = set_flag(c, CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED);
+    c->own_bytes = buffers_in_device(c, pinned);
+    (void)set_flag(c, CUPTI_ACTIVITY_ATTR_ZEROED_OUT_ACTIVITY_BUFFER);
     const char *call = "cuptiActivityRegisterTimestampCallback";
     *refused = c->api.register_timestamp ? c->api.register_timestamp(timestamp)
                                          : CUPTI_ERROR_NOT_SUPPORTED;

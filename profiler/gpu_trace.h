@@ -87,6 +87,9 @@ struct gpu_trace {
      * known. `ours` tells of a change of our own. */
     uint64_t (*library_bytes)(void *context);
     void (*ours)(void *context, int64_t delta_bytes);
+    /* Bytes of device memory that the source sets aside for itself in every context that is made,
+     * by its own word; UINT64_MAX if it does not say. May be NULL: likewise. */
+    uint64_t (*own_bytes)(void *context);
     /* False once the source has failed for good; `why` (size bytes) then says why. */
     bool (*alive)(void *context, char *why, size_t size);
     /* Append what comes from now on, as the source gives it, to this file (NULL: to none any more);

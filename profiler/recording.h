@@ -13,7 +13,7 @@
  *   /window_layers {window, layer, steps, kernels, sum_ns, min_ns, max_ns}: `window` is a row above
  *   /walls        {window, wall_ms}: every step
  *   /memory       {time_ns, device, weights, activations, workspace, idle, context, used, total,
- *                  library}
+ *                  library, cupti}
  *   /devices      {time_ns, device, clock_mhz, temperature_c, power_w, util, used, total, ours,
  *                  throttle}
  *   /commands     {time_ns, verb, arguments, ok, answer}: what was asked, and how it went

@@ -38,7 +38,7 @@ struct wall_row {
     double wall_ms;
 };
 struct memory_row {
-    int64_t time_ns, device, category[RECORD_MEMORY_CATEGORIES], used, total, library;
+    int64_t time_ns, device, category[RECORD_MEMORY_CATEGORIES], used, total, library, cupti;
 };
 struct device_row {
     int64_t time_ns, device;
@@ -104,6 +104,7 @@ static const struct field memory_fields[] = {
     FIELD(memory_row, used, INTEGER),
     FIELD(memory_row, total, INTEGER),
     FIELD(memory_row, library, INTEGER),
+    FIELD(memory_row, cupti, INTEGER),
 };
 static const struct field device_fields[] = {
     FIELD(device_row, time_ns, INTEGER), FIELD(device_row, device, INTEGER),
@@ -285,8 +286,11 @@ static void add_record(struct pack *pack, const struct stream_frame *frame)
     if (header.kind == RECORD_WINDOW) {
         add_window(pack, &reader, &header);
     } else if (header.kind == RECORD_MEMORY && record_get_memory(&reader, &memory, NULL)) {
-        struct memory_row row = {header.time_ns,     header.device,       {0},
-                                 known(memory.used), known(memory.total), known(memory.library)};
+        struct memory_row row = {
+            header.time_ns,      header.device,       {0},
+            known(memory.used),  known(memory.total), known(memory.library),
+            known(memory.cupti),
+        };
         for (int i = 0; i < RECORD_MEMORY_CATEGORIES; i++)
             row.category[i] = known(memory.category[i]);
         table_add(pack, MEMORY, &row);

@@ -81,6 +81,7 @@ void record_put_memory(struct record_writer *writer, const struct record_memory 
     put(writer, memory->used, 8);
     put(writer, memory->total, 8);
     put(writer, memory->library, 8);
+    put(writer, memory->cupti, 8);
 }
 
 void record_put_device(struct record_writer *writer, const struct record_device *device)
@@ -250,6 +251,9 @@ bool record_get_memory(struct record_reader *reader, struct record_memory *memor
     memory->used = load(at, 8);
     memory->total = load(at + 8, 8);
     memory->library = load(at + 16, 8);
+    memory->cupti = RECORD_UNKNOWN;
+    if (reader->bytes - reader->at >= 8 && (at = take(reader, 8)) != NULL)
+        memory->cupti = load(at, 8);
     return true;
 }
 

@@ -24,6 +24,8 @@
  *       bucket_count times: u16 bucket (ascending) · u32 count
  *   RECORD_MEMORY
  *     u64 category[5] (enum memory_category) · u64 used · u64 total · u64 library
+ *     u64 cupti (what CUPTI holds itself, in none of the others): frames of an older writer end
+ *     before it, and there the context holds a part of it
  *   RECORD_DEVICE: one NVML sample
  *     f32 clock_mhz · f32 temperature_c · f32 power_w · f32 util (0..1) · u64 used · u64 total
  *     u64 ours · u64 throttle (nvmlClocksEventReasons bits)
@@ -95,6 +97,7 @@ struct record_layer {
 struct record_memory {
     uint64_t category[RECORD_MEMORY_CATEGORIES];
     uint64_t used, total, library;
+    uint64_t cupti; /* device memory that CUPTI takes itself */
 };
 
 struct record_device {

@@ -71,6 +71,7 @@ const char *store_series_name(enum store_series series)
         [SERIES_MEMORY_IDLE] = "idle",
         [SERIES_MEMORY_OTHER] = "other",
         [SERIES_MEMORY_CONTEXT] = "context",
+        [SERIES_MEMORY_CUPTI] = "CUPTI",
         [SERIES_MEMORY_FOREIGN] = "other processes",
         [SERIES_MEMORY_FREE] = "free",
         [SERIES_MEMORY_USED] = "used",
@@ -421,7 +422,8 @@ static bool feed_memory(struct store *store, struct record_reader *reader,
     if (memory.library != RECORD_UNKNOWN && context >= (double)memory.library)
         context -= (double)memory.library;
     push(store, SERIES_MEMORY_CONTEXT, time_ns, span_ns, context);
-    double known[] = {context, bytes_known(memory.library), foreign};
+    push(store, SERIES_MEMORY_CUPTI, time_ns, span_ns, bytes_known(memory.cupti));
+    double known[] = {context, bytes_known(memory.library), bytes_known(memory.cupti), foreign};
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         ours += isnan(known[i]) ? 0 : known[i];
     if (store->used_bytes != RECORD_UNKNOWN && time_ns - store->used_ns <= RECENT_SPAN_NS)

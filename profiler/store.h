@@ -106,8 +106,9 @@ enum store_series {
     SERIES_MEMORY_WORKSPACE,
     SERIES_MEMORY_IDLE,
     SERIES_MEMORY_OTHER,   /* used minus the four above: where what it is made of is not known */
-    SERIES_MEMORY_CONTEXT, /* CUDA context, modules, library handles (CUPTI's own among them),
-                              without SERIES_LIBRARY_ALLOC */
+    SERIES_MEMORY_CONTEXT, /* CUDA context, modules, library handles, without SERIES_LIBRARY_ALLOC
+                              and SERIES_MEMORY_CUPTI */
+    SERIES_MEMORY_CUPTI,   /* device memory that CUPTI takes to trace (gpu_own.h) */
     SERIES_MEMORY_FOREIGN, /* other processes */
     SERIES_MEMORY_FREE,    /* total minus used */
     SERIES_MEMORY_USED,    /* device: used in all; CPU: RssAnon of the worker */

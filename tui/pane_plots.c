@@ -76,6 +76,23 @@ void pane_layer_time_draw(struct canvas *canvas, struct rect rect, const struct 
     finish(canvas, rect, &plot);
 }
 
+#define TITLE_COLS_FREE  56 /* beside so much there is room for the numbers */
+#define TITLE_COLS_LIMIT 76
+
+/* What no area shows stands in the title: what is free, and the limit. */
+static void memory_title(char *out, size_t size, const struct view *view, bool gpu, int cols)
+{
+    char bytes[32];
+    double unused = series_last(store_series_get(view->store, SERIES_MEMORY_FREE));
+    int used = snprintf(out, size, "%s", gpu ? "GPU memory" : "memory");
+    if (gpu && !isnan(unused) && cols >= TITLE_COLS_FREE)
+        used += snprintf(out + used, size - (size_t)used, ", %s free",
+                         unit_bytes(bytes, sizeof bytes, unused));
+    if (gpu && !isnan(view->limit_bytes) && cols >= TITLE_COLS_LIMIT)
+        snprintf(out + used, size - (size_t)used, ", limit %s",
+                 unit_bytes(bytes, sizeof bytes, view->limit_bytes));
+}
+
 void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view *view)
 {
     static const struct {
@@ -89,13 +106,16 @@ void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view
         {SERIES_MEMORY_IDLE, "idle", "idle", STYLE_SERIES_D},
         {SERIES_MEMORY_CONTEXT, "context", "ctx", STYLE_SERIES_E},
         {SERIES_LIBRARY_ALLOC, "libraries", "lib", STYLE_SERIES_B},
+        {SERIES_MEMORY_CUPTI, "CUPTI", "cpt", STYLE_SERIES_C},
         {SERIES_MEMORY_FOREIGN, "other processes", "prc", STYLE_SERIES_F},
         {SERIES_MEMORY_OTHER, "other", "oth", STYLE_SERIES_D},
     };
     canvas_clip(canvas, rect);
     struct plot plot;
     bool gpu = strncmp(view->devices, "gpu", 3) == 0;
-    begin(&plot, view, PLOT_STACKED, gpu ? "GPU memory" : "memory", UNIT_BYTES);
+    char title[96];
+    memory_title(title, sizeof title, view, gpu, rect.cols);
+    begin(&plot, view, PLOT_STACKED, title, UNIT_BYTES);
     const struct series *used = store_series_get(view->store, SERIES_MEMORY_USED);
     summarise(&plot, view, used);
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

@@ -10,6 +10,7 @@
 #define GUTTER       6  /* five columns for a number, one for the axis */
 #define GUTTER_LEAST 24 /* narrower plots have no axis */
 #define TITLE_PIECES 5
+#define LEGEND_LEAST 6 /* a name cut to fewer says less than its brief form */
 
 /* Dots of a body of rows x cols cells. Votes tell which trace a cell belongs to. */
 struct grid {
@@ -215,7 +216,8 @@ static void draw_title(struct canvas *canvas, struct rect rect, const struct plo
         canvas_put(canvas, rect.y, x, 0x2500, STYLE_DIM);
 }
 
-/* Letters and names of the traces. Names that do not fit all are cut to the same width. */
+/* Letters and names of the traces. Names that do not fit all are cut to the same width, or give way
+ * to their brief forms. */
 static void draw_legend(struct canvas *canvas, int y, int x, int cols, const struct plot *plot,
                         bool brief)
 {
@@ -225,13 +227,18 @@ static void draw_legend(struct canvas *canvas, int y, int x, int cols, const str
         names[i] = plot->traces[i].name;
         wanted += 2 + utf8_columns(names[i]);
     }
-    for (int i = 0; i < count && wanted > cols && brief; i++) {
+    bool crowded = wanted > cols && (cols - 2 * (count - 1)) / count - 2 < LEGEND_LEAST;
+    for (int i = 0; i < count && wanted > cols && (brief || crowded); i++) {
         wanted -= utf8_columns(names[i]);
         names[i] = plot->traces[i].brief != NULL ? plot->traces[i].brief : names[i];
         wanted += utf8_columns(names[i]);
     }
     int most = wanted <= cols ? cols : (cols - 2 * (count - 1)) / count - 2;
+    bool some = most < 2; /* not even two letters of each: the first ones as a whole */
+    most = some ? cols : most;
     for (int i = 0; i < count && x < end; i++) {
+        if (some && x + 2 + utf8_columns(names[i]) > end)
+            break;
         canvas_put(canvas, y, x, 'a' + (uint32_t)i, plot->traces[i].style);
         canvas_flag(canvas, y, x, 1, CELL_BOLD);
         int room = most < end - x - 2 ? most : end - x - 2;

@@ -12,7 +12,7 @@
 #include "tui/canvas.h"
 #include "tui/units.h"
 
-#define PLOT_TRACES 8
+#define PLOT_TRACES 10
 
 enum plot_kind { PLOT_LINES, PLOT_STACKED };
 

@@ -187,7 +187,7 @@ static void seed_stream(void)
                                    .wall_ns = 21};
     struct record_layer layer = {
         .layer = 0, .steps = 2, .kernels = 4, .sum_ns = 10, .min_ns = 1, .max_ns = 9};
-    struct record_memory memory = {.category = {1, 2, 3, 4, 5}, .used = 6, .total = 7};
+    struct record_memory memory = {.category = {1, 2, 3, 4, 5}, .used = 6, .total = 7, .cupti = 8};
     struct record_device device = {.clock_mhz = 1000, .used = 1, .total = 2};
     struct histogram histogram;
     const float wall_ms[2] = {1, 2};

@@ -225,10 +225,12 @@ static void put_window(struct actor *actor, int64_t time_ns, int64_t steps)
     double weights, arena;
     planned_bytes(actor, &weights, &arena);
     struct record_memory memory = {
-        .category = {(uint64_t)weights, (uint64_t)arena, (uint64_t)MIB, 0, (uint64_t)(60 * MIB)},
+        .category = {(uint64_t)weights, (uint64_t)arena, (uint64_t)MIB, 0,
+                     (uint64_t)((on_gpu(actor) ? 51 : 60) * MIB)},
         .used = (uint64_t)(weights + arena + 61 * MIB),
         .total = on_gpu(actor) ? UINT64_C(150000000000) : UINT64_C(16000000000),
-        .library = RECORD_UNKNOWN,
+        .library = on_gpu(actor) ? (uint64_t)(12 * MIB) : RECORD_UNKNOWN,
+        .cupti = on_gpu(actor) ? (uint64_t)(9 * MIB) : RECORD_UNKNOWN,
     };
     header.kind = RECORD_MEMORY;
     record_begin(&writer, &header);
@@ -356,14 +358,20 @@ static json_t *describe_devices(void)
 static json_t *describe_memory(const struct actor *actor)
 {
     double weights, arena, planned = planned_bytes(actor, &weights, &arena);
-    return json_pack("{s:[{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f}], s:{s:s, s:f, s:[{s:s, "
-                     "s:s, s:f}]}}",
+    json_t *context = json_null(), *library = json_null(), *cupti = json_null();
+    if (on_gpu(actor)) {
+        context = json_real(39 * MIB);
+        library = json_real(12 * MIB);
+        cupti = json_real(9 * MIB);
+    }
+    return json_pack("{s:[{s:s, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o, s:o, s:o}], s:{s:s, "
+                     "s:f, s:[{s:s, s:s, s:f}]}}",
                      "devices", "device", on_gpu(actor) ? "gpu:0" : "cpu", "total_bytes", 16e9,
                      "free_bytes", 12e9, "used_by_us_bytes", planned, "weights_bytes", weights,
                      "arena_bytes", arena, "workspace_bytes", MIB, "idle_bytes", 0.0,
-                     "planned_bytes", planned, "plan", "peak_layer", "conv2", "peak_live_bytes",
-                     arena, "live", "layer", "conv1", "shape", "(32, 28, 28, 12)", "bytes",
-                     arena / 2);
+                     "planned_bytes", planned, "context_bytes", context, "library_bytes", library,
+                     "cupti_bytes", cupti, "plan", "peak_layer", "conv2", "peak_live_bytes", arena,
+                     "live", "layer", "conv1", "shape", "(32, 28, 28, 12)", "bytes", arena / 2);
 }
 
 static void act(struct actor *actor, uint64_t id, const char *verb, const json_t *arguments)

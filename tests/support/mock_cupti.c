@@ -49,7 +49,16 @@ static CUptiResult CUPTIAPI mock_thread_id(CUpti_ActivityThreadIdType type)
 static CUptiResult CUPTIAPI mock_attribute(CUpti_ActivityAttribute attribute, size_t *size,
                                            void *value)
 {
-    (void)attribute, (void)size, (void)value;
+    (void)size, (void)value;
+    bool pinned = attribute == CUPTI_ACTIVITY_ATTR_MEM_ALLOCATION_TYPE_HOST_PINNED;
+    return pinned && mock_cupti.unpinned ? CUPTI_ERROR_NOT_SUPPORTED : CUPTI_SUCCESS;
+}
+static CUptiResult CUPTIAPI mock_get_attribute(CUpti_ActivityAttribute attribute, size_t *size,
+                                               void *value)
+{
+    assert_int_equal(*size, sizeof(size_t));
+    size_t number = attribute == CUPTI_ACTIVITY_ATTR_DEVICE_BUFFER_SIZE ? 3200000 : 3;
+    memcpy(value, &number, sizeof number);
     return CUPTI_SUCCESS;
 }
 static CUptiResult CUPTIAPI mock_timestamp(CUpti_TimestampCallbackFunc function)
@@ -160,6 +169,7 @@ const struct cupti_api mock_cupti_api = {
     .enable_callback = mock_enable_callback,
     .set_thread_id_type = mock_thread_id,
     .set_attribute = mock_attribute,
+    .get_attribute = mock_get_attribute,
     .register_timestamp = mock_timestamp,
     .register_callbacks = mock_register,
     .enable = mock_enable,
@@ -183,7 +193,7 @@ int mock_cupti_reset(void **state)
     atomic_store(&mock_cupti.flush_result, CUPTI_SUCCESS);
     mock_cupti.refused_kind = CUPTI_ACTIVITY_KIND_INVALID;
     mock_cupti.other = NULL;
-    mock_cupti.withhold = false;
+    mock_cupti.withhold = mock_cupti.unpinned = false;
     mock_cupti.dropped = mock_cupti.pending_count = 0;
     mock_cupti.enabled = mock_cupti.disabled = mock_cupti.flushes = mock_cupti.unsubscribed = 0;
     mock_cupti.depth = mock_cupti.surplus = 0;

@@ -17,6 +17,7 @@ extern struct mock_cupti {
     atomic_int flush_result;
     CUpti_ActivityKind refused_kind;
     const char *other; /* the tool that has subscribed before */
+    bool unpinned;     /* its buffers cannot lie in the host's memory */
     bool withhold;     /* records come only when they are forced out */
     size_t dropped;    /* under the lock */
     /* what CUPTI would call */

@@ -67,6 +67,11 @@ static void gpu_ours(void *context, int64_t delta)
     (void)context;
     gpu.ours += delta;
 }
+static uint64_t gpu_own_bytes(void *context)
+{
+    (void)context;
+    return 600;
+}
 static bool gpu_alive(void *context, char *why, size_t size)
 {
     (void)context;
@@ -88,6 +93,7 @@ static const struct gpu_trace gpu_trace_table = {
     .losses = gpu_losses,
     .library_bytes = gpu_library,
     .ours = gpu_ours,
+    .own_bytes = gpu_own_bytes,
     .alive = gpu_alive,
     .close = gpu_close,
 };
@@ -301,6 +307,93 @@ static void our_allocations_are_told_to_the_source(void **state)
     assert_int_equal(gpu.ours, 1500);
 }
 
+/* NVML saw `ours` bytes of this process, long after the allocator spoke. */
+static void sample(struct collector_bench *bench, uint64_t ours, uint64_t used, uint64_t tenants)
+{
+    struct nvml_sample sample = {
+        .time_ns = bench->now,
+        .values = {.used = used, .ours = ours, .tenants = tenants, .others = RECORD_UNKNOWN}};
+    collector_sample_memory(bench->collector, &sample);
+}
+
+static uint64_t own_now(struct collector_bench *bench)
+{
+    struct record_memory memory;
+    collector_read_memory(bench->collector, 0, &memory);
+    return memory.cupti;
+}
+
+/* What it sets aside it says; what it takes later is what the process has grown by */
+static void what_cupti_takes_is_told_apart(void **state)
+{
+    struct collector_bench *bench = *state;
+    const struct observer *o = collector_bench_observer(bench);
+    o->memory(o->context, "gpu:0", MEMORY_WEIGHTS, 1000);
+    o->memory(o->context, "gpu:0", MEMORY_CONTEXT, 50000);
+    assert_int_equal(own_now(bench), 600);
+    sample(bench, 60000, RECORD_UNKNOWN, 1); /* before any step */
+    gpu_step(bench, 1, true);
+    sample(bench, 61000, RECORD_UNKNOWN, 1); /* the level */
+    gpu_step(bench, 2, true);
+    sample(bench, 66000, RECORD_UNKNOWN, 1);
+    assert_int_equal(own_now(bench), 600 + 5000);
+    sample(bench, 99000, RECORD_UNKNOWN, 1); /* no step since: the engine is at something */
+    assert_int_equal(own_now(bench), 600 + 5000);
+    gpu_step(bench, 3, true);
+    sample(bench, 64000, RECORD_UNKNOWN, 1); /* it gave some back */
+    assert_int_equal(own_now(bench), 600 + 3000);
+    /* what we take ourselves is not its own */
+    o->memory(o->context, "gpu:0", MEMORY_WEIGHTS, 3000);
+    bench->collector->memory[1].changed_ns = bench->now;
+    gpu_step(bench, 4, true);
+    sample(bench, 70000, RECORD_UNKNOWN, 1); /* too soon to be sure what it holds */
+    assert_int_equal(own_now(bench), 600 + 3000);
+    bench->now += 1000 * MS;
+    gpu_step(bench, 5, true);
+    sample(bench, 66000, RECORD_UNKNOWN, 1);
+    assert_int_equal(own_now(bench), 600 + 3000);
+    /* a driver that does not name us is believed where nobody else is there */
+    gpu_step(bench, 6, true);
+    sample(bench, RECORD_UNKNOWN, 900000, 0);
+    assert_int_equal(own_now(bench), 600 + 3000);
+    gpu_step(bench, 7, true);
+    sample(bench, RECORD_UNKNOWN, 901000, 0);
+    assert_int_equal(own_now(bench), 600 + 4000);
+    gpu_step(bench, 8, true);
+    sample(bench, RECORD_UNKNOWN, 990000, 1);
+    assert_int_equal(own_now(bench), 600 + 4000);
+    bench->hooks->flush(bench->hooks->context);
+    const struct store *store = bench->store;
+    assert_true(series_last(store_series_get(store, SERIES_MEMORY_CUPTI)) == 4600);
+    assert_true(series_last(store_series_get(store, SERIES_MEMORY_CONTEXT)) == 50000 - 600 - 12345);
+    json_t *answer =
+        json_pack("{s:i, s:n, s:n}", "context_bytes", 50000, "library_bytes", "cupti_bytes");
+    bench->hooks->memory(bench->hooks->context, "gpu:0", answer);
+    assert_int_equal(json_integer_value(json_object_get(answer, "cupti_bytes")), 4600);
+    assert_int_equal(json_integer_value(json_object_get(answer, "library_bytes")), 12345);
+    assert_int_equal(json_integer_value(json_object_get(answer, "context_bytes")),
+                     50000 - 600 - 12345);
+    json_decref(answer);
+}
+
+static void without_cupti_it_takes_nothing(void **state)
+{
+    struct collector_bench *bench = *state;
+    const struct observer *o = collector_bench_observer(bench);
+    json_t *answer = json_pack("{s:n, s:n, s:n}", "context_bytes", "library_bytes", "cupti_bytes");
+    bench->hooks->memory(bench->hooks->context, "cpu", answer);
+    assert_true(json_is_null(json_object_get(answer, "cupti_bytes")));
+    bench->collector->trace = NULL;
+    o->memory(o->context, "gpu:0", MEMORY_CONTEXT, 50000);
+    assert_int_equal(own_now(bench), 0);
+    bench->hooks->memory(bench->hooks->context, "gpu:0", answer);
+    assert_int_equal(json_integer_value(json_object_get(answer, "cupti_bytes")), 0);
+    assert_true(json_is_null(json_object_get(answer, "library_bytes")));
+    assert_true(json_is_null(json_object_get(answer, "context_bytes")));
+    json_decref(answer);
+    bench->collector->trace = &gpu_trace_table;
+}
+
 static void cupti_cannot_leave_a_live_context(void **state)
 {
     struct collector_bench *bench = *state;
@@ -329,6 +422,10 @@ int main(void)
         cmocka_unit_test_setup_teardown(a_dead_source_falls_back_and_says_so, setup_gpu,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(our_allocations_are_told_to_the_source, setup_gpu,
+                                        collector_bench_teardown),
+        cmocka_unit_test_setup_teardown(what_cupti_takes_is_told_apart, setup_gpu,
+                                        collector_bench_teardown),
+        cmocka_unit_test_setup_teardown(without_cupti_it_takes_nothing, setup_gpu,
                                         collector_bench_teardown),
         cmocka_unit_test_setup_teardown(cupti_cannot_leave_a_live_context, setup_gpu,
                                         collector_bench_teardown),

@@ -108,6 +108,25 @@ static void lesser_refusals_are_borne(void **state)
     assert_int_equal(error.code, ERROR_CUPTI);
 }
 
+/* Its buffers lie in the host's memory; where they cannot, it says how large they are. */
+static void its_own_memory_is_told(void **state)
+{
+    (void)state;
+    const struct gpu_trace *trace = cupti_open(&mock_cupti_api, NULL, NULL);
+    assert_non_null(trace);
+    assert_int_equal(trace->own_bytes(trace->context), 0);
+    trace->close(trace->context);
+    mock_cupti.unpinned = true;
+    trace = cupti_open(&mock_cupti_api, NULL, NULL);
+    assert_int_equal(trace->own_bytes(trace->context), 3 * 3200000);
+    trace->close(trace->context);
+    struct cupti_api older = mock_cupti_api;
+    older.get_attribute = NULL;
+    trace = cupti_open(&older, NULL, NULL);
+    assert_int_equal(trace->own_bytes(trace->context), UINT64_MAX);
+    trace->close(trace->context);
+}
+
 /* A virtual environment's python3 is a link to one that knows nothing of the environment's wheels */
 static void wheels_of_a_virtual_environment_are_found(void **state)
 {
@@ -362,6 +381,7 @@ int main(void)
         cmocka_unit_test_setup(kernels_arrive_with_their_op, mock_cupti_reset),
         cmocka_unit_test_setup(missing_correlations_widen_the_calls, mock_cupti_reset),
         cmocka_unit_test_setup(lesser_refusals_are_borne, mock_cupti_reset),
+        cmocka_unit_test_setup(its_own_memory_is_told, mock_cupti_reset),
         cmocka_unit_test(wheels_of_a_virtual_environment_are_found),
         cmocka_unit_test_setup(flushes_run_by_themselves_while_steps_do, mock_cupti_reset),
         cmocka_unit_test_setup(drops_are_counted, mock_cupti_reset),

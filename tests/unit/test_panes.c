@@ -105,6 +105,7 @@ static void feed_window(struct store *store, int64_t time_ns, double scale)
         .used = 6000000,
         .total = UINT64_C(24000000000),
         .library = RECORD_UNKNOWN,
+        .cupti = RECORD_UNKNOWN,
     };
     record_begin(&writer, &header);
     record_put_memory(&writer, &memory);
@@ -262,6 +263,63 @@ static void a_gpu_is_named(void **state)
     assert_null(strstr(text, "580.65"));
     assert_non_null(strstr(text, "gpu:0  batch 32  fp32"));
     free(text);
+}
+
+/* A second of a GPU's memory in which each part is there. */
+static void feed_gpu_memory(struct store *store, int64_t now_ns)
+{
+    struct record_writer writer = {0};
+    struct record_header header = {.kind = RECORD_DEVICE, .device = 0};
+    struct record_device device = {.clock_mhz = NAN,
+                                   .temperature_c = NAN,
+                                   .power_w = NAN,
+                                   .util = NAN,
+                                   .used = 70 << 20,
+                                   .total = 100 << 20,
+                                   .ours = 50 << 20,
+                                   .throttle = RECORD_UNKNOWN,
+                                   .others = 15 << 20,
+                                   .tenants = 1};
+    struct record_memory memory = {
+        .category = {8 << 20, 9 << 20, 7 << 20, 6 << 20, 16 << 20},
+        .used = RECORD_UNKNOWN,
+        .total = RECORD_UNKNOWN,
+        .library = 5 << 20,
+        .cupti = 4 << 20,
+    };
+    for (int i = 0; i < 20; i++) {
+        header.time_ns = now_ns - (20 - i) * 100 * MS;
+        header.kind = RECORD_DEVICE;
+        record_begin(&writer, &header);
+        record_put_device(&writer, &device);
+        assert_true(store_feed(store, writer.data, writer.bytes, NULL));
+        header.kind = RECORD_MEMORY;
+        record_begin(&writer, &header);
+        record_put_memory(&writer, &memory);
+        assert_true(store_feed(store, writer.data, writer.bytes, NULL));
+    }
+    free(writer.data);
+}
+
+/* All that may hold memory on a GPU has an area; what is free, and the limit, stand in the title. */
+static void each_part_of_gpu_memory_is_drawn(void **state)
+{
+    struct bench *bench = *state;
+    json_object_set_new(bench->plan, "device", json_string("gpu:0"));
+    store_model(bench->store, bench->model);
+    store_plan(bench->store, bench->plan);
+    feed_gpu_memory(bench->store, 60000 * MS);
+    struct view view = view_of(bench);
+    strcpy(view.devices, "gpu:0");
+    view.span_ns = 2000 * MS;
+    view.limit_bytes = 90 << 20;
+    struct canvas *canvas = canvas_new();
+    canvas_reset(canvas, 24, 130, SYMBOLS_ASCII);
+    pane_memory_draw(canvas, (struct rect){0, 0, 24, 130}, &view);
+    char *text = canvas_to_text(canvas);
+    golden_check("pane_gpu_memory_130x24_ascii", text);
+    free(text);
+    canvas_free(canvas);
 }
 
 static void rows_sort_and_fold(void **state)
@@ -425,6 +483,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(an_empty_screen_says_what_to_do, setup, teardown),
         cmocka_unit_test_setup_teardown(states_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(a_gpu_is_named, setup, teardown),
+        cmocka_unit_test_setup_teardown(each_part_of_gpu_memory_is_drawn, setup, teardown),
         cmocka_unit_test_setup_teardown(rows_sort_and_fold, setup, teardown),
         cmocka_unit_test(rows_stay_in_sight),
         cmocka_unit_test_setup_teardown(keys_make_command_lines, setup, teardown),

@@ -110,13 +110,19 @@ static void other_kinds_come_back(void **state)
     struct record_writer writer = {.data = NULL};
     struct record_reader reader;
     struct record_header header = header_of(RECORD_MEMORY);
-    struct record_memory memory = {.category = {1, 2, 3, RECORD_UNKNOWN, 5}, .used = 6, .total = 7};
+    struct record_memory memory = {
+        .category = {1, 2, 3, RECORD_UNKNOWN, 5}, .used = 6, .total = 7, .cupti = 8};
     struct record_memory memory_back;
     record_begin(&writer, &header);
     record_put_memory(&writer, &memory);
     assert_true(record_open(&reader, writer.data, writer.bytes, &header, NULL));
     assert_true(record_get_memory(&reader, &memory_back, NULL));
     assert_memory_equal(&memory, &memory_back, sizeof memory);
+    /* a frame of a writer that did not know the last field */
+    assert_true(record_open(&reader, writer.data, writer.bytes - 8, &header, NULL));
+    assert_true(record_get_memory(&reader, &memory_back, NULL));
+    assert_int_equal(memory_back.total, 7);
+    assert_int_equal(memory_back.cupti, RECORD_UNKNOWN);
 
     header = header_of(RECORD_DEVICE);
     struct record_device device = {.clock_mhz = 1980,

@@ -246,8 +246,11 @@ static void memory_of_long_steps_has_no_gaps(void **state)
     struct sender *sender = *state;
     struct series_cell cells[40];
     struct error error;
-    struct record_memory memory = {
-        .category = {1, 1, 1, 0, 0}, .used = 100, .total = 1000, .library = RECORD_UNKNOWN};
+    struct record_memory memory = {.category = {1, 1, 1, 0, 0},
+                                   .used = 100,
+                                   .total = 1000,
+                                   .library = RECORD_UNKNOWN,
+                                   .cupti = RECORD_UNKNOWN};
     for (int64_t step = 1; step <= 5; step++) {
         int64_t time = step * 2000 * MS;
         window_of(sender, time, 2000 * MS, 1, 1);
@@ -268,7 +271,8 @@ static void memory_knows_what_is_not_known(void **state)
     struct record_memory memory = {.category = {100, 200, RECORD_UNKNOWN, 0, RECORD_UNKNOWN},
                                    .used = 1000,
                                    .total = 5000,
-                                   .library = RECORD_UNKNOWN};
+                                   .library = RECORD_UNKNOWN,
+                                   .cupti = RECORD_UNKNOWN};
     sender->header.kind = RECORD_MEMORY;
     sender->header.time_ns = S;
     record_begin(&sender->writer, &sender->header);
@@ -279,6 +283,7 @@ static void memory_knows_what_is_not_known(void **state)
     assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_TOTAL)) == 5000);
     assert_true(isnan(series_last(store_series_get(sender->store, SERIES_MEMORY_WORKSPACE))));
     assert_true(isnan(series_last(store_series_get(sender->store, SERIES_LIBRARY_ALLOC))));
+    assert_true(isnan(series_last(store_series_get(sender->store, SERIES_MEMORY_CUPTI))));
 }
 
 static void samples_tell_who_else_is_there(void **state)
@@ -318,14 +323,16 @@ static void samples_tell_who_else_is_there(void **state)
     struct record_memory memory = {.category = {100, 50, 20, 10, 300},
                                    .used = RECORD_UNKNOWN,
                                    .total = RECORD_UNKNOWN,
-                                   .library = 30};
+                                   .library = 30,
+                                   .cupti = 25};
     sender->header.kind = RECORD_MEMORY;
     record_begin(&sender->writer, &sender->header);
     record_put_memory(&sender->writer, &memory);
     assert_true(store_feed(sender->store, sender->writer.data, sender->writer.bytes, NULL));
     assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_CONTEXT)) == 270);
     assert_true(series_last(store_series_get(sender->store, SERIES_LIBRARY_ALLOC)) == 30);
-    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_OTHER)) == 120);
+    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_CUPTI)) == 25);
+    assert_true(series_last(store_series_get(sender->store, SERIES_MEMORY_OTHER)) == 95);
 }
 
 /* A frame of a writer that did not know the last fields ends before them. */
