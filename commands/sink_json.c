@@ -38,7 +38,8 @@ static void write_result(void *context, const char *command, const json_t *data,
     if (error)
         json_object_set_new(object, "error", describe_error(error));
     json_object_set_new(object, "warn", warnings ? json_deep_copy(warnings) : json_array());
-    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9));
+    /* ASCII: a terminal takes some of what lies beyond it for commands (U+009B begins one) */
+    char *text = json_dumps(object, JSON_COMPACT | JSON_REAL_PRECISION(9) | JSON_ENSURE_ASCII);
     if (text)
         fprintf(stdout, "%s\n", text);
     sink_flush_output();

@@ -20,6 +20,17 @@ static json_t *layer_weights(struct reader *reader, int layer)
     return json_object_get(json_array_get(reader->layers, (size_t)layer), "weights");
 }
 
+/* What there is of bytes: of the files, and of what was decoded. Weights that share theirs, by links
+ * to one dataset, would make a small file a model of any size. */
+static uint64_t bytes_held(const struct reader *reader)
+{
+    const struct keras_files *files = reader->files;
+    uint64_t bytes = files->main.size + files->weights.size + files->memory->used;
+    for (size_t i = 0; i < files->shard_count; i++)
+        bytes += files->shards[i].bytes.size;
+    return bytes;
+}
+
 bool bind_append(struct reader *reader, struct h5 *h5, int layer, hid_t group, const char *path,
                  const char *name)
 {
@@ -34,7 +45,12 @@ bool bind_append(struct reader *reader, struct h5 *h5, int layer, hid_t group, c
             reader->error, cause.code, reader->files->name, "weight \"%s\" of layer \"%s\": %s",
             path, json_text(json_array_get(reader->layers, (size_t)layer), "path", "?"), cause.why);
     }
+    reader->weight_bytes += (uint64_t)json_integer_value(json_object_get(weight, "bytes"));
     json_array_append_new(layer_weights(reader, layer), weight);
+    if (reader->weight_bytes > bytes_held(reader))
+        return error_set(reader->error, ERROR_MODEL_REFUSED, reader->files->name,
+                         "its weights claim %llu bytes, more than the file has: some share theirs",
+                         (unsigned long long)reader->weight_bytes);
     return true;
 }
 

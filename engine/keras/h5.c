@@ -252,11 +252,11 @@ struct names {
 static herr_t names_append(hid_t group, const char *name, const H5L_info_t *info, void *data)
 {
     (void)group;
+    (void)info;
     struct names *names = data;
     if (json_array_size(names->list) >= names->most)
         return 1;
-    if (info->type == H5L_TYPE_HARD)
-        json_array_append_new(names->list, json_string(name)); /* not UTF-8: no Keras name */
+    json_array_append_new(names->list, json_string(name)); /* not UTF-8: no Keras name */
     return 0;
 }
 

@@ -112,7 +112,8 @@ bool h5_has(hid_t parent, const char *path);
 char *h5_text(hid_t object, const char *name);
 /* An attribute that lists strings (NAME, or NAME0, NAME1, ... if Keras split it), NULL if absent. */
 json_t *h5_texts(hid_t object, const char *name);
-/* Names of the hard links in a group, sorted, at most `most`. */
+/* Names of the links in a group, sorted, at most `most`. (Those that are no hard ones are refused
+ * where they are followed.) */
 json_t *h5_names(hid_t group, size_t most);
 /* Is there a dataset under this group, at most `depth` levels down? */
 bool h5_has_data(hid_t group, int depth);
@@ -170,6 +171,7 @@ struct reader {
     json_t *layers; /* reply: array of layers, weights still empty until bound */
     json_t *nodes;
     size_t weight_count;
+    uint64_t weight_bytes;
     size_t visits; /* objects looked at below layers of unknown class */
 };
 

@@ -147,6 +147,16 @@ static void backend_read(struct reader *reader)
         H5Oclose(group);
 }
 
+/* Is there such a group? A link that leads out of the file is an error. */
+static bool holds(struct reader *reader, const char *path)
+{
+    hid_t group =
+        reader->error->code == ERROR_NONE ? h5_find(reader->h5.file, path, reader->error) : -1;
+    if (group >= 0)
+        H5Oclose(group);
+    return group >= 0;
+}
+
 /* Tell the two kinds of weights apart. */
 static bool layout_detect(struct reader *reader)
 {
@@ -162,12 +172,14 @@ static bool layout_detect(struct reader *reader)
     if (legacy) {
         reader->layout = WEIGHTS_LEGACY;
         reader->weights_root = "/";
-    } else if (h5_has(file, "model_weights")) {
+    } else if (holds(reader, "model_weights")) {
         reader->layout = WEIGHTS_LEGACY;
         reader->weights_root = "/model_weights";
-    } else if (h5_has(file, "layers") || h5_has(file, "_layer_checkpoint_dependencies") ||
-               h5_has(file, "vars")) {
+    } else if (holds(reader, "layers") || holds(reader, "_layer_checkpoint_dependencies") ||
+               holds(reader, "vars")) {
         reader->layout = WEIGHTS_V3;
+    } else if (reader->error->code != ERROR_NONE) {
+        return false;
     } else {
         return error_set(
             reader->error, ERROR_MODEL_FILE, reader->files->name,

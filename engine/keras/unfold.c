@@ -39,8 +39,12 @@ static bool link_all(hid_t file, json_t *names)
         bool folded = false;
         for (char *c = path; (c = strchr(c, '\\')) != NULL; folded = true)
             *c = '/';
-        ok = ok && (!folded || H5Lcreate_hard(file, json_string_value(name), file, path, create,
-                                              H5P_DEFAULT) >= 0);
+        /* by what it is, not by its name, which might lead to another file */
+        hid_t group = folded ? h5_find(file, json_string_value(name), NULL) : -1;
+        ok =
+            ok && (!folded || (group >= 0 && H5Olink(group, file, path, create, H5P_DEFAULT) >= 0));
+        if (group >= 0)
+            H5Oclose(group);
         free(path);
     }
     if (create >= 0)

@@ -10,10 +10,14 @@
 #include <zip.h>
 
 /* Members an archive may list; a .keras file has three plus vocabularies. */
-#define ENTRIES_MAX 100000
-/* Compressed members may grow by this factor; random weights do not shrink at all. */
-#define RATIO_MAX   200
-#define SMALL_BYTES (64u << 20)
+#define ENTRIES_MAX  100000
+/* Compressed members may grow by this factor; random weights do not shrink at all. Small ones may be
+ * all zeros, and JSON of a few MiB all blanks. */
+#define RATIO_MAX    200
+#define SMALL_BYTES  (64u << 20)
+#define SMALL_JSON   (8u << 20)
+/* Of a local header, without the name. */
+#define HEADER_BYTES 30
 
 struct window {
     struct keras_bytes bytes;
@@ -68,37 +72,100 @@ static zip_int64_t window_callback(void *state, void *data, zip_uint64_t length,
     }
 }
 
+/* The bytes of one member, its own header among them. */
+struct span {
+    size_t header, data, end;
+};
+
 struct archive {
     const struct keras_files *files;
     struct window window;
     zip_t *zip;
+    struct span spans[3]; /* of the members read so far */
+    size_t span_count;
 };
 
-/* Where a stored member begins: read its first byte and see where libzip went for it. */
+/* Where a member's bytes begin: read the first and see where libzip went for it. */
 static bool locate(struct archive *archive, zip_uint64_t index, const zip_stat_t *stat,
-                   struct zip_member *member)
+                   struct span *span)
 {
     zip_file_t *file = zip_fopen_index(archive->zip, index, ZIP_FL_COMPRESSED);
     if (file == NULL)
         return false;
     unsigned char first[16];
-    zip_int64_t n = zip_fread(file, first, stat->size < sizeof first ? stat->size : sizeof first);
+    zip_uint64_t wanted = stat->comp_size < sizeof first ? stat->comp_size : sizeof first;
+    zip_int64_t n = zip_fread(file, first, wanted);
     size_t offset = archive->window.last_read, size = archive->window.bytes.size;
     zip_fclose(file);
-    if (n <= 0 || offset > size || stat->size > size - offset ||
+    if (n <= 0 || offset > size || stat->comp_size > size - offset ||
         memcmp(archive->window.bytes.data + offset, first, (size_t)n) != 0)
         return false;
-    *member = (struct zip_member){true, true, offset, (size_t)stat->size};
+    *span = (struct span){.data = offset, .end = offset + (size_t)stat->comp_size};
+    return true;
+}
+
+static size_t number_at(const unsigned char *at, size_t bytes)
+{
+    size_t number = 0;
+    for (size_t i = bytes; i-- > 0;)
+        number = number << 8 | at[i];
+    return number;
+}
+
+/* The header that ends where the member's bytes begin. */
+static const unsigned char *local_header(struct archive *archive, struct span *span)
+{
+    size_t most = HEADER_BYTES + 2 * 65535;
+    for (size_t back = HEADER_BYTES; back <= most && back <= span->data; back++) {
+        const unsigned char *at = archive->window.bytes.data + span->data - back;
+        if (memcmp(at, "PK\3\4", 4) == 0 &&
+            HEADER_BYTES + number_at(at + 26, 2) + number_at(at + 28, 2) == back) {
+            span->header = span->data - back;
+            return at;
+        }
+    }
+    return NULL;
+}
+
+/* Does the header before a member say what the directory at the end of the archive says? */
+static bool headers_agree(const unsigned char *header, const char *name, const zip_stat_t *stat)
+{
+    size_t flags = number_at(header + 6, 2), size = number_at(header + 18, 4);
+    size_t length = number_at(header + 26, 2);
+    bool later = (flags & 8) != 0, large = size == UINT32_MAX; /* elsewhere, or in 64 bits */
+    return (flags & 1) == 0 && number_at(header + 8, 2) == stat->comp_method &&
+           (later || large || size == stat->comp_size) && length == strlen(name) &&
+           memcmp(header + HEADER_BYTES, name, length) == 0;
+}
+
+/* Find a member's bytes, which must be its own. */
+static bool member_find(struct archive *archive, zip_uint64_t index, const zip_stat_t *stat,
+                        struct span *span, struct error *error)
+{
+    const char *file = archive->files->name;
+    const char *name = zip_get_name(archive->zip, index, ZIP_FL_ENC_RAW);
+    if (!locate(archive, index, stat, span))
+        return error_set(error, ERROR_MODEL_BROKEN, file,
+                         "the archive is damaged: \"%s\" lies outside of it", stat->name);
+    const unsigned char *header = local_header(archive, span);
+    if (header == NULL || name == NULL || !headers_agree(header, name, stat))
+        return error_set(error, ERROR_MODEL_BROKEN, file,
+                         "the archive is damaged: the two headers of \"%s\" differ", stat->name);
+    for (size_t i = 0; i < archive->span_count; i++) {
+        if (span->header < archive->spans[i].end && archive->spans[i].header < span->end)
+            return error_set(error, ERROR_MODEL_REFUSED, file,
+                             "\"%s\" and another member of the archive overlap", stat->name);
+    }
+    archive->spans[archive->span_count++] = *span;
     return true;
 }
 
 static bool inflate_member(struct archive *archive, zip_uint64_t index, const zip_stat_t *stat,
-                           struct zip_member *member, struct error *error)
+                           size_t small, struct zip_member *member, struct error *error)
 {
     const char *name = archive->files->name;
     struct keras_memory *memory = archive->files->memory;
-    if (stat->size > SMALL_BYTES &&
-        (stat->comp_size == 0 || stat->size / stat->comp_size > RATIO_MAX))
+    if (stat->size > small && (stat->comp_size == 0 || stat->size / stat->comp_size > RATIO_MAX))
         return error_set(error, ERROR_MODEL_REFUSED, name,
                          "a member of the archive unpacks to %llu times its size",
                          (unsigned long long)(stat->comp_size ? stat->size / stat->comp_size : 0));
@@ -128,10 +195,12 @@ static bool inflate_member(struct archive *archive, zip_uint64_t index, const zi
     return true;
 }
 
+/* A member called for; `json`: of a few MiB at most. */
 static bool member_read(struct archive *archive, zip_uint64_t index, struct zip_member *member,
-                        size_t most, struct error *error)
+                        bool json, struct error *error)
 {
     const char *name = archive->files->name;
+    struct span span;
     zip_stat_t stat;
     if (zip_stat_index(archive->zip, index, 0, &stat) != 0)
         return error_set(error, ERROR_MODEL_BROKEN, name, "the archive is damaged: %s",
@@ -141,23 +210,26 @@ static bool member_read(struct archive *archive, zip_uint64_t index, struct zip_
                          stat.name);
     if (stat.encryption_method != ZIP_EM_NONE)
         return error_set(error, ERROR_MODEL_REFUSED, name, "\"%s\" is encrypted", stat.name);
-    if (stat.size > most)
+    if (json && stat.size > KERAS_CONFIG_BYTES_MAX)
         return error_set(error, ERROR_MODEL_REFUSED, name,
                          "\"%s\" claims %llu bytes, more than is read at most", stat.name,
                          (unsigned long long)stat.size);
     if (stat.size == 0)
         return error_set(error, ERROR_MODEL_BROKEN, name, "\"%s\" is empty", stat.name);
-    if (stat.comp_method == ZIP_CM_STORE) {
-        if (stat.size != stat.comp_size || !locate(archive, index, &stat, member))
-            return error_set(error, ERROR_MODEL_BROKEN, name,
-                             "the archive is damaged: \"%s\" lies outside of it", stat.name);
-        return true;
-    }
-    if (stat.comp_method != ZIP_CM_DEFLATE)
+    if (stat.comp_method != ZIP_CM_STORE && stat.comp_method != ZIP_CM_DEFLATE)
         return error_set(error, ERROR_MODEL_REFUSED, name,
                          "\"%s\" is compressed by method %d; only stored and deflate are read",
                          stat.name, stat.comp_method);
-    return inflate_member(archive, index, &stat, member, error);
+    if (!member_find(archive, index, &stat, &span, error))
+        return false;
+    if (stat.comp_method == ZIP_CM_DEFLATE)
+        return inflate_member(archive, index, &stat, json ? SMALL_JSON : SMALL_BYTES, member,
+                              error);
+    if (stat.size != stat.comp_size)
+        return error_set(error, ERROR_MODEL_BROKEN, name,
+                         "the archive is damaged: \"%s\" has two sizes", stat.name);
+    *member = (struct zip_member){true, true, span.data, (size_t)stat.size};
+    return true;
 }
 
 /* The directory before "config.json" if a user packed the folder itself, else "". */
@@ -174,7 +246,8 @@ static bool find_prefix(zip_t *zip, zip_int64_t count, char *prefix, size_t size
             return true;
         }
         const char *slash = strchr(name, '/');
-        if (slash != NULL && strcmp(slash, "/config.json") == 0 && !found &&
+        bool outside = strncmp(name, "../", 3) == 0 || name[0] == '/';
+        if (slash != NULL && strcmp(slash, "/config.json") == 0 && !found && !outside &&
             (size_t)(slash - name) + 2 <= size) {
             memcpy(prefix, name, (size_t)(slash - name) + 1);
             prefix[slash - name + 1] = '\0';
@@ -202,20 +275,19 @@ static bool members_read(struct archive *archive, struct zip_found *found, struc
             continue;
         name += skip;
         struct zip_member *member = NULL;
-        size_t most = KERAS_CONFIG_BYTES_MAX;
         if (strcmp(name, "config.json") == 0) {
             member = &found->config;
         } else if (strcmp(name, "metadata.json") == 0) {
             member = &found->metadata;
         } else if (strcmp(name, "model.weights.h5") == 0) {
             member = &found->weights;
-            most = SIZE_MAX;
         } else if (strcmp(name, "model.weights.npz") == 0 || strcmp(name, "states.npz") == 0) {
             found->npz = true;
         } else if (strncmp(name, "assets/", 7) == 0 && name[7] != '\0') {
             found->assets = true;
         }
-        if (member != NULL && !member_read(archive, (zip_uint64_t)i, member, most, error))
+        bool json = member != &found->weights;
+        if (member != NULL && !member_read(archive, (zip_uint64_t)i, member, json, error))
             return false;
     }
     return true;

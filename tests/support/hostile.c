@@ -148,6 +148,43 @@ void hostile_add_member(struct zip *zip, const char *name, const void *data, siz
     zip_set_file_compression(zip, (zip_uint64_t)index, deflate ? ZIP_CM_DEFLATE : ZIP_CM_STORE, 1);
 }
 
+static struct hostile_bytes read_member(zip_t *zip, const char *name)
+{
+    zip_stat_t stat;
+    assert_int_equal(zip_stat(zip, name, 0, &stat), 0);
+    struct hostile_bytes bytes = {malloc(stat.size + 1), stat.size};
+    zip_file_t *file = zip_fopen(zip, name, 0);
+    assert_int_equal(zip_fread(file, bytes.data, bytes.size), bytes.size);
+    zip_fclose(file);
+    return bytes;
+}
+
+const char *hostile_edit_weights(const char *source, void (*edit)(hid_t file))
+{
+    static const char *const names[] = {"metadata.json", "config.json", "model.weights.h5"};
+    struct hostile_bytes members[3];
+    zip_t *from = zip_open(source, ZIP_RDONLY, NULL);
+    assert_non_null(from);
+    for (size_t i = 0; i < 3; i++)
+        members[i] = read_member(from, names[i]);
+    zip_discard(from);
+    const char *inner = hostile_write("edited.weights.h5", members[2].data, members[2].size);
+    hid_t file = H5Fopen(inner, H5F_ACC_RDWR, H5P_DEFAULT);
+    assert_true(file >= 0);
+    edit(file);
+    H5Fclose(file);
+    free(members[2].data);
+    members[2] = hostile_read(inner);
+    const char *path = hostile_path("edited.keras");
+    zip_t *to = zip_open(path, ZIP_CREATE | ZIP_TRUNCATE, NULL);
+    for (size_t i = 0; i < 3; i++)
+        hostile_add_member(to, names[i], members[i].data, members[i].size, false);
+    assert_int_equal(zip_close(to), 0);
+    for (size_t i = 0; i < 3; i++)
+        free(members[i].data);
+    return path;
+}
+
 /* ---- what a refusal is ---- */
 
 struct effort {

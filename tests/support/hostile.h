@@ -34,6 +34,8 @@ const char *hostile_copy(const char *source, const char *name);
 
 /* Replace `from` by `to` wherever it stands in the configuration of an .h5 file. */
 void hostile_edit_config(const char *path, const char *from, const char *to);
+/* A copy of a .keras file whose weights `edit` has changed; all its members are stored. */
+const char *hostile_edit_weights(const char *source, void (*edit)(hid_t file));
 /* Add a member to an archive being written; `data` lives until zip_close(). */
 void hostile_add_member(struct zip *zip, const char *name, const void *data, size_t size,
                         bool deflate);

@@ -105,6 +105,107 @@ static void wrong_config(void **state)
         hostile_must_fail(edited(cases[i].from, cases[i].to), NULL, cases[i].code, cases[i].why);
 }
 
+/* The numbers of a convolution, whose weights are there. */
+static void wrong_convolutions(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"\"filters\": 4", "\"filters\": 5"},
+        {"\"filters\": 4", "\"filters\": 0"},
+        {"\"filters\": 4", "\"filters\": 4.5"},
+        {"\"filters\": 4", "\"filters\": \"4\""},
+        {"\"kernel_size\": [3, 3]", "\"kernel_size\": [3, 0]"},
+        {"\"kernel_size\": [3, 3]", "\"kernel_size\": [3, 3, 3]"},
+        {"\"kernel_size\": [3, 3]", "\"kernel_size\": [9223372036854775807, 3]"},
+        {"\"strides\": [1, 1]", "\"strides\": [0, 1]"},
+        {"\"strides\": [1, 1]", "\"strides\": [-1, 1]"},
+        {"\"strides\": [1, 1]", "\"strides\": NaN"},
+        {"\"dilation_rate\": [1, 1]", "\"dilation_rate\": [0, 1]"},
+        {"\"dilation_rate\": [1, 1]", "\"dilation_rate\": [4611686018427387904, 1]"},
+        {"\"groups\": 1", "\"groups\": 2"},
+        {"\"groups\": 1", "\"groups\": 0"},
+        {"\"groups\": 1", "\"groups\": -3"},
+        {"\"pool_size\": [2, 2]", "\"pool_size\": [Infinity, 2]"},
+        {"[null, 8, 8, 3]", "[null, 8, 8]"},
+        {"[null, 8, 8, 3]", "[null, 8, 8, 3, 1, 1, 1, 1, 1, 1]"},
+        {"[null, 8, 8, 3]", "[null, 8, -8, 3]"},
+        {"[null, 8, 8, 3]", "[null, 2147483648, 2147483648, 3]"},
+        {"\"padding\": \"valid\"", "\"padding\": \"full\\u001b[2J\""},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *path = hostile_copy(DATA "seq_plain.h5", "edited.h5");
+        struct error error;
+        hostile_edit_config(path, cases[i][0], cases[i][1]);
+        if (hostile_works(path, NULL, &error))
+            fail_msg("taken: %s", cases[i][1]);
+    }
+}
+
+/* What a configuration names is never looked for: no vocabulary, no saved model, no code. */
+static void names_of_files(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *why;
+    } cases[] = {
+        {HOSTILE_CHAIN("IntegerLookup", ",\"vocabulary\":\"/etc/passwd\""), "vocabulary"},
+        {HOSTILE_CHAIN("IntegerLookup", ",\"vocabulary\":\"../../etc/passwd\""), "vocabulary"},
+        {HOSTILE_CHAIN("IntegerLookup", ",\"vocabulary\":\"http://169.254.169.254/\""),
+         "vocabulary"},
+        {HOSTILE_CHAIN("IntegerLookup", ",\"vocabulary\":[\"/etc/passwd\"]"), "vocabulary"},
+        {HOSTILE_CHAIN("StringLookup", ",\"vocabulary\":\"/etc/passwd\""), "StringLookup"},
+        {HOSTILE_CHAIN("TextVectorization", ",\"vocabulary\":\"/etc/passwd\""),
+         "TextVectorization"},
+        {HOSTILE_CHAIN("TFSMLayer", ",\"filepath\":\"/etc\""), "TFSMLayer"},
+        {HOSTILE_CHAIN("TorchModuleWrapper", ",\"module\":\"gASVAA==\""), "TorchModuleWrapper"},
+        {HOSTILE_CHAIN("FlaxLayer", ",\"module\":\"gASVAA==\""), "FlaxLayer"},
+        {HOSTILE_CHAIN("JaxLayer", ",\"call_fn\":{\"class_name\":\"__lambda__\"}"), "JaxLayer"},
+        {HOSTILE_CHAIN("Lambda", ",\"function\":{\"class_name\":\"__lambda__\",\"config\":{"
+                                 "\"code\":\"4wEA\"}}"),
+         "Lambda"},
+        {HOSTILE_CHAIN("Activation", ",\"activation\":{\"class_name\":\"__lambda__\",\"config\":"
+                                     "{\"code\":\"4wEA\"}}"),
+         "__lambda__"},
+        {HOSTILE_CHAIN("get_file", ",\"origin\":\"http://169.254.169.254/\""), "get_file"},
+        {HOSTILE_CHAIN("keras.utils>get_file", ",\"origin\":\"file:///etc/passwd\""), "get_file"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        hostile_must_fail(hostile_write_text("model.json", cases[i].text), NULL, ERROR_MODEL_LAYERS,
+                          cases[i].why);
+}
+
+/* A sound model whose every name would take the terminal over: it runs, and no byte of what is
+ * printed is one of those. */
+static void names_that_command(void **state)
+{
+    (void)state;
+    const char *program = getenv("LAYERTOP_BIN");
+    static const char text[] =
+        "{\"class_name\":\"Sequential\",\"keras_version\":\"3.9.2\\u001b[2J\",\"backend\":\""
+        "\\u009b31m\",\"config\":{\"name\":\"s\\u001b]0;x\\u0007\",\"layers\":[{\"class_name\":"
+        "\"InputLayer\",\"config\":{\"name\":\"x\\u001b[2J\",\"batch_shape\":[null,4]}},{"
+        "\"class_name\":\"ReLU\",\"config\":{\"name\":\"a\\r\\n\\u001b[2J\\u202e\",\"trainable\":"
+        "true,\"dtype\":\"float32\\u001b[2J\"}}]}}";
+    static const char *const modes[] = {"--plain", "--json", "--no-tui"};
+    char command[1024];
+    for (size_t i = 0; i < sizeof modes / sizeof *modes; i++) {
+        snprintf(command, sizeof command,
+                 "%s %s -c 'load %s; model summary; layers; run 2; layers; mem; show' 2>&1",
+                 program != NULL ? program : "build/layertop", modes[i],
+                 hostile_write_text("names.json", text));
+        FILE *pipe = popen(command, "r");
+        assert_non_null(pipe);
+        size_t printed = 0;
+        for (int c, before = 0; (c = fgetc(pipe)) != EOF; before = c, printed++) {
+            if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f ||
+                (before == 0xc2 && c >= 0x80 && c < 0xa0))
+                fail_msg("%s prints byte %02x", modes[i], (unsigned)c);
+        }
+        assert_true(printed > 1000);
+        assert_int_equal(pclose(pipe), 0);
+    }
+}
+
 /* Open the group of the layer's weights in a fresh copy. */
 static hid_t open_group(const char *path, hid_t *file)
 {
@@ -221,9 +322,11 @@ static void million_layers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(wrong_numbers),    cmocka_unit_test(wrong_config),
-        cmocka_unit_test(wrong_weights),    cmocka_unit_test(chunk_bomb),
-        cmocka_unit_test(links_in_circles), cmocka_unit_test(million_layers),
+        cmocka_unit_test(wrong_numbers),      cmocka_unit_test(wrong_config),
+        cmocka_unit_test(wrong_convolutions), cmocka_unit_test(names_of_files),
+        cmocka_unit_test(names_that_command), cmocka_unit_test(wrong_weights),
+        cmocka_unit_test(chunk_bomb),         cmocka_unit_test(links_in_circles),
+        cmocka_unit_test(million_layers),
     };
     return cmocka_run_group_tests(tests, hostile_make_folder, hostile_remove_folder);
 }

@@ -157,7 +157,10 @@ bool lower_integer_lookup(struct call *call)
     if (unknown_count != 1)
         return call_refuse(call, "several numbers for unknown words (hashing) are not supported");
     for (size_t i = 0; i < (size_t)count; i++) {
-        json_int_t word = json_integer_value(json_array_get(vocabulary, i));
+        const json_t *given = json_array_get(vocabulary, i);
+        json_int_t word = json_integer_value(given);
+        if (!json_is_integer(given))
+            return call_refuse(call, "its vocabulary holds what is no integer");
         if (word > EXACT_MAX || word < -EXACT_MAX)
             return call_refuse(call, "words above 2^24 are not supported");
     }
