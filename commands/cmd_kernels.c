@@ -2,6 +2,7 @@
 #define _GNU_SOURCE /* strcasestr, qsort_r */
 #include "commands/complete.h"
 #include "commands/format.h"
+#include "commands/measures.h"
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/trace_report.h"
@@ -268,6 +269,10 @@ static void run_kernels(struct execution *execution, int argc, char *const *argv
     json_object_set_new(execution->data, "device", device ? json_deep_copy(device) : json_null());
     json_t *rows = json_array();
     json_object_set_new(execution->data, "kernels", rows);
+    struct marks marks;
+    bool live = workbench_state(workbench) == STATE_LIVE;
+    marks_find(store, live ? 0 : workbench->last_segment, &marks);
+    marks_report_json(execution->data, &marks);
     if (!listing.trace) {
         json_object_set_new(execution->data, "timing_source", json_null());
         trace_report_json(execution->data, NULL);
@@ -302,6 +307,7 @@ static void run_kernels(struct execution *execution, int argc, char *const *argv
     if (shown < listing.count)
         execution_print(execution, "  and %zu more", listing.count - shown);
     print_rest(execution, &listing);
+    marks_report_warn(execution, &marks);
     trace_report_warn(execution, listing.trace);
     free(listing.order);
     execution_done(execution);

@@ -173,6 +173,10 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
     double age_s = segment || !measured ? (double)NAN : oldest_age_s(store);
     json_object_set_new(execution->data, "age_s", json_number(age_s));
     trace_report_json(execution->data, store_trace_get(store, NULL));
+    struct marks marks;
+    marks_find(store, segment, &marks);
+    marks_report_json(execution->data, &marks);
+    marks_report_warn(execution, &marks);
     trace_report_warn(execution, store_trace_get(store, NULL));
     print_table(execution, rows, order, shown);
     if (shown < heads)
@@ -209,7 +213,8 @@ const struct command command_layers = {
         "is fused into another is shown in its head's row (conv1+bn1+relu1); one that costs\n"
         "nothing has no time. --filter keeps rows whose name, class or implementation holds TEXT.\n"
         "`order` is the model's. Shares are of the wall time, so they add up "
-        "to less than all.",
+        "to less than all.\n"
+        "Where clocks were held down or others used the GPU, the numbers are marked, as by `run`.",
     .examples = WORDS("layers", "layers --top 10", "layers --sort flops", "layers --filter conv2d"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 6,

@@ -44,17 +44,6 @@ static const char *timing_source(const struct store *store, const struct store_s
     return source && *source && strcmp(source, "off") != 0 ? source : NULL;
 }
 
-/* What speaks against believing the numbers, as far as NVML was asked meanwhile. */
-static void marks_json(json_t *data, const struct store_segment *segment)
-{
-    bool known = segment && segment->marks.samples > 0;
-    bool told = known && segment->marks.tenants != UINT64_MAX;
-    json_object_set_new(data, "throttle",
-                        known ? marks_throttle_json(&segment->marks) : json_null());
-    json_object_set_new(data, "other_processes",
-                        told ? json_integer((json_int_t)segment->marks.tenants) : json_null());
-}
-
 static void fill_data(json_t *data, const json_t *reply, const struct store_segment *segment,
                       const char *source, const struct layer_row *rows, size_t count)
 {
@@ -73,7 +62,7 @@ static void fill_data(json_t *data, const json_t *reply, const struct store_segm
         copy_key(data, reply, "concurrent");
     json_object_set_new(data, "ledger", ledger_json(segment ? &segment->ledger : NULL));
     cost_json(data, segment ? &segment->cost : NULL);
-    marks_json(data, segment);
+    marks_report_json(data, segment ? &segment->marks : NULL);
     json_t *layers = json_array();
     for (size_t i = 0; i < count; i++)
         json_array_append_new(layers, layer_row_json(rows, i));
@@ -187,9 +176,8 @@ static void print_text(struct execution *execution, const json_t *reply,
     if (json_is_false(steady))
         execution_warn(execution,
                        "not steady: the steps' times drift or scatter; run more of them");
-    char marks[256];
-    if (segment && *marks_text(&segment->marks, marks, sizeof marks))
-        execution_warn(execution, "these numbers are marked: %s", marks);
+    if (segment)
+        marks_report_warn(execution, &segment->marks);
     const struct store_trace *trace = store_trace_get(workbench_store(execution->workbench), NULL);
     uint64_t told = trace ? trace->dropped + trace->unmatched + trace->untimed : 0;
     trace_report_warn(execution, trace);

@@ -73,3 +73,29 @@ void cost_print(struct execution *execution, const struct store_cost *cost)
                         cost->share * 100, cost->low * 100, cost->high * 100,
                         (unsigned long long)cost->pairs);
 }
+
+void marks_find(const struct store *store, uint32_t segment, struct marks *out)
+{
+    const struct store_segment *found = segment ? store_segment_get(store, segment) : NULL;
+    marks_clear(out);
+    if (found)
+        *out = found->marks;
+    else if (!segment)
+        store_marks(store, out);
+}
+
+void marks_report_json(json_t *data, const struct marks *marks)
+{
+    bool known = marks && marks->samples > 0;
+    bool told = known && marks->tenants != UINT64_MAX;
+    json_object_set_new(data, "throttle", known ? marks_throttle_json(marks) : json_null());
+    json_object_set_new(data, "other_processes",
+                        told ? json_integer((json_int_t)marks->tenants) : json_null());
+}
+
+void marks_report_warn(struct execution *execution, const struct marks *marks)
+{
+    char text[256];
+    if (*marks_text(marks, text, sizeof text))
+        execution_warn(execution, "these numbers are marked: %s", text);
+}

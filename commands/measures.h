@@ -1,5 +1,5 @@
-/* What the store knows of a step as a whole, as JSON and as words: the ledger and the observer's cost.
- */
+/* What the store knows of a step as a whole, as JSON and as words: the ledger, the observer's cost,
+ * and what speaks against believing either. */
 #ifndef LAYERTOP_COMMANDS_MEASURES_H
 #define LAYERTOP_COMMANDS_MEASURES_H
 
@@ -18,5 +18,13 @@ void ledger_print(struct execution *execution, const struct ledger *ledger);
 void cost_json(json_t *data, const struct store_cost *cost);
 /* A line of text, nothing if it is not measured. */
 void cost_print(struct execution *execution, const struct store_cost *cost);
+
+/* What NVML said while it was measured: in the steps of `segment`, of the live ones with 0. */
+void marks_find(const struct store *store, uint32_t segment, struct marks *out);
+/* Into `data`: throttle (["sw_power_cap", ...]) and other_processes (how many were on the GPU); null
+ * where NVML was not asked. `marks` may be NULL. */
+void marks_report_json(json_t *data, const struct marks *marks);
+/* A warning of what speaks against believing the numbers; nothing if all is well. */
+void marks_report_warn(struct execution *execution, const struct marks *marks);
 
 #endif

@@ -181,7 +181,7 @@ static struct cli_outcome run(const char *commands)
 static void every_layer_has_its_kernels(void **state)
 {
     (void)state;
-    struct cli_outcome out = run("-c 'run 400 --warmup 5' -c kernels -c mem");
+    struct cli_outcome out = run("-c 'run 400 --warmup 5' -c kernels -c layers -c mem");
     assert_int_equal(out.code, 0);
     const json_t *run = cli_at(cli_object_of(&out, "run"), "data");
     const json_t *kernels = cli_at(cli_object_of(&out, "kernels"), "data");
@@ -214,6 +214,23 @@ static void every_layer_has_its_kernels(void **state)
     assert_string_equal(json_string_value(json_array_get(cli_at(run, "throttle"), 0)),
                         "sw_power_cap");
     assert_non_null(strstr(out.errors, "clocks held down by the power cap"));
+    /* and so are the tables of the same numbers */
+    static const char *const tables[] = {"kernels", "layers"};
+    const char *warning = out.errors;
+    for (size_t i = 0; i < 2; i++) {
+        const json_t *table = cli_at(cli_object_of(&out, tables[i]), "data");
+        assert_string_equal(json_string_value(json_array_get(cli_at(table, "throttle"), 0)),
+                            "sw_power_cap");
+        warning = strstr(warning, "clocks held down by the power cap");
+        assert_non_null(warning);
+        warning++;
+    }
+    assert_non_null(strstr(warning, "clocks held down by the power cap"));
+    /* its buffers lie in the host's memory */
+    const json_t *memory = cli_at(cli_object_of(&out, "mem"), "data");
+    const json_t *device = json_array_get(cli_at(memory, "devices"), 0);
+    assert_true(json_is_integer(cli_at(device, "library_bytes")));
+    assert_int_equal(json_integer_value(cli_at(device, "cupti_bytes")), 0);
     /* kernel by kernel: shape, and against the roof */
     int rated = 0;
     json_array_foreach(cli_at(kernels, "kernels"), index, row)
