@@ -42,8 +42,7 @@ static struct layer_change *layer_changes(const struct trials *trials, size_t *c
     size_t layers = a->layer_count < b->layer_count ? a->layer_count : b->layer_count, n = 0;
     struct layer_change *list = xcalloc(layers ? layers : 1, sizeof *list);
     for (size_t i = 0; i < layers; i++) {
-        double a_ms = a->layer_ms[i] / (double)trials->done;
-        double b_ms = b->layer_ms[i] / (double)trials->done;
+        double a_ms = trial_layer_mean(trials, 0, i), b_ms = trial_layer_mean(trials, 1, i);
         if (isfinite(a_ms) && isfinite(b_ms))
             list[n++] = (struct layer_change){i, a_ms, b_ms,
                                               b_ms / (double)b->batch - a_ms / (double)a->batch};
@@ -51,20 +50,6 @@ static struct layer_change *layer_changes(const struct trials *trials, size_t *c
     qsort(list, n, sizeof *list, by_size);
     *count = n;
     return list;
-}
-
-static double median_of(const double *values, size_t count)
-{
-    double sorted[PAIRS_MAX];
-    memcpy(sorted, values, count * sizeof *values);
-    for (size_t i = 1; i < count; i++) {
-        for (size_t j = i; j > 0 && sorted[j] < sorted[j - 1]; j--) {
-            double swap = sorted[j];
-            sorted[j] = sorted[j - 1];
-            sorted[j - 1] = swap;
-        }
-    }
-    return count ? 0.5 * (sorted[(count - 1) / 2] + sorted[count / 2]) : (double)NAN;
 }
 
 static json_t *side_json(const struct trials *trials, int which)
@@ -75,9 +60,8 @@ static json_t *side_json(const struct trials *trials, int which)
         json_object_set(settings, side->changes[i].setting->name, side->changes[i].value);
     return json_pack("{s:o, s:I, s:O?, s:o, s:o}", "settings", settings, "batch",
                      (json_int_t)side->batch, "device", json_object_get(side->reply, "device"),
-                     "wall_ms", json_number(median_of(side->wall_ms, trials->done)),
-                     "throughput_per_s",
-                     json_number(1e3 / median_of(side->sample_ms, trials->done)));
+                     "wall_ms", json_number(trial_wall_median(trials, which)), "throughput_per_s",
+                     json_number(1e3 / trial_sample_median(trials, which)));
 }
 
 static void fill(struct execution *execution, const struct trials *trials,
@@ -111,12 +95,11 @@ static void print_side(struct execution *execution, const struct trials *trials,
 {
     const struct trial_side *side = &trials->side[which];
     char text[160], time[FORMAT_SIZE], rate[FORMAT_SIZE];
-    execution_print(
-        execution, "  %c  %-28s  %9s a step of %lld  %10s samples/s", 'A' + which,
-        trial_side_text(side, text, sizeof text),
-        format_time_ms(time, sizeof time, median_of(side->wall_ms, trials->done)),
-        (long long)side->batch,
-        format_count(rate, sizeof rate, 1e3 / median_of(side->sample_ms, trials->done)));
+    execution_print(execution, "  %c  %-28s  %9s a step of %lld  %10s samples/s", 'A' + which,
+                    trial_side_text(side, text, sizeof text),
+                    format_time_ms(time, sizeof time, trial_wall_median(trials, which)),
+                    (long long)side->batch,
+                    format_count(rate, sizeof rate, 1e3 / trial_sample_median(trials, which)));
 }
 
 static void print_layers(struct execution *execution, const struct layer_change *changes,

@@ -29,6 +29,9 @@ struct command {
     /* Of a command with a setting's name: only a line whose first argument is one of these is the
      * command's, any other is the setting's. NULL: all are the command's. */
     const char *const *words;
+    /* The other way round: a line that is nothing but one of these, or the bare name, is the
+     * setting's. NULL: no line is. */
+    const char *const *not_words;
     int arguments_min, arguments_max; /* -1: any number */
     /* Start. Either finish at once (execution_done/_fail) or submit engine requests and return;
      * replies come to execution->reply. Never blocks. */

@@ -58,6 +58,14 @@ void execution_warn(struct execution *execution, const char *format, ...)
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     text_clean(clean, sizeof clean, text);
+    /* a command that loads or runs many times is told once what each of them says */
+    size_t index;
+    json_t *said;
+    json_array_foreach(execution->warnings, index, said)
+    {
+        if (strcmp(json_string_value(said), clean) == 0)
+            return;
+    }
     json_array_append_new(execution->warnings, json_string(clean));
     if (execution->sink) {
         char *line = xasprintf("note: %s", clean);
@@ -286,6 +294,9 @@ static bool check_arguments(const struct command *command, int argc, struct erro
 /* Is the line the setting's of the same name? */
 static bool is_of_setting(const struct command *command, int argc, char **argv)
 {
+    for (const char *const *word = command->not_words; word && *word; word++)
+        if (argc == 1 || (argc == 2 && strcmp(*word, argv[1]) == 0))
+            return true;
     if (!command->words)
         return false;
     for (const char *const *word = command->words; argc > 1 && *word; word++)

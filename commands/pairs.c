@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 static int compare(const void *a, const void *b)
 {
@@ -29,6 +30,16 @@ static size_t interval_rank(size_t count)
         below += share[c++];
     free(share);
     return c;
+}
+
+double pairs_median(const double *values, size_t count)
+{
+    double sorted[PAIRS_MAX];
+    if (count > PAIRS_MAX)
+        count = PAIRS_MAX;
+    memcpy(sorted, values, count * sizeof *values);
+    qsort(sorted, count, sizeof *sorted, compare);
+    return count ? 0.5 * (sorted[(count - 1) / 2] + sorted[count / 2]) : (double)NAN;
 }
 
 void pairs_ratio(const double *a, const double *b, size_t count, struct pairs_ratio *out)

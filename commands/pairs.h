@@ -22,6 +22,9 @@ struct pairs_ratio {
 /* Of b[i] / a[i], all above 0; `count` at most PAIRS_MAX, more are left out. */
 void pairs_ratio(const double *a, const double *b, size_t count, struct pairs_ratio *out);
 
+/* Of values, at most PAIRS_MAX of them; NaN without any. */
+double pairs_median(const double *values, size_t count);
+
 /* Do a and b differ? Only if the interval leaves 1 out. */
 bool pairs_differ(const struct pairs_ratio *ratio);
 

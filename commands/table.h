@@ -14,6 +14,7 @@
     X(sweep)                                                                                       \
     X(fit)                                                                                         \
     X(ab)                                                                                          \
+    X(compare)                                                                                     \
     X(whatif)                                                                                      \
     X(gap)                                                                                         \
     X(serve)                                                                                       \

@@ -79,6 +79,7 @@ static json_t *side_value(const struct trial_side *side, const struct setting *s
 
 /* ---- the turns ---- */
 
+static void bring_model(struct execution *execution);
 static void next_key(struct execution *execution);
 
 /* The trials of an execution whose state begins with them. */
@@ -105,7 +106,7 @@ static void restore(struct execution *execution)
     struct trials *trials = of(execution);
     trials->restoring = true;
     trials->at_key = 0;
-    next_key(execution);
+    bring_model(execution);
 }
 
 static void stumble(struct execution *execution, const struct error *error)
@@ -113,7 +114,8 @@ static void stumble(struct execution *execution, const struct error *error)
     struct trials *trials = of(execution);
     char side[120];
     trials->error = *error;
-    if (error->code != ERROR_INTERRUPTED) {
+    /* a model says its own name */
+    if (error->code != ERROR_INTERRUPTED && !trials->models) {
         trial_side_text(&trials->side[side_of(trials->turn)], side, sizeof side);
         char *why = xasprintf("with %s: %s", side, error->why);
         snprintf(trials->error.why, sizeof trials->error.why, "%s", why);
@@ -122,20 +124,39 @@ static void stumble(struct execution *execution, const struct error *error)
     restore(execution);
 }
 
-/* Each layer's mean step of this turn. */
-static void add_layers(struct execution *execution, struct trial_side *side, const json_t *reply)
+/* Which layers a side has, once. */
+static void name_layers(const struct store *store, struct trial_side *side, size_t count,
+                        int64_t rounds)
+{
+    size_t cells = count * (size_t)rounds;
+    side->layer_count = count;
+    side->layers = xcalloc(count ? count : 1, sizeof *side->layers);
+    side->layer_ms = xcalloc(cells ? cells : 1, sizeof *side->layer_ms);
+    for (size_t i = 0; i < count; i++) {
+        struct store_layer layer;
+        store_layer(store, i, &layer);
+        side->layers[i] =
+            (struct trial_layer){.name = xstrdup(layer.name),
+                                 .class_name = xstrdup(layer.class_name),
+                                 .shape = xstrdup(layer.output_shape ? layer.output_shape : ""),
+                                 .label = xstrdup(layer.label),
+                                 .flops = layer.flops == UINT64_MAX ? 0 : layer.flops};
+    }
+}
+
+/* Each layer's mean step of a turn. */
+static void add_layers(struct execution *execution, struct trial_side *side, size_t turn,
+                       const json_t *reply)
 {
     const struct store *store = workbench_store(execution->workbench);
     uint32_t segment = (uint32_t)json_integer_value(json_object_get(reply, "segment"));
     struct layer_row *rows;
     double wall_ms, mean_ms = json_get_double(json_object_get(reply, "wall_ms"), "mean");
     size_t count = layer_rows_read(store, segment, mean_ms, &rows, &wall_ms);
-    if (!side->layer_ms) {
-        side->layer_count = count;
-        side->layer_ms = xcalloc(count ? count : 1, sizeof *side->layer_ms);
-    }
-    for (size_t i = 0; i < count && i < side->layer_count; i++)
-        side->layer_ms[i] += rows[i].time_ms;
+    if (!side->layers)
+        name_layers(store, side, count, of(execution)->rounds);
+    for (size_t i = 0; i < side->layer_count; i++)
+        side->layer_ms[turn * side->layer_count + i] = i < count ? rows[i].time_ms : (double)NAN;
     free(rows);
 }
 
@@ -161,7 +182,7 @@ static void keep(struct execution *execution, const json_t *reply)
     size_t pair = trials->turn / 2 - 1;
     side->wall_ms[pair] = median;
     side->sample_ms[pair] = 1e3 / json_get_double(reply, "throughput_per_s");
-    add_layers(execution, side, reply);
+    add_layers(execution, side, pair, reply);
     trials->done = (trials->turn - 1) / 2; /* both turns of so many */
 }
 
@@ -183,7 +204,18 @@ static void next_turn(struct execution *execution)
         execution->sink->progress(execution->sink->context, execution->progress_from,
                                   execution->progress_label);
     trials->at_key = 0;
-    next_key(execution);
+    bring_model(execution);
+}
+
+void trials_continue(struct execution *execution)
+{
+    next_turn(execution);
+}
+
+void trials_stop(struct execution *execution, const struct error *error)
+{
+    of(execution)->error = *error;
+    restore(execution);
 }
 
 static void ran(struct execution *execution, const json_t *reply, const struct error *why)
@@ -194,8 +226,11 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
         return;
     }
     keep(execution, reply);
-    trials->turn++;
-    next_turn(execution);
+    int side = side_of(trials->turn++);
+    if (trials->turn <= 2 && trials->looked)
+        trials->looked(execution, trials, side);
+    else
+        next_turn(execution);
 }
 
 static void run_turn(struct execution *execution)
@@ -235,6 +270,43 @@ static void changed(struct workbench *workbench, void *context, const json_t *da
     next_key(execution);
 }
 
+static void loaded(struct execution *execution, const json_t *data, const struct error *error)
+{
+    struct trials *trials = of(execution);
+    struct workbench *workbench = execution->workbench;
+    struct trial_side *side = &trials->side[side_of(trials->turn)];
+    const json_t *load = trials->restoring ? trials->old_load : side->load;
+    if (!data && trials->restoring) {
+        execution_warn(execution, "the model before could not be loaded again: %s", error->why);
+    } else if (!data) {
+        stumble(execution, error);
+        return;
+    } else {
+        workbench_loaded(workbench, load ? data : NULL, json_incref((json_t *)(uintptr_t)load));
+    }
+    if (!trials->restoring && !side->model)
+        side->model = json_incref((json_t *)(uintptr_t)data);
+    next_key(execution);
+}
+
+/* Load what this turn runs, unless it is there: every other turn has the model of the one before. */
+static void bring_model(struct execution *execution)
+{
+    struct trials *trials = of(execution);
+    const json_t *now = execution->workbench->load_arguments;
+    const json_t *wanted =
+        trials->restoring ? trials->old_load : trials->side[side_of(trials->turn)].load;
+    struct trial_side *side = &trials->side[side_of(trials->turn)];
+    if (trials->models && !trials->restoring && now && json_equal(wanted, now) && !side->model)
+        side->model = json_incref(execution->workbench->model);
+    if (!trials->models || wanted == now || (wanted && now && json_equal(wanted, now)))
+        next_key(execution);
+    else if (wanted)
+        execution_request(execution, "load", json_deep_copy(wanted), loaded);
+    else
+        execution_request(execution, "unload", NULL, loaded);
+}
+
 /* Bring the next setting to what this turn wants of it, then run. */
 static void next_key(struct execution *execution)
 {
@@ -263,6 +335,8 @@ void trials_start(struct execution *execution, struct trials *trials)
     const json_t *warmup = workbench_setting(execution->workbench, "warmup");
     trials->steps_given = trials->steps > 0;
     trials->warmup = json_is_integer(warmup) ? json_integer_value(warmup) : -1;
+    trials->models = trials->side[0].load || trials->side[1].load;
+    trials->old_load = json_incref(execution->workbench->load_arguments);
     for (int s = 0; s < 2; s++) {
         for (size_t i = 0; i < trials->side[s].count; i++) {
             const struct setting *setting = trials->side[s].changes[i].setting;
@@ -286,9 +360,19 @@ void trials_clear(struct trials *trials)
         struct trial_side *side = &trials->side[s];
         for (size_t i = 0; i < side->count; i++)
             json_decref(side->changes[i].value);
+        for (size_t i = 0; i < side->layer_count; i++) {
+            free(side->layers[i].name);
+            free(side->layers[i].class_name);
+            free(side->layers[i].shape);
+            free(side->layers[i].label);
+        }
         json_decref(side->reply);
+        json_decref(side->load);
+        json_decref(side->model);
+        free(side->layers);
         free(side->layer_ms);
     }
+    json_decref(trials->old_load);
     for (size_t k = 0; k < trials->key_count; k++)
         json_decref(trials->keys[k].old);
 }
@@ -296,4 +380,36 @@ void trials_clear(struct trials *trials)
 void trials_ratio(const struct trials *trials, struct pairs_ratio *out)
 {
     pairs_ratio(trials->side[0].sample_ms, trials->side[1].sample_ms, trials->done, out);
+}
+
+double trial_layer_mean(const struct trials *trials, int side, size_t layer)
+{
+    const struct trial_side *of_side = &trials->side[side];
+    double sum = 0;
+    for (size_t turn = 0; turn < trials->done; turn++)
+        sum += of_side->layer_ms[turn * of_side->layer_count + layer];
+    return trials->done ? sum / (double)trials->done : (double)NAN;
+}
+
+double trial_layer_median(const struct trials *trials, int side, size_t layer)
+{
+    const struct trial_side *of_side = &trials->side[side];
+    double values[PAIRS_MAX];
+    size_t count = 0;
+    for (size_t turn = 0; turn < trials->done; turn++) {
+        double ms = of_side->layer_ms[turn * of_side->layer_count + layer];
+        if (isfinite(ms))
+            values[count++] = ms;
+    }
+    return pairs_median(values, count);
+}
+
+double trial_wall_median(const struct trials *trials, int side)
+{
+    return pairs_median(trials->side[side].wall_ms, trials->done);
+}
+
+double trial_sample_median(const struct trials *trials, int side)
+{
+    return pairs_median(trials->side[side].sample_ms, trials->done);
 }

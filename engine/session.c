@@ -67,6 +67,7 @@ void session_free(struct session *session)
         return;
     session_drop_model(session);
     session_close_devices(session);
+    session_free_answers(session->answers);
     json_decref(session->oom);
     json_decref(session->proofs);
     free(session);
@@ -454,6 +455,7 @@ static const struct verb {
     {"plan", session_do_plan},
     {"devices", do_devices},
     {"proof", session_do_proof},
+    {"agree", session_do_agree},
     {"probe", session_do_probe},
     {"run", session_do_run},
     {"start", do_start},

@@ -89,15 +89,15 @@ static void fill_random(const struct model *model, const struct graph *graph, si
                       (double)random_below(&random, bound));
 }
 
-/* `batch` rows of a file into one input; a short file begins again. */
-static bool fill_rows(struct input *input, const struct graph *graph, size_t port, void *out,
-                      struct error *error)
+/* `batch` rows of a file into one input, from `start` on; a short file begins again. */
+static bool fill_rows(struct input *input, const struct graph *graph, size_t port, size_t start,
+                      void *out, struct error *error)
 {
     const struct graph_value *value = &graph->values[graph->inputs[port]];
     size_t batch = (size_t)value->shape.dims[0], rows = input_rows(input);
     size_t row_bytes = session_value_bytes(graph, graph->inputs[port]) / batch;
     for (size_t row = 0; row < batch;) {
-        size_t first = row % rows, count = rows - first;
+        size_t first = (start + row) % rows, count = rows - first;
         if (count > batch - row)
             count = batch - row;
         if (!input_read(input, port, first, count, (char *)out + row * row_bytes, error))
@@ -127,6 +127,13 @@ bool session_fill_inputs(struct session *session, const struct settings *setting
                          const struct graph *graph, const struct slot *slots, size_t count,
                          struct error *error)
 {
+    return session_fill_inputs_from(session, settings, graph, slots, count, 0, error);
+}
+
+bool session_fill_inputs_from(struct session *session, const struct settings *settings,
+                              const struct graph *graph, const struct slot *slots, size_t count,
+                              size_t row, struct error *error)
+{
     struct input *input = NULL;
     if (settings->input[0] != '\0') {
         input = session_open_input(session, settings, graph, settings->input, error);
@@ -137,18 +144,18 @@ bool session_fill_inputs(struct session *session, const struct settings *setting
     for (size_t i = 0; good && i < graph->input_count; i++) {
         bool split = slots[0].part != NULL; /* then no device holds the whole batch */
         size_t bytes = session_value_bytes(graph, graph->inputs[i]);
-        size_t row = bytes / (size_t)graph->batch;
+        size_t row_bytes = bytes / (size_t)graph->batch;
         void *whole = split ? malloc(bytes + 1) : slots[0].backend->plan_input(slots[0].plan, i);
         if (whole == NULL)
             good = error_set(error, ERROR_MEMORY, "input", "no memory for a batch of it");
         else if (input != NULL)
-            good = fill_rows(input, graph, i, whole, error);
+            good = fill_rows(input, graph, i, row, whole, error);
         else
             fill_random(session->model, graph, i, settings->seed, whole);
         for (size_t j = split ? 0 : 1; good && j < count; j++)
             memcpy(slots[j].backend->plan_input(slots[j].plan, i),
-                   (const char *)whole + (size_t)slots[j].first * row,
-                   (size_t)slots[j].samples * row);
+                   (const char *)whole + (size_t)slots[j].first * row_bytes,
+                   (size_t)slots[j].samples * row_bytes);
         if (split)
             free(whole);
     }

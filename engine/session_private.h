@@ -62,6 +62,8 @@ struct memory_tap {
     struct memory_tap *next;
 };
 
+struct answers; /* session_agree.c */
+
 struct session {
     const struct worker_hooks *hooks;
     const struct session_ports *ports;
@@ -99,6 +101,7 @@ struct session {
     struct memory_tap *taps; /* of all open logical devices */
     int64_t group_ns;        /* wall of the last step of a group */
     json_t *proofs;          /* the last of session_do_proof(), NULL: never */
+    struct answers *answers; /* kept by `agree`, NULL: none */
     json_t *oom;             /* the last report of running out of memory, NULL: none */
 };
 
@@ -144,6 +147,10 @@ bool session_has_gpu(const struct session *session);
 bool session_fill_inputs(struct session *session, const struct settings *settings,
                          const struct graph *graph, const struct slot *slots, size_t count,
                          struct error *error);
+/* The same with the rows of a file from `row` on. */
+bool session_fill_inputs_from(struct session *session, const struct settings *settings,
+                              const struct graph *graph, const struct slot *slots, size_t count,
+                              size_t row, struct error *error);
 /* dtype of input or output values in a plan's host buffers: float32, or an integer dtype. */
 enum dtype session_host_dtype(enum dtype dtype);
 /* Bytes of a value's host buffer. */
@@ -245,6 +252,12 @@ bool session_race(struct session *session, size_t steps, const double *alone_ms,
                   struct error *error);
 struct memory_tap *memory_tap_new(struct session *session, const char *id);
 void memory_tap_free(struct memory_tap *tap);
+
+/* ---- session_agree.c ---- */
+
+/* `agree` of engine.h. */
+json_t *session_do_agree(struct session *session, const json_t *arguments, struct error *error);
+void session_free_answers(struct answers *answers);
 
 /* ---- session_proof.c ---- */
 

@@ -54,6 +54,8 @@ static bool is_typed(const char *example)
                                          "watch layers",
                                          "ab batch=8 batch=32",
                                          "ab fusion=off vs fusion=on precision=bf16 --rounds 20",
+                                         "compare teacher.keras student.keras",
+                                         "compare student.keras --top 20",
                                          "watch mem 500ms",
                                          "batch max",
                                          "batch max --headroom 5%",
