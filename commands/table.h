@@ -15,6 +15,7 @@
     X(fit)                                                                                         \
     X(ab)                                                                                          \
     X(compare)                                                                                     \
+    X(bench)                                                                                       \
     X(whatif)                                                                                      \
     X(gap)                                                                                         \
     X(serve)                                                                                       \

@@ -48,6 +48,11 @@
  *             The outputs of two models on the same inputs, those of the setting `input` or random
  *             ones: keep those of the present model; then, with the other loaded, tell how far its
  *             lie apart, output by output where the shapes are the same. why: they cannot be compared.
+ *   nosync    {steps}                          -> {device, returned_ms: [of each step], wall_ms:
+ *             [likewise]}
+ *             Steps of the first device by two clocks: until the call came back, its work queued;
+ *             and until the output was on the host. ERROR_UNSUPPORTED where a call waits for its
+ *             work (CPU).
  *   probe     {smoke?: bool} or {python: PATH} or {pid} or {from: PATH} -> {probes: the record of
  *             profiler/doctor/probes.h}
  *             Facts for `doctor` about the worker's machine, with the worker's paths. smoke: every

@@ -456,6 +456,7 @@ static const struct verb {
     {"devices", do_devices},
     {"proof", session_do_proof},
     {"agree", session_do_agree},
+    {"nosync", session_do_nosync},
     {"probe", session_do_probe},
     {"run", session_do_run},
     {"start", do_start},

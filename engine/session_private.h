@@ -253,6 +253,11 @@ bool session_race(struct session *session, size_t steps, const double *alone_ms,
 struct memory_tap *memory_tap_new(struct session *session, const char *id);
 void memory_tap_free(struct memory_tap *tap);
 
+/* ---- session_nosync.c ---- */
+
+/* `nosync` of engine.h. */
+json_t *session_do_nosync(struct session *session, const json_t *arguments, struct error *error);
+
 /* ---- session_agree.c ---- */
 
 /* `agree` of engine.h. */

@@ -1,5 +1,5 @@
 /* Two models against each other: which layer is which, what is said of their times, and how far their
- * outputs agree, held against the outputs themselves. */
+ * outputs agree, held against the outputs themselves. And the habits of `bench`. */
 #include "commands/layer_match.h"
 #include "engine/npy.h"
 #include "support/cli.h"
@@ -91,8 +91,8 @@ static const char *text_at(const json_t *object, const char *path)
 static void models_run_in_turn(void **state)
 {
     (void)state;
-    json_t *data =
-        last_data("-c 'devices cpu; batch 4; compare demo:digits demo:cnn --rounds 6 --steps 3'");
+    json_t *data = last_data(
+        "-c 'devices cpu; warmup 1; batch 4; compare demo:digits demo:cnn --rounds 6 --steps 3'");
     assert_int_equal(cli_number_at(data, "pairs"), 6);
     assert_int_equal(cli_number_at(data, "steps"), 3);
     assert_string_equal(text_at(data, "a.file"), "demo:digits");
@@ -114,7 +114,8 @@ static void models_run_in_turn(void **state)
 static void a_model_agrees_with_itself(void **state)
 {
     (void)state;
-    json_t *data = last_data(DEMO "-c 'batch 4; compare demo:digits --rounds 6 --steps 3'");
+    json_t *data =
+        last_data(DEMO "-c 'warmup 1; batch 4; compare demo:digits --rounds 6 --steps 3'");
     const json_t *output = json_array_get(cli_at(data, "agreement.outputs"), 0);
     assert_int_equal(cli_number_at(data, "agreement.rows"), 64);
     assert_true(cli_number_at(output, "same_class_share") == 1);
@@ -137,8 +138,9 @@ static void a_model_agrees_with_itself(void **state)
 static void the_model_before_comes_back(void **state)
 {
     (void)state;
-    json_t *data = last_data(DEMO "-c 'batch 2; compare demo:cnn demo:mlp60 --rounds 6 --steps 1; "
-                                  "layers'");
+    json_t *data =
+        last_data(DEMO "-c 'warmup 1; batch 2; compare demo:cnn demo:mlp60 --rounds 6 --steps 1; "
+                       "layers'");
     bool found = false;
     size_t index;
     json_t *layer;
@@ -146,8 +148,9 @@ static void the_model_before_comes_back(void **state)
         strcmp(text_at(layer, "name"), "predictions") == 0;
     assert_true(found);
     json_decref(data);
-    cli_expect_code(NULL, "-c 'devices cpu; compare demo:cnn demo:cnn --rounds 6 --steps 1; run 1'",
-                    1, "error[E012]");
+    cli_expect_code(
+        NULL, "-c 'devices cpu; warmup 1; compare demo:cnn demo:cnn --rounds 6 --steps 1; run 1'",
+        1, "error[E012]");
     cli_expect_code(NULL, DEMO "-c 'compare demo:nope; run 1'", 3, "demo:nope");
     cli_expect_code(NULL, DEMO "-k -c 'compare demo:nope' -c 'run 1; assert batch == 32'", 3, NULL);
 }
@@ -186,7 +189,7 @@ static void agreement_is_that_of_the_predictions(void **state)
              "predict " HELDOUT " %s/b.npy'",
              cli_folder, cli_folder);
     cli_expect_code(NULL, line, 0, NULL);
-    json_t *data = last_data("-c 'devices cpu; input " HELDOUT
+    json_t *data = last_data("-c 'devices cpu; warmup 1; input " HELDOUT
                              "; compare demo:digits demo:cnn --rounds 6 --steps 1'");
     size_t rows, others;
     float *a = read_rows("a.npy", &rows), *b = read_rows("b.npy", &others);
@@ -230,10 +233,37 @@ static void what_cannot_be_compared_is_said(void **state)
     cli_expect_code(NULL, "-c 'compare a b --what 2'", 1, "not understood");
     /* the setting of the name is still there */
     cli_expect_code(NULL, "-c 'compare concurrent; compare'", 0, NULL);
-    json_t *data =
-        last_data("-c 'devices cpu; compare demo:digits demo:mlp60 --rounds 6 --steps 1'");
+    json_t *data = last_data(
+        "-c 'devices cpu; warmup 1; batch 2; compare demo:digits demo:mlp60 --rounds 6 --steps 1'");
     assert_string_equal(text_at(data, "agreement.why"), "the two models take different inputs");
     json_decref(data);
+}
+
+/* ---- bench ---- */
+
+static void habits_are_held_against_the_right_way(void **state)
+{
+    (void)state;
+    json_t *data = last_data(DEMO "-c 'warmup 1; batch 8; bench --reuse --rounds 6'");
+    assert_string_equal(text_at(data, "habit"), "recreate");
+    assert_int_equal(cli_number_at(data, "pairs"), 6);
+    double load = cli_number_at(data, "load_ms"), first = cli_number_at(data, "first_step_ms");
+    double call = cli_number_at(data, "recreate_ms"), reuse = cli_number_at(data, "reuse_ms");
+    assert_true(load > 0 && first > 0 && reuse > 0 && call >= load && call > reuse);
+    assert_true(cli_number_at(data, "ratio") > 1 && json_is_true(cli_at(data, "differ")));
+    json_decref(data);
+    data = last_data(DEMO "-c 'warmup 1; batch 8; bench --single --rounds 6'");
+    assert_string_equal(text_at(data, "habit"), "single");
+    assert_int_equal(cli_number_at(data, "batch"), 8);
+    assert_true(cli_number_at(data, "loop_ms") > 0 && cli_number_at(data, "batch_ms") > 0);
+    json_decref(data);
+    data = last_data(DEMO "-c 'bench --nosync'");
+    assert_true(json_is_false(cli_at(data, "applies")));
+    json_decref(data);
+    cli_expect_code(NULL, DEMO "-c 'batch 1; bench --single'", 1, "nothing is batched");
+    cli_expect_code(NULL, DEMO "-c 'bench --rounds 8'", 1, "which habit");
+    cli_expect_code(NULL, DEMO "-c 'bench --single --nosync'", 1, "one habit at a time");
+    cli_expect_code(NULL, DEMO "-c 'bench --fast'", 1, "not understood");
 }
 
 int main(void)
@@ -246,6 +276,7 @@ int main(void)
         cmocka_unit_test(the_model_before_comes_back),
         cmocka_unit_test(agreement_is_that_of_the_predictions),
         cmocka_unit_test(what_cannot_be_compared_is_said),
+        cmocka_unit_test(habits_are_held_against_the_right_way),
     };
     return cmocka_run_group_tests(tests, cli_make_folder, cli_remove_folder);
 }

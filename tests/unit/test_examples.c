@@ -56,6 +56,8 @@ static bool is_typed(const char *example)
                                          "ab fusion=off vs fusion=on precision=bf16 --rounds 20",
                                          "compare teacher.keras student.keras",
                                          "compare student.keras --top 20",
+                                         "bench --recreate",
+                                         "bench --single --rounds 20",
                                          "watch mem 500ms",
                                          "batch max",
                                          "batch max --headroom 5%",
