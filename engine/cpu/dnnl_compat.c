@@ -457,13 +457,6 @@ dnnl_primitive_desc_t dnn_reorder(dnnl_engine_t engine, const_dnnl_primitive_att
     return last_status == dnnl_success ? pd : NULL;
 }
 
-bool dnn_sgemm(bool transposed, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-               int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc)
-{
-    return dnnl_sgemm('N', transposed ? 'T' : 'N', m, n, k, alpha, a, lda, b, ldb, beta, c, ldc) ==
-           dnnl_success;
-}
-
 /* ---- facts ---- */
 
 const char *dnn_implementation(const_dnnl_primitive_desc_t pd)

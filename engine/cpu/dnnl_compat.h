@@ -83,11 +83,6 @@ dnnl_primitive_desc_t dnn_layer_norm(dnnl_engine_t engine, const_dnnl_primitive_
 dnnl_primitive_desc_t dnn_reorder(dnnl_engine_t engine, const_dnnl_primitive_attr_t attr,
                                   const struct dnn_md *src, const struct dnn_md *dst);
 
-/* c (m, n) = alpha a (m, k) b (k, n) + beta c, row-major with row lengths lda, ldb, ldc; b is read as
- * (n, k) if it is transposed. In one thread where the caller is in a parallel region. */
-bool dnn_sgemm(bool transposed, int64_t m, int64_t n, int64_t k, float alpha, const float *a,
-               int64_t lda, const float *b, int64_t ldb, float beta, float *c, int64_t ldc);
-
 /* oneDNN's name of the chosen implementation: "brgconv:avx512_core", "ref:any" ... */
 const char *dnn_implementation(const_dnnl_primitive_desc_t pd);
 /* Status of the last maker that returned NULL. */

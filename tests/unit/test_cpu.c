@@ -447,6 +447,31 @@ static void attention_of_every_sort(void **state)
               "q 5,2,3 qb 2,3 k 5,2,3 kb 2,3 v 5,2,3 vb 2,3 o 2,3,5 ob 5\nout y\n");
 }
 
+/* Heads that fill vectors, panels and blocks and that do not; one block of queries or keys and
+ * several; a bias or mask, causal or not. */
+static void attention_of_every_size(void **state)
+{
+    (void)state;
+    static const int SIZES[] = {64, 32, 16, 40, 33, 96, 3, 1, 130};
+    static const int LENGTHS[][2] = {{1, 1},   {16, 16},  {33, 17},   {70, 64},
+                                     {5, 130}, {64, 197}, {150, 600}, {80, 9}};
+    static const char *const EXTRAS[] = {"null, null", "w, null", "null, m", "w, m"};
+    int turn = 0;
+    for (size_t s = 0; s < sizeof SIZES / sizeof *SIZES; s++) {
+        for (size_t l = 0; l < sizeof LENGTHS / sizeof *LENGTHS; l++, turn++) {
+            char text[512];
+            int t = LENGTHS[l][0], k = LENGTHS[l][1], heads = 1 + turn % 3;
+            snprintf(text, sizeof text,
+                     "q = Input %d,%d,%d\nk = Input %d,%d,%d\nv = Input %d,%d,%d\n"
+                     "w = Input 1,%d,%d\nm = ops.GreaterEqual(w, 0.5)\n"
+                     "y = ops.DotProductAttention(q, k, v, %s, 0.3)%s\nout y\nout w\n",
+                     t, 2 * heads, SIZES[s], k, heads, SIZES[s], k, heads, SIZES[(s + 2) % 9], t, k,
+                     EXTRAS[turn / 5 % 4], turn % 2 ? " {'is_causal': true}" : "");
+            check(text, 1 + turn % 2, true, 2);
+        }
+    }
+}
+
 static void running_sums_and_the_largest(void **state)
 {
     (void)state;
@@ -679,6 +704,7 @@ int main(void)
         cmocka_unit_test(moves),
         cmocka_unit_test(constants_and_broadcasts),
         cmocka_unit_test(attention_of_every_sort),
+        cmocka_unit_test(attention_of_every_size),
         cmocka_unit_test(products_of_many_rows),
         cmocka_unit_test(running_sums_and_the_largest),
         cmocka_unit_test(whole_blocks),
