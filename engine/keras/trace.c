@@ -42,6 +42,25 @@ static bool resolve(struct reader *reader, const struct scope *scope, struct res
     return true;
 }
 
+/* What a layer is called with. In Keras 2 a call of a nested model with training=True is one of its
+ * layers too, and what a layer's own call says comes first. In Keras 3 what `predict` says comes
+ * first, and that is training=False for every layer, whatever its call says. */
+static json_t *kwargs_of(const struct reader *reader, const struct child *child,
+                         const struct call *call, bool training)
+{
+    bool given = json_object_get(call->kwargs, "training") != NULL;
+    bool overruled = given && reader->major >= 3;
+    bool handed_on = training && !given && reader->major < 3;
+    if (child->is_op || (!overruled && !handed_on))
+        return json_incref(call->kwargs);
+    json_t *kwargs = json_copy(call->kwargs);
+    if (overruled)
+        json_object_del(kwargs, "training");
+    else
+        json_object_set_new(kwargs, "training", json_true());
+    return kwargs;
+}
+
 static bool node_emit(struct reader *reader, const struct child *child, const struct call *call,
                       const struct symbol *inputs, bool training, int *node)
 {
@@ -55,12 +74,7 @@ static bool node_emit(struct reader *reader, const struct child *child, const st
     json_t *layer = json_array_get(reader->layers, (size_t)child->layer);
     json_int_t number = json_integer_value(json_object_get(layer, "calls"));
     json_object_set_new(layer, "calls", json_integer(number + 1));
-    json_t *kwargs = json_incref(call->kwargs);
-    if (training && json_object_get(kwargs, "training") == NULL && !child->is_op) {
-        json_decref(kwargs);
-        kwargs = json_copy(call->kwargs);
-        json_object_set_new(kwargs, "training", json_true());
-    }
+    json_t *kwargs = kwargs_of(reader, child, call, training);
     json_array_append_new(reader->nodes,
                           json_pack("{s:i, s:I, s:o, s:O, s:o}", "layer", child->layer, "call",
                                     number, "inputs", list, "args", call->args, "kwargs", kwargs));

@@ -127,7 +127,17 @@ def sharded():
     return keras.Model(x, L.Dense(4)(L.Dense(5)(base(L.Dense(6, use_bias=False)(y)))))
 
 
+def training():
+    """training=True in calls, which Keras 3's predict overrules."""
+    x = L.Input((4, 3))
+    inner = L.Input((4, 3))
+    base = keras.Model(inner, L.Dropout(0.5)(L.BatchNormalization()(L.Dense(3)(inner))))
+    y = L.BatchNormalization()(x, training=True)
+    return keras.Model(x, [y, base(y, training=True), L.TimeDistributed(L.BatchNormalization())(x, training=True)])
+
+
 CASES = [
+    Case('training', training, [('normal', (2, 4, 3))]),
     Case('integers', integers, [('index', (2, 5), 12), ('index', (2, 5), 12), ('normal', (2, 4, 3))]),
     Case('windows', windows, [('normal', (2, 7, 6, 3)), ('normal', (2, 4, 5))]),
     Case('preprocessing', preprocessing, [('image', (2, 9, 8, 3))]),

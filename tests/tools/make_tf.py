@@ -2,7 +2,7 @@
 """Make tests/data/keras/tf_*.h5 and their answers with tf-keras 2.x: usage: make_tf.py [NAME...]
 
 What only Keras 2 on TensorFlow writes: bare TensorFlow calls as layers (TFOpLambda, SlicingOpLambda), the three
-ways of keeping a locally connected kernel, recurrent layers with time_major. The answers are tf-keras's own.
+ways of keeping a locally connected kernel, recurrent layers with time_major, calls with training=True. The answers are tf-keras's own.
 Bicubic resizing is left out: TensorFlow looks its weights up in a table of 1024, and is off by 4e-4. Needs tf-keras, tensorflow, numpy and h5py.
 """
 import os
@@ -121,7 +121,15 @@ def time_major():
                  tf.transpose(both(t), [1, 0, 2])] + list(L.LSTM(2, time_major=True, return_state=True)(t))
 
 
-CASES = {'elementwise': elementwise, 'axes': axes, 'images': images, 'local': local, 'time_major': time_major}
+def training():
+    """training=True in calls, which Keras 2 obeys: the statistics are those of the batch."""
+    x, inner = L.Input((4, 3)), L.Input((4, 3))
+    base = keras.Model(inner, L.BatchNormalization()(L.Dense(3)(inner)))
+    y = L.BatchNormalization()(x, training=True)
+    return [x], [y, base(y, training=True), L.TimeDistributed(L.BatchNormalization())(x, training=True)]
+
+
+CASES = {'training': training, 'elementwise': elementwise, 'axes': axes, 'images': images, 'local': local, 'time_major': time_major}
 
 
 def make(name):
