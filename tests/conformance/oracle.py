@@ -5,10 +5,12 @@ What is made for a case is kept (up to CONFORMANCE_KEEP_MB, 256, a case), so tha
 `keras` is Keras 3 or tf-keras 2.x, whichever CONFORMANCE_TF asks for. Everything is drawn from a seed
 made of the case's name, so that a run can be repeated on any machine.
 """
+import glob
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 import warnings
 import zlib
@@ -85,12 +87,14 @@ class Case:
 
 
 def draw(rng, kind, shape, bound=None):
-    """One input: 'index' integers below bound, 'scene' pictures that differ as a whole (deep networks
-    average noise away, and then every picture of noise has the same answer), 'pixels' the same 0..255."""
+    """One input: 'index' integers below bound, 'steep' numbers far from 0, 'scene' pictures that differ as a whole
+    (deep networks average noise away, and then every picture of noise has the same answer), 'pixels' the same 0..255."""
     if kind == 'index':
         return rng.integers(0, bound, shape).astype('int32')
     if kind == 'image':
         return rng.uniform(0, 255, shape).astype('float32')
+    if kind == 'steep':
+        return (20 * rng.normal(size=shape)).astype('float32')
     if kind in ('scene', 'pixels'):
         batch, height, width, channels = shape
         y, x = np.mgrid[0:height, 0:width, 0:1][:2]
@@ -114,6 +118,10 @@ def set_float(name):
     """The dtype of everything that is made after this."""
     keras.backend.clear_session()
     keras.backend.set_floatx(name)
+    if not TF_KERAS and keras.backend.backend() != 'tensorflow':
+        # here Keras lets no result be wider than 32 bits, whatever floatx is
+        from keras.src.backend.common import dtypes
+        getattr(dtypes, 'BIT64_TO_BIT32_DTYPE', {})['float64'] = name
     if not TF_KERAS:
         setter = getattr(keras.config, 'set_dtype_policy', None)
         (setter or keras.mixed_precision.set_dtype_policy)(name)
@@ -212,9 +220,10 @@ def error_of(y, y64):
 
 
 def digest_of(case):
-    """Changes with whatever decides what is made: this file, the case's file and the versions."""
+    """Changes with whatever decides what is made: this file, the case's (layers.py, layers_*.py) and the versions."""
     digest = hashlib.sha256(keras.__version__.encode())
-    for path in (__file__, case.build.__code__.co_filename):
+    place, name = os.path.split(case.build.__code__.co_filename)
+    for path in [__file__] + sorted(glob.glob(os.path.join(place, re.split('[_.]', name)[0] + '*.py'))):
         with open(path, 'rb') as f:
             digest.update(f.read())
     return digest.hexdigest()

@@ -246,6 +246,11 @@ SHAPES = [(6,), (11,), (7, 4), (10, 3), (5, 6), (8, 7, 3), (6, 9, 4), (3, 6, 5),
           (2, 3, 4, 4, 2)]
 
 
+def hot_words(d, x):
+    """Integers as numbers: what some layers of Keras make of integers they make integers again."""
+    return L.Dense(d.int(1, 4), activation=d.activation())(x) if d.maybe(0.5) else ops.cast(x, keras.config.floatx())
+
+
 def words(d):
     """(input, what draws it, a tensor): integers, and a layer that makes numbers of them."""
     length, count = d.int(3, 8), d.int(5, 20)
@@ -254,7 +259,7 @@ def words(d):
               lambda: obey(d, L.Embedding(count, d.int(1, 6), mask_zero=True)(x)),
               lambda: L.CategoryEncoding(count, output_mode=d.one('multi_hot', 'count'))(x),
               lambda: L.CategoryEncoding(count, output_mode='one_hot')(x),
-              lambda: L.IntegerLookup(vocabulary=list(range(0, count, 2)), output_mode='multi_hot')(x),
+              lambda: hot_words(d, L.IntegerLookup(vocabulary=list(range(0, count, 2)), output_mode='multi_hot')(x)),
               lambda: L.Embedding(count, 3)(L.IntegerLookup(vocabulary=list(range(1, count, 2)))(x)),
               lambda: ops.one_hot(x, count))())
     return x, ('index', (BATCH, length), count), y
