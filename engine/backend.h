@@ -15,7 +15,7 @@
 #include "engine/observer.h"
 #include <stdatomic.h>
 
-#define BACKEND_ABI 3
+#define BACKEND_ABI 4
 
 struct host_ops;
 

@@ -32,11 +32,11 @@ static int value_in(struct host_op *host, const struct graph *whole, int value)
 static void copy_op(struct host_op *host, const struct graph *whole, const struct op *op)
 {
     struct graph *graph = host->graph;
-    size_t most = op->input_count + op->post_count + 2;
+    size_t most = op->input_count + op->post_count + op->output_count + 1;
     host->values = xcalloc(most, sizeof *host->values);
     graph->values = xcalloc(most, sizeof *graph->values);
     graph->inputs = xcalloc(most, sizeof *graph->inputs);
-    graph->outputs = xcalloc(1, sizeof *graph->outputs);
+    graph->outputs = xcalloc(op->output_count, sizeof *graph->outputs);
     graph->ops = xcalloc(1, sizeof *graph->ops);
     graph->op_count = 1;
     struct op *copy = &graph->ops[0];
@@ -52,12 +52,14 @@ static void copy_op(struct host_op *host, const struct graph *whole, const struc
         if (op->posts[i].kind == POST_BINARY)
             copy->posts[i].value = value_in(host, whole, op->posts[i].value);
     }
-    int out = (int)graph->value_count++;
-    graph->values[out] = whole->values[op->outputs[0]];
-    graph->values[out].producer = 0;
-    graph->values[out].alias_of = -1;
-    copy->outputs[0] = out;
-    graph->outputs[graph->output_count++] = out;
+    for (size_t i = 0; i < op->output_count; i++) {
+        int out = (int)graph->value_count++;
+        graph->values[out] = whole->values[op->outputs[i]];
+        graph->values[out].producer = 0;
+        graph->values[out].alias_of = -1;
+        copy->outputs[i] = out;
+        graph->outputs[graph->output_count++] = out;
+    }
 }
 
 static void host_op_close(struct host_op *host)
@@ -77,8 +79,8 @@ static struct host_op *host_op_open(const struct graph *whole, int op, struct er
 {
     const struct device_options options = {.growth = true};
     const struct plan_options planning = {.precision = PRECISION_FP32, .slice = -1};
-    if (whole->ops[op].output_count != 1 || whole->ops[op].kind == OP_RESHAPE) {
-        error_set(error, ERROR_UNSUPPORTED, "fallback cpu", "an op with several outputs, or none");
+    if (whole->ops[op].output_count == 0 || whole->ops[op].kind == OP_RESHAPE) {
+        error_set(error, ERROR_UNSUPPORTED, "fallback cpu", "an op that writes nothing");
         return NULL;
     }
     struct host_op *host = xcalloc(1, sizeof *host);
@@ -122,10 +124,10 @@ static bool host_op_run(struct host_op *host, struct error *error)
     return backend_cpu.plan_run(host->plan, &step, error);
 }
 
-static const void *host_op_output(const struct host_op *host, enum dtype *dtype)
+static const void *host_op_output(const struct host_op *host, size_t index, enum dtype *dtype)
 {
-    *dtype = host_dtype(host->graph, host->graph->outputs[0]);
-    return backend_cpu.plan_output(host->plan, 0);
+    *dtype = host_dtype(host->graph, host->graph->outputs[index]);
+    return backend_cpu.plan_output(host->plan, index);
 }
 
 const struct host_ops host_ops = {

@@ -1,7 +1,7 @@
 /* One op of a graph on the CPU, for a backend that lacks it (`fallback cpu`).
  *
  * A graph of that op alone, posts included, is compiled for the CPU: what the op reads becomes its
- * inputs, what it writes its output. The backend copies values in and out; a layer whose op runs
+ * inputs, what it writes its outputs. The backend copies values in and out; a layer whose op runs
  * here says "cpu" for what runs it. Backends get these functions through plan_options.host, for they
  * are opened at run time and link nothing of the engine. Memory is the host's, outside every limit.
  * Threads: the engine thread.
@@ -22,8 +22,8 @@ struct host_ops {
     size_t (*inputs)(const struct host_op *host, const int **values);
     void *(*input)(struct host_op *host, size_t index, enum dtype *dtype);
     bool (*run)(struct host_op *host, struct error *error);
-    /* What it wrote, for the op's first output. */
-    const void *(*output)(const struct host_op *host, enum dtype *dtype);
+    /* What it wrote for the op's output `index`, in the op's order. */
+    const void *(*output)(const struct host_op *host, size_t index, enum dtype *dtype);
 };
 
 extern const struct host_ops host_ops;

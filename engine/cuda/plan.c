@@ -125,9 +125,7 @@ static bool make_step(struct plan *plan, size_t index, struct error *error)
         return true; /* the same bytes under another name */
     }
     bool good = choose_step(plan, step, &lacked);
-    /* the CPU's result comes back as one value */
-    if (!good && lacked.code == ERROR_BACKEND_OP && plan->options.host != NULL &&
-        op->output_count == 1) {
+    if (!good && lacked.code == ERROR_BACKEND_OP && plan->options.host != NULL) {
         clear_step(plan, step);
         good = step_host(plan, step, &lacked);
     }

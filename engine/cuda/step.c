@@ -8,7 +8,7 @@ bool step_lacks(const struct step *step, const char *why, struct error *error)
 {
     error_set(error, ERROR_BACKEND_OP, step->layer, "the GPU backend has no %s with %s",
               op_kind_name(step->op->kind), why);
-    return error_hint(error, "set devices cpu");
+    return error_hint(error, "set fallback cpu");
 }
 
 void *source_address(const struct plan *plan, const struct source *source)

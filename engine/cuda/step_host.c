@@ -1,5 +1,5 @@
 /* Ops that this part lacks, run on the CPU (`fallback cpu`): values to the host, the op there, its
- * result back. The step waits for the GPU in its middle, so that its plan cannot be one CUDA graph. */
+ * results back. The step waits for the GPU in its middle, so that its plan cannot be one CUDA graph. */
 #include "engine/convert.h"
 #include "engine/cuda/check.h"
 #include "engine/cuda/narrow.h"
@@ -55,12 +55,13 @@ static bool copy_value_in(struct plan *plan, const struct step *step, size_t ind
     return true;
 }
 
-static bool copy_value_out(struct plan *plan, const struct step *step, struct error *error)
+static bool copy_value_out(struct plan *plan, const struct step *step, size_t index,
+                           struct error *error)
 {
     struct host_step *host = step->data;
-    int value = step->op->outputs[0];
+    int value = step->op->outputs[index];
     enum dtype made, stored = plan->storage[value];
-    const void *from = host->ops->output(host->op, &made);
+    const void *from = host->ops->output(host->op, index, &made);
     size_t count = elements_of(plan, value), bytes = count * dtype_bytes(stored);
 
     if (stored == made) {
@@ -85,13 +86,17 @@ static bool host_step_run(struct plan *plan, struct step *step, void *target, st
     const int *values;
     size_t count = host->ops->inputs(host->op, &values);
 
-    (void)target; /* the output itself: nothing comes behind */
+    (void)target; /* the first output itself: nothing comes behind */
     for (size_t i = 0; i < count; i++) {
         if (!copy_value_in(plan, step, i, values[i], error)) {
             return false;
         }
     }
-    return host->ops->run(host->op, error) && copy_value_out(plan, step, error);
+    bool good = host->ops->run(host->op, error);
+    for (size_t i = 0; i < step->op->output_count && good; i++) {
+        good = copy_value_out(plan, step, i, error);
+    }
+    return good;
 }
 
 static void make_room(struct plan *plan, struct host_step *host, int value)
@@ -104,8 +109,6 @@ bool step_host(struct plan *plan, struct step *step, struct error *error)
 {
     const struct host_ops *ops = plan->options.host;
     const int *values;
-    int output = step->op->outputs[0];
-    enum dtype made;
     struct host_op *op = ops->open(plan->graph, step->index, error);
 
     if (op == NULL) {
@@ -115,11 +118,16 @@ bool step_host(struct plan *plan, struct step *step, struct error *error)
     *host = (struct host_step){.ops = ops, .op = op};
     step->data = host;
     step->free_data = host_step_free;
-    ops->output(op, &made);
-    bool plain =
-        !plan_widened(plan, output) && (made == DTYPE_F32 || plan->storage[output] == DTYPE_F32);
+    bool plain = true;
+    for (size_t i = 0; i < step->op->output_count; i++) {
+        int output = step->op->outputs[i];
+        enum dtype made;
+        ops->output(op, i, &made);
+        plain = plain && !plan_widened(plan, output) &&
+                (made == DTYPE_F32 || plan->storage[output] == DTYPE_F32);
+        make_room(plan, host, output);
+    }
     size_t count = ops->inputs(op, &values);
-    make_room(plan, host, output);
     for (size_t i = 0; i < count; i++) {
         make_room(plan, host, values[i]);
         plain = plain && !plan_widened(plan, values[i]);

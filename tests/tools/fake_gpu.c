@@ -223,7 +223,7 @@ static bool plan_launch(struct plan *plan, const struct step_context *step, stru
     return true;
 }
 
-/* Values in, the op on the CPU, its output out. */
+/* Values in, the op on the CPU, its outputs out. */
 static bool run_host(struct plan *plan, size_t op, struct error *error)
 {
     const int *values;
@@ -237,10 +237,12 @@ static bool run_host(struct plan *plan, size_t op, struct error *error)
     }
     if (!plan->host->run(host, error))
         return false;
-    int out = plan->graph->ops[op].outputs[0];
-    const void *result = plan->host->output(host, &dtype);
-    int64_t elements = shape_elements(&plan->graph->values[out].shape);
-    memcpy(plan->values[out], result, (size_t)elements * dtype_bytes(dtype));
+    for (size_t i = 0; i < plan->graph->ops[op].output_count; i++) {
+        int out = plan->graph->ops[op].outputs[i];
+        const void *result = plan->host->output(host, i, &dtype);
+        int64_t elements = shape_elements(&plan->graph->values[out].shape);
+        memcpy(plan->values[out], result, (size_t)elements * dtype_bytes(dtype));
+    }
     return true;
 }
 

@@ -15,19 +15,27 @@
 #include <unistd.h>
 
 #ifdef LAYERTOP_CUDA_HEADERS
+#include "tests/support/cli.h"
 
-/* Beside this program: the module and the program of the GPU. */
-static void run(const char *arguments)
+static char folder[512]; /* of this program; beside it the module and the program of the GPU */
+
+static int use_emulator(void **state)
 {
-    char folder[512], command[1600], line[1400], why[1400] = "";
-    int good = 0;
+    char module[600];
+    assert_int_equal(cli_make_folder(state), 0);
     ssize_t length = readlink("/proc/self/exe", folder, sizeof folder - 1);
     assert_true(length > 0);
     folder[length] = '\0';
     *strrchr(folder, '/') = '\0';
-    snprintf(command, sizeof command,
-             "LAYERTOP_CUDA_MODULE=%s/../emulator/layertop-cuda.so %s/gpu/test_cuda_ops %s 2>&1",
-             folder, folder, arguments);
+    snprintf(module, sizeof module, "%s/../emulator/layertop-cuda.so", folder);
+    return setenv("LAYERTOP_CUDA_MODULE", module, 1);
+}
+
+static void run(const char *arguments)
+{
+    char command[1600], line[1400], why[1400] = "";
+    int good = 0;
+    snprintf(command, sizeof command, "%s/gpu/test_cuda_ops %s 2>&1", folder, arguments);
     FILE *pipe = popen(command, "r");
     assert_non_null(pipe);
     while (fgets(line, sizeof line, pipe) != NULL) {
@@ -69,13 +77,55 @@ static void ops_in_half(void **state)
     run("bf16 top");
 }
 
+/* Outputs of an op that the CPU stands in for come back each to its own place: states as well. */
+static void fallback_has_several_outputs(void **state)
+{
+    (void)state;
+    setenv("EMULATOR_LACKS_PRODUCTS", "1", 1);
+    cli_expect_code(NULL, "-c 'load tests/data/models/lstm_encdec.h5' -c 'devices 0'", 4,
+                    "set fallback cpu");
+    struct cli_outcome out = cli_run(NULL, "--json -c 'fallback cpu' -c 'load tests/data/models/"
+                                           "lstm_encdec.h5' -c 'devices 0' -c proof");
+    unsetenv("EMULATOR_LACKS_PRODUCTS");
+    assert_int_equal(out.code, 0);
+    const json_t *proof = cli_at(cli_object_of(&out, "proof"), "data");
+    const json_t *device = json_array_get(cli_at(proof, "devices"), 0);
+    assert_string_equal(json_string_value(cli_at(device, "device")), "gpu:0");
+    assert_int_equal(cli_number_at(device, "impls.cpu"), 2);
+    assert_true(cli_number_at(device, "error") < 1e-6);
+    cli_outcome_free(&out);
+}
+
+/* Each series of the memory plot has its row; what is not known has none. */
+static void memory_has_its_rows(void **state)
+{
+    (void)state;
+    struct cli_outcome out =
+        cli_run(NULL, "demo:digits -c 'devices 0' -c 'profile off' -c 'limit 1GiB' -c mem");
+    assert_int_equal(out.code, 0);
+    static const char *const rows[] = {"total",       "free",      "weights",
+                                       "activations", "workspace", "idle",
+                                       "CUPTI's own", "planned",   "limit"};
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        char row[32];
+        snprintf(row, sizeof row, "\n  %-12s ", rows[i]);
+        if (strstr(out.output, row) == NULL) {
+            fail_msg("no row %s in %s", rows[i], out.output);
+        }
+    }
+    assert_null(strstr(out.output, "\n  libraries"));
+    cli_outcome_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ops_in_float32),
         cmocka_unit_test(ops_in_half),
+        cmocka_unit_test(fallback_has_several_outputs),
+        cmocka_unit_test(memory_has_its_rows),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, use_emulator, cli_remove_folder);
 }
 
 #else /* built with CUDA=0 */
