@@ -2,6 +2,7 @@
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
+#include "engine/demo.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -111,6 +112,29 @@ static void leave(struct execution *execution)
     execution->tick = left;
 }
 
+/* Begin a recording; demo:NAME is one that ships. */
+static void play(struct execution *execution, const char *word, double speed)
+{
+    struct error error = {0};
+    char *relative = demo_is_name(word) ? xasprintf("recordings/%s.ltr", word + 5) : NULL;
+    char *path = !relative                                         ? xstrdup(word)
+                 : strchr(relative, '.') == strrchr(relative, '.') ? demo_data_path(relative)
+                                                                   : NULL;
+    if (!path) {
+        error_set(&error, ERROR_FILE, word, "no such recording ships");
+        error_hint(&error, "replay demo:synthetic-gpu");
+    } else if (access(path, R_OK) != 0) {
+        error_set(&error, ERROR_FILE, path, "cannot be read: %s", strerror(errno));
+    } else {
+        workbench_replay(execution->workbench, path, speed);
+        execution_request(execution, "load", json_pack("{s:s}", "path", path), loaded);
+    }
+    if (error.code != ERROR_NONE)
+        execution_fail(execution, &error);
+    free(relative);
+    free(path);
+}
+
 static void run_replay(struct execution *execution, int argc, char *const *argv)
 {
     struct workbench *workbench = execution->workbench;
@@ -128,11 +152,8 @@ static void run_replay(struct execution *execution, int argc, char *const *argv)
     } else if (workbench->recording) {
         error_set(&error, ERROR_COMMAND, "replay", "a recording is being written");
         error_hint(&error, "record off");
-    } else if (access(argv[1], R_OK) != 0) {
-        error_set(&error, ERROR_FILE, argv[1], "cannot be read: %s", strerror(errno));
     } else if (!has_speed || parse_speed(argv[3], &speed, &error)) {
-        workbench_replay(workbench, argv[1], speed);
-        execution_request(execution, "load", json_pack("{s:s}", "path", argv[1]), loaded);
+        play(execution, argv[1], speed);
         return;
     }
     execution_fail(execution, &error);
@@ -142,6 +163,7 @@ static void complete_replay(struct command_completion *completion, int argc, cha
 {
     if (argc == 1) {
         completion_add(completion, "off");
+        completion_add(completion, "demo:synthetic-gpu");
         completion_add_files(completion);
     } else if (strcmp(argv[argc - 1], "--speed") == 0) {
         completion_add(completion, "max");
@@ -160,8 +182,11 @@ const struct command command_replay = {
         "`start` pause it; `set` of a value that was recorded jumps there, any other is refused "
         "with\n"
         "the list of those that were: nothing is computed. In a script the next command waits for\n"
-        "the end of the recording. No GPU and no model file are needed.",
-    .examples = WORDS("replay session.ltr", "replay session.ltr --speed 4", "replay off"),
+        "the end of the recording. No GPU and no model file are needed. demo:synthetic-gpu ships: "
+        "a GPU\n"
+        "run that was made up, to have something to look at where there is no GPU.",
+    .examples = WORDS("replay session.ltr", "replay session.ltr --speed 4",
+                      "replay demo:synthetic-gpu", "replay off"),
     .arguments_min = 1,
     .arguments_max = 3,
     .run = run_replay,

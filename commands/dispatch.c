@@ -2,6 +2,7 @@
 #include "commands/workbench_private.h"
 
 #include "commands/parse.h"
+#include "commands/tutor.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,7 @@ void execution_fail(struct execution *execution, const struct error *error)
     execution->done = true;
 }
 
-static void print_lines(const struct sink *sink, enum sink_style style, const char *text)
+void dispatch_show_text(const struct sink *sink, enum sink_style style, const char *text)
 {
     size_t size = 4 * strlen(text) + 1; /* cleaning makes four bytes of one at most */
     char *clean = xmalloc(size), *copy = xstrdup(text), *rest = copy, *line;
@@ -46,7 +47,7 @@ void execution_print(struct execution *execution, const char *format, ...)
     vsnprintf(text, (size_t)(length > 0 ? length : 0) + 1, format, again);
     va_end(again);
     if (execution->sink)
-        print_lines(execution->sink, SINK_TEXT, text);
+        dispatch_show_text(execution->sink, SINK_TEXT, text);
     free(text);
 }
 
@@ -241,6 +242,15 @@ static void hint_at_help(struct error *error, const struct command *command, int
         error_hint(error, "help");
 }
 
+/* The lesson under way has a word to say to what was typed. */
+static void tell_lesson(struct workbench *workbench, const struct execution *execution)
+{
+    char *text = workbench->tutor ? tutor_observe(workbench->tutor, execution) : NULL;
+    if (text && execution->sink)
+        dispatch_show_text(execution->sink, SINK_HINT, text);
+    free(text);
+}
+
 static void finish_current(struct workbench *workbench)
 {
     struct execution *execution = workbench->current;
@@ -254,6 +264,8 @@ static void finish_current(struct workbench *workbench)
     }
     report(workbench, execution->sink, execution->command->name, execution->data,
            execution->warnings, &execution->error);
+    if (execution->error.code == ERROR_NONE)
+        tell_lesson(workbench, execution);
     if (execution->free_state)
         execution->free_state(execution->state);
     for (int i = 0; i < execution->argc; i++)
@@ -359,7 +371,7 @@ static void start_next(struct workbench *workbench)
             snprintf(line + used, sizeof line - used, "%s%s", i ? " " : "", word);
             free(word);
         }
-        print_lines(sink, SINK_ECHO, line);
+        dispatch_show_text(sink, SINK_ECHO, line);
     }
     struct execution *execution = xcalloc(1, sizeof *execution);
     *execution = (struct execution){.workbench = workbench,

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE /* mkostemp */
 #include "commands/history.h"
 
+#include "commands/state_file.h"
 #include "engine/error.h"
 
 #include <errno.h>
@@ -8,7 +9,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 struct history {
@@ -18,28 +18,6 @@ struct history {
     bool told;       /* that the disk is full */
     size_t appended; /* lines added to the file since it was last written whole */
 };
-
-/* mkdir -p of the directory that `path` lies in, private to the user. */
-static void make_directories(const char *path)
-{
-    char *copy = xstrdup(path);
-    for (char *slash = strchr(copy + 1, '/'); slash; slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        mkdir(copy, 0700);
-        *slash = '/';
-    }
-    free(copy);
-}
-
-static char *usual_path(void)
-{
-    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    if (state && *state == '/')
-        return xasprintf("%s/layertop/history", state);
-    if (home && *home == '/')
-        return xasprintf("%s/.local/state/layertop/history", home);
-    return NULL;
-}
 
 /* Put a line at the end, taking out its double, or the oldest of too many. */
 static void remember(struct history *history, const char *line)
@@ -84,7 +62,7 @@ struct history *history_new(const char *path)
 {
     struct history *history = xcalloc(1, sizeof *history);
     if (!path)
-        history->path = usual_path();
+        history->path = state_file_path("history");
     else if (*path)
         history->path = xstrdup(path);
     if (history->path)
@@ -127,7 +105,7 @@ bool history_add(struct history *history, const char *line, struct error *error)
     remember(history, line);
     if (repeated || !history->path)
         return true;
-    make_directories(history->path);
+    state_file_make_folders(history->path);
     int fd = open(history->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     bool kept = fd >= 0 && append_line(fd, line);
     int cause = errno;
@@ -156,7 +134,7 @@ bool history_save(struct history *history)
 {
     if (!history->path)
         return false;
-    make_directories(history->path);
+    state_file_make_folders(history->path);
     char *temporary = xasprintf("%s.XXXXXX", history->path);
     int fd = mkostemp(temporary, O_CLOEXEC); /* mode 0600 */
     FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;

@@ -42,6 +42,7 @@
     X(watch)                                                                                       \
     X(config)                                                                                      \
     X(history)                                                                                     \
+    X(lesson)                                                                                      \
     X(assert)                                                                                      \
     X(echo)                                                                                        \
     X(sleep)                                                                                       \

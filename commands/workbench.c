@@ -1,6 +1,7 @@
 #include "commands/workbench_private.h"
 
 #include "commands/format.h"
+#include "commands/tutor.h"
 
 #include <langinfo.h>
 #include <math.h>
@@ -48,6 +49,7 @@ void workbench_free(struct workbench *workbench)
     link_free(workbench);
     if (workbench->history)
         history_free(workbench->history);
+    tutor_free(workbench->tutor);
     store_free(workbench->store);
     json_decref(workbench->settings);
     json_decref(workbench->aliases_answered);

@@ -101,6 +101,8 @@ struct workbench {
     bool quitting, exit_code_set, interrupted;
     int exit_code;
 
+    struct tutor *tutor; /* NULL: no lesson has been asked for yet */
+
     char *(*display_text)(void *context); /* NULL: there is no screen */
     void *display_context;
 };
@@ -167,6 +169,8 @@ void dispatch_free(struct workbench *workbench);
 void dispatch_insert(struct workbench *workbench, const char *line, const struct sink *sink,
                      int depth, size_t *position);
 void dispatch_quit(struct workbench *workbench, bool has_code, int code);
+/* The lines of a text, clean. */
+void dispatch_show_text(const struct sink *sink, enum sink_style style, const char *text);
 /* The lines of an error: what, why, and the hint. */
 void dispatch_show_error(const struct sink *sink, const struct error *error);
 

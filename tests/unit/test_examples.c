@@ -32,6 +32,7 @@ static const struct {
     {"batch 512 --force", "E040"}, /* or it did now */
     {"save-display", "E015"},      /* there is no screen */
     {"doctor", "E030"},            /* there is no GPU to be well */
+    {"lesson check", "E001"},      /* lesson 3 has just begun */
     {"assert", "E060"},            /* decided, whichever way */
 };
 
