@@ -16,6 +16,7 @@
     X(ab)                                                                                          \
     X(compare)                                                                                     \
     X(bench)                                                                                       \
+    X(roof)                                                                                        \
     X(whatif)                                                                                      \
     X(gap)                                                                                         \
     X(serve)                                                                                       \

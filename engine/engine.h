@@ -48,6 +48,11 @@
  *             The outputs of two models on the same inputs, those of the setting `input` or random
  *             ones: keep those of the present model; then, with the other loaded, tell how far its
  *             lie apart, output by output where the shapes are the same. why: they cannot be compared.
+ *   ceilings  {again?: bool}                   -> {device, threads: null on a GPU, took_ms, compute:
+ *             [{precision, flops_per_s, by: how it was measured}], memory: [{level: "memory" or
+ *             "cache": the cores' own, bytes_per_s, by}]}
+ *             The most that the first device does, in the precisions that it has: measured at the
+ *             first request, within two seconds or so, and kept; again: measured anew.
  *   nosync    {steps}                          -> {device, returned_ms: [of each step], wall_ms:
  *             [likewise]}
  *             Steps of the first device by two clocks: until the call came back, its work queued;

@@ -68,6 +68,7 @@ void session_free(struct session *session)
     session_drop_model(session);
     session_close_devices(session);
     session_free_answers(session->answers);
+    json_decref(session->ceilings);
     json_decref(session->oom);
     json_decref(session->proofs);
     free(session);
@@ -456,6 +457,7 @@ static const struct verb {
     {"devices", do_devices},
     {"proof", session_do_proof},
     {"agree", session_do_agree},
+    {"ceilings", session_do_ceilings},
     {"nosync", session_do_nosync},
     {"probe", session_do_probe},
     {"run", session_do_run},

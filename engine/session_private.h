@@ -102,6 +102,7 @@ struct session {
     int64_t group_ns;        /* wall of the last step of a group */
     json_t *proofs;          /* the last of session_do_proof(), NULL: never */
     struct answers *answers; /* kept by `agree`, NULL: none */
+    json_t *ceilings;        /* what session_do_ceilings() measured, NULL: nothing yet */
     json_t *oom;             /* the last report of running out of memory, NULL: none */
 };
 
@@ -257,6 +258,11 @@ void memory_tap_free(struct memory_tap *tap);
 
 /* `nosync` of engine.h. */
 json_t *session_do_nosync(struct session *session, const json_t *arguments, struct error *error);
+
+/* ---- session_ceilings.c ---- */
+
+/* `ceilings` of engine.h. */
+json_t *session_do_ceilings(struct session *session, const json_t *arguments, struct error *error);
 
 /* ---- session_agree.c ---- */
 

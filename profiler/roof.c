@@ -1,13 +1,12 @@
 /* See roof.h. */
-#define _GNU_SOURCE /* MADV_HUGEPAGE */
 #include "profiler/roof.h"
 
 #include "engine/backend.h"
 #include "engine/clock.h"
+#include "engine/cpu/ceilings.h"
 
 #include <math.h>
 #include <string.h>
-#include <sys/mman.h>
 
 _Static_assert(ROOF_CLASSES == PRECISION_COUNT, "the records fix the count");
 
@@ -111,38 +110,9 @@ double roof_clock(void)
 #endif
 }
 
-/* Each thread makes the part that it reads: on its own side of a machine with several memories. */
 double roof_memory(int threads)
 {
-    enum { ROUNDS = 4, PARTS = 256, WORDS = (int)(ROOF_READ_BYTES / PARTS / sizeof(uint64_t)) };
-    uint64_t *words =
-        mmap(NULL, ROOF_READ_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (words == MAP_FAILED)
-        return 0;
-    madvise(words, ROOF_READ_BYTES, MADV_HUGEPAGE);
-#pragma omp parallel for schedule(static) num_threads(threads)
-    for (int part = 0; part < PARTS; part++)
-        memset(words + (size_t)part * WORDS, part, WORDS * sizeof *words);
-    double best = 0;
-    uint64_t all = 0;
-    for (int round = 0; round < ROUNDS; round++) {
-        int64_t start_ns = clock_now_ns();
-#pragma omp parallel for schedule(static) num_threads(threads) reduction(+ : all)
-        for (int part = 0; part < PARTS; part++) {
-            const uint64_t *at = words + (size_t)part * WORDS;
-            uint64_t sums[8] = {0};
-            for (int i = 0; i < WORDS; i += 8)
-                for (int lane = 0; lane < 8; lane++)
-                    sums[lane] += at[i + lane];
-            for (int lane = 0; lane < 8; lane++)
-                all += sums[lane];
-        }
-        int64_t took_ns = clock_now_ns() - start_ns;
-        if (took_ns > 0)
-            best = fmax(best, (double)ROOF_READ_BYTES / (double)took_ns * 1e9);
-    }
-    munmap(words, ROOF_READ_BYTES);
-    return all == 1 ? 0 : best; /* the sum is needed, so that it is made */
+    return ceiling_read(threads, ROOF_READ_BYTES);
 }
 
 struct roof roof_cpu(const char *cpuinfo, int threads, double hertz)
