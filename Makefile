@@ -45,7 +45,7 @@ ALL_LDFLAGS := $(SANFLAGS) -rdynamic $(LDFLAGS)
 LIBS    := $(DEPS_LIBS) -lm -ldl -lpthread
 
 SOURCES := $(filter-out main.c,$(sort $(wildcard engine/*.c engine/keras/*.c engine/keras/layers/*.c engine/probe/*.c \
-             engine/graph/*.c engine/cpu/*.c profiler/*.c profiler/doctor/*.c commands/*.c tui/*.c)))
+             engine/graph/*.c engine/cpu/*.c profiler/*.c profiler/doctor/*.c profiler/advise/*.c commands/*.c tui/*.c)))
 OBJECTS := $(SOURCES:%.c=$(B)/%.o)
 LIBRARY := $(B)/liblayertop.a
 PROGRAM := $(B)/layertop

@@ -13,6 +13,8 @@ static void tell(struct execution *execution, double observed_ms)
     double wall = json_get_double(json_object_get(run, "wall_ms"), "median");
     double batch = json_get_double(run, "batch"), rest = observed_ms - wall;
     json_t *data = execution->data;
+    execution->workbench->observed_ms = observed_ms;
+    execution->workbench->observed_segment = execution->workbench->last_segment;
     json_object_set_new(data, "observed_ms", json_number(observed_ms));
     json_object_set_new(data, "model_ms", json_number(wall));
     json_object_set_new(data, "gap_ms", json_number(rest));

@@ -17,6 +17,8 @@
     X(compare)                                                                                     \
     X(bench)                                                                                       \
     X(roof)                                                                                        \
+    X(advise)                                                                                      \
+    X(apply)                                                                                       \
     X(whatif)                                                                                      \
     X(gap)                                                                                         \
     X(serve)                                                                                       \

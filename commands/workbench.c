@@ -60,6 +60,8 @@ void workbench_free(struct workbench *workbench)
     json_decref(workbench->last_run);
     json_decref(workbench->last_result);
     json_decref(workbench->last_sweep);
+    json_decref(workbench->tried);
+    json_decref(workbench->advice);
     json_decref(workbench->devices);
     free(workbench->program);
     free(workbench->worker_command);
@@ -131,6 +133,32 @@ const json_t *workbench_sweep(const struct workbench *workbench)
     bool same = json_equal(now, json_object_get(workbench->last_sweep, "bearings"));
     json_decref(now);
     return same ? json_object_get(workbench->last_sweep, "points") : NULL;
+}
+
+/* As bearings(), and the batch. */
+static json_t *place(const struct workbench *workbench)
+{
+    json_t *settings = workbench_engine_settings(workbench);
+    return json_pack("{s:o, s:O?}", "settings", settings, "model", workbench->load_arguments);
+}
+
+void workbench_tried(struct workbench *workbench, json_t *trial)
+{
+    json_t *trials = (json_t *)(uintptr_t)workbench_trials(workbench);
+    if (!trials) {
+        json_decref(workbench->tried);
+        workbench->tried = json_pack("{s:[], s:o}", "trials", "bearings", place(workbench));
+        trials = json_object_get(workbench->tried, "trials");
+    }
+    json_array_append(trials, trial);
+}
+
+const json_t *workbench_trials(const struct workbench *workbench)
+{
+    json_t *now = place(workbench);
+    bool same = json_equal(now, json_object_get(workbench->tried, "bearings"));
+    json_decref(now);
+    return same ? json_object_get(workbench->tried, "trials") : NULL;
 }
 
 int workbench_fd(const struct workbench *workbench)

@@ -88,6 +88,10 @@ struct workbench {
     json_t *last_result;        /* data of the last COMMAND_RESULT that succeeded, NULL: none */
     const char *last_result_of; /* that command's name */
     json_t *last_sweep;         /* of batches: {points[], bearings}, NULL: none */
+    json_t *tried;              /* by `advise --try`: {trials[], bearings}, NULL: nothing */
+    json_t *advice;             /* of the last `advise`: id -> {title, action, changes} */
+    double observed_ms;         /* of the last `gap`, with the run that it spoke of */
+    uint32_t observed_segment;  /* 0: none */
 
     struct pending *pending;
     size_t pending_count;
@@ -148,6 +152,11 @@ void workbench_ran(struct workbench *workbench, const json_t *reply);
 void workbench_swept(struct workbench *workbench, json_t *points);
 /* Its points, NULL if there was none with the present model and settings. */
 const json_t *workbench_sweep(const struct workbench *workbench);
+
+/* `advise --try` measured something: remember it, the present model and settings with it. */
+void workbench_tried(struct workbench *workbench, json_t *trial);
+/* What it measured with the present model and settings, an array; NULL if there is nothing. */
+const json_t *workbench_trials(const struct workbench *workbench);
 
 /* The values of the engine's settings. New reference. */
 json_t *workbench_engine_settings(const struct workbench *workbench);

@@ -65,8 +65,8 @@
  *             reads a record out of a file, and nothing else.
  *   run       {steps, warmup, cost?}           -> {segment, device, batch, precision, steps, warmup,
  *             steady, wall_ms: {median, p90, p95, p99, min, mean}, throughput_per_s,
- *             throughput_resident_per_s, memory: {planned_bytes, measured_bytes, context_bytes}, preempted_steps, per_device?: [the
- *             same keys], split?: {devices: N, batch, precision, steps, steady, wall_ms,
+ *             throughput_resident_per_s, memory: {planned_bytes, measured_bytes, context_bytes}, preempted_steps, waited_ms,
+ *             first_ms, faults, per_device?: [the same keys], split?: {devices: N, batch, precision, steps, steady, wall_ms,
  *             throughput_per_s}}
  *             Devices of a kind share each batch: `batch` of each is its share, its wall ends with
  *             its own outputs, and `split` has the whole. Its layers are timed in its part of the
@@ -78,7 +78,9 @@
  *             where steps copy nothing (CPU) the same number; null if there is no room for it. Records of these
  *             steps carry `segment`, and all of them precede the reply. steady is null below 8
  *             steps; cost: let one step in four pass unobserved, to tell what observing costs;
- *             preempted_steps: in which the engine thread lost its processor to another.
+ *             preempted_steps: in which the engine thread lost its processor to another; waited_ms: of
+ *             a step, in which the worst thread waited for a processor (host_load.h), null if not
+ *             known; first_ms: the first measured step; faults: pages a step that came from disk.
  *   start     {}                               -> {} steps run live until stop
  *   stop      {}                               -> {}
  *   predict   {input, output?, top?}           -> {rows, predict_ms, outputs: [{name, shape,

@@ -3,6 +3,7 @@
 #include "engine/session_private.h"
 
 #include "engine/clock.h"
+#include "engine/host_load.h"
 
 #include <math.h>
 #include <poll.h>
@@ -57,6 +58,9 @@ struct measurement { /* of one device */
     int64_t *wall_ns;
     size_t count;
     size_t preempted;      /* steps in which the engine thread lost its processor to another */
+    int64_t waited_ns;     /* the worst thread of each slice for a processor; -1: not known */
+    int64_t faults;        /* pages that came from disk */
+    int64_t first_ns;      /* the first measured step */
     int64_t total_ns;      /* of the back-to-back slices, what lies between their steps included */
     size_t resident_steps; /* with inputs that stay on the device, and their time */
     int64_t resident_ns;
@@ -107,13 +111,14 @@ static json_t *measurement_json(struct session *session, const struct slot *slot
                                 const struct measurement *m, int64_t samples_a_step, size_t warmup)
 {
     json_t *steady = steady_json(m);
-    double sum = 0;
+    double sum = 0, steps = (double)m->count;
     for (size_t i = 0; i < m->count; i++)
         sum += (double)m->wall_ns[i];
     qsort(m->wall_ns, m->count, sizeof *m->wall_ns, compare_ns);
     double samples = (double)m->count * (double)samples_a_step;
     return json_pack(
-        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:I, s:o}",
+        "{s:I, s:s, s:I, s:s, s:I, s:I, s:o, s:{s:f, s:f, s:f, s:f, s:f, s:f}, s:o, s:o, s:I, s:o, "
+        "s:f, s:f, s:o}",
         "segment", (json_int_t)m->segment, "device", slot->id, "batch", (json_int_t)samples_a_step,
         "precision", precision_name(session->settings.precision), "steps", (json_int_t)m->count,
         "warmup", (json_int_t)warmup, "steady", steady, "wall_ms", "median",
@@ -123,7 +128,10 @@ static json_t *measurement_json(struct session *session, const struct slot *slot
         sum / (double)m->count / 1e6, "throughput_per_s", per_second(samples, m->total_ns),
         "throughput_resident_per_s",
         per_second((double)m->resident_steps * (double)samples_a_step, m->resident_ns),
-        "preempted_steps", (json_int_t)m->preempted, "memory", session_memory_json(session, slot));
+        "preempted_steps", (json_int_t)m->preempted, "waited_ms",
+        m->waited_ns >= 0 ? json_real((double)m->waited_ns / steps / 1e6) : json_null(), "first_ms",
+        (double)m->first_ns / 1e6, "faults", (double)m->faults / steps, "memory",
+        session_memory_json(session, slot));
 }
 
 /* Give the devices that step together a pause to measure kernels in; true while that goes on. */
@@ -193,17 +201,38 @@ static void add_step(const struct session *session, struct team *team, const int
 {
     for (size_t i = team->first; i < team->first + team->members; i++) {
         struct measurement *m = &team->slots[i];
+        m->first_ns = m->count == 0 ? walls[i] : m->first_ns;
         m->wall_ns[m->count++] = walls[i];
         m->preempted += preempted;
     }
+    team->whole.first_ns = team->whole.count == 0 ? session->group_ns : team->whole.first_ns;
     team->whole.wall_ns[team->whole.count++] = session->group_ns;
     team->whole.preempted += preempted;
+}
+
+static void add_load(struct measurement *m, int64_t waited_ns, int64_t faults)
+{
+    m->waited_ns = m->waited_ns < 0 || waited_ns < 0 ? -1 : m->waited_ns + waited_ns;
+    m->faults += faults;
+}
+
+/* What else went on on the machine during a slice. */
+static void add_loads(struct team *team, const struct host_load *before)
+{
+    struct host_load after;
+    host_load_read(&after);
+    int64_t waited_ns = host_load_waited_ns(before, &after), faults = after.faults - before->faults;
+    add_load(&team->whole, waited_ns, faults);
+    for (size_t i = team->first; i < team->first + team->members; i++)
+        add_load(&team->slots[i], waited_ns, faults);
 }
 
 /* Measured steps of one group until its number is full or its turn is over. */
 static bool run_slice(struct session *session, struct team *team, size_t steps, bool turns,
                       size_t done_elsewhere, size_t all, struct error *error)
 {
+    struct host_load load;
+    host_load_read(&load);
     int64_t start_ns = clock_now_ns(), now_ns = start_ns, walls[SESSION_SLOTS_MAX];
     long switches = involuntary_switches();
     size_t observed = SIZE_MAX;
@@ -227,6 +256,7 @@ static bool run_slice(struct session *session, struct team *team, size_t steps, 
             session_breathe(session, (double)(done + done_elsewhere) / (double)all, text);
         }
     }
+    add_loads(team, &load);
     team->whole.total_ns += now_ns - start_ns;
     for (size_t i = team->first; i < team->first + team->members; i++)
         team->slots[i].total_ns += now_ns - start_ns;

@@ -34,6 +34,7 @@ static const struct {
     {"doctor", "E030"},            /* there is no GPU to be well */
     {"lesson check", "E001"},      /* lesson 3 has just begun */
     {"assert", "E060"},            /* decided, whichever way */
+    {"apply A55", "E011"},         /* a processor without tiles */
 };
 
 /* What must have happened before a command has anything to say. */
@@ -45,6 +46,7 @@ static const struct {
     {"gap", "run 2"},
     {"serve", "run 2"},
     {"assert", "run 2"},
+    {"apply", "run 2; advise"},
 };
 
 /* Not here: what ends the program, never ends, or measures for seconds what others measure too. */
@@ -54,6 +56,7 @@ static bool is_typed(const char *example)
                                          "exit 3",
                                          "watch layers",
                                          "ab batch=8 batch=32",
+                                         "advise --try",
                                          "ab fusion=off vs fusion=on precision=bf16 --rounds 20",
                                          "compare teacher.keras student.keras",
                                          "compare student.keras --top 20",
@@ -82,6 +85,7 @@ static void write_files(void)
                               .bytes = sizeof image};
     assert_true(npy_write("x.npy", &array, 1, &error));
     cli_write_file("session.lt", "echo sourced\n");
+    cli_write_file("facts.json", "{\"version\": 1, \"run\": {\"wall_ms\": 10}}");
     cli_write_file("probes.json", "{\"version\": 1, \"driver\": {\"module_loaded\": true}}");
     assert_int_equal(system("mkdir -p venv/lib/python3.11/site-packages"), 0);
     cli_expect_code(NULL,
@@ -103,7 +107,7 @@ static size_t write_script(const char *path, const char **list, size_t capacity)
     assert_non_null(script);
     for (size_t i = 0; i < command_count(); i++) {
         const struct command *command = command_at(i);
-        fprintf(script, "unset batch; devices cpu; load %s\n", MODEL);
+        fprintf(script, "unset batch; unset precision; devices cpu; load %s\n", MODEL);
         for (size_t b = 0; b < sizeof before / sizeof *before; b++)
             if (strcmp(before[b].command, command->name) == 0)
                 fprintf(script, "%s\n", before[b].line);
