@@ -13,13 +13,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define BAR_WIDTH   12
-#define LABEL_WIDTH 40
+#define BAR_WIDTH     12
+#define LABEL_WIDTH   40
+#define BY_WIDTH      8
+#define BY_WIDTH_INT8 13 /* "onednn int8" */
 
 static const char *const sort_keys[] = {"time", "order", "name", "flops", "bytes"};
 
+/* "onednn", and in an int8 plan "onednn int8". */
+static const char *by_text(const struct layer_row *row, char *out, size_t size)
+{
+    const char *impl = *row->impl ? row->impl : "-";
+    snprintf(out, size, "%s%s%s", impl, row->precision ? " " : "",
+             row->precision ? row->precision : "");
+    return out;
+}
+
 static void print_table(struct execution *execution, const struct layer_row *rows,
-                        const size_t *order, size_t shown)
+                        const size_t *order, size_t shown, int by_width)
 {
     int width = 5;
     bool utf8 = workbench_utf8(execution->workbench);
@@ -29,13 +40,13 @@ static void print_table(struct execution *execution, const struct layer_row *row
     }
     if (width > LABEL_WIDTH)
         width = LABEL_WIDTH;
-    execution_print(execution, "%-*s  %-18s %-8s %9s %7s  %-*s %7s %9s %9s %11s", width, "layer",
-                    "class", "by", "time", "share", BAR_WIDTH, "", "kernels", "FLOPs", "bytes",
-                    "FLOP/s");
+    execution_print(execution, "%-*s  %-18s %-*s %9s %7s  %-*s %7s %9s %9s %11s", width, "layer",
+                    "class", by_width, "by", "time", "share", BAR_WIDTH, "", "kernels", "FLOPs",
+                    "bytes", "FLOP/s");
     for (size_t i = 0; i < shown; i++) {
         const struct layer_row *row = &rows[order[i]];
         char time[FORMAT_SIZE], share[FORMAT_SIZE], kernels[FORMAT_SIZE], flops[FORMAT_SIZE],
-            bytes[FORMAT_SIZE], speed[FORMAT_SIZE], bar[3 * BAR_WIDTH + 1];
+            bytes[FORMAT_SIZE], speed[FORMAT_SIZE], bar[3 * BAR_WIDTH + 1], by[64];
         bool timed = isfinite(row->time_ms) && row->time_ms > 0;
         if (isfinite(row->kernels))
             snprintf(kernels, sizeof kernels, "%.*f", row->kernels == floor(row->kernels) ? 0 : 1,
@@ -46,9 +57,9 @@ static void print_table(struct execution *execution, const struct layer_row *row
         int label_pad = width - text_columns(row->label);
         int bar_pad = BAR_WIDTH - text_columns(bar);
         execution_print(
-            execution, "%s%*s  %-18.18s %-8s %9s %7s  %s%*s %7s %9s %9s %11s", row->label,
-            label_pad > 0 ? label_pad : 0, "", row->class_name, *row->impl ? row->impl : "-",
-            format_time_ms(time, sizeof time, row->time_ms),
+            execution, "%s%*s  %-18.18s %-*s %9s %7s  %s%*s %7s %9s %9s %11s", row->label,
+            label_pad > 0 ? label_pad : 0, "", row->class_name, by_width,
+            by_text(row, by, sizeof by), format_time_ms(time, sizeof time, row->time_ms),
             format_percent(share, sizeof share, row->share), bar, bar_pad > 0 ? bar_pad : 0, "",
             kernels, format_count(flops, sizeof flops, row->flops ? (double)row->flops : NAN),
             format_bytes(bytes, sizeof bytes, row->bytes ? (double)row->bytes : NAN),
@@ -147,6 +158,7 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
     struct layer_row *rows;
     double wall_ms, sum_ms = 0;
     size_t count = layer_rows_read(store, segment, mean_ms, &rows, &wall_ms);
+    bool mixed = layer_rows_precisions(rows, count, workbench_plan(workbench));
     size_t *order = xcalloc(count + 1, sizeof *order);
     size_t heads = layer_rows_sort(rows, count, sort, order);
     if (filter)
@@ -178,7 +190,7 @@ static void run_layers(struct execution *execution, int argc, char *const *argv)
     marks_report_json(execution->data, &marks);
     marks_report_warn(execution, &marks);
     trace_report_warn(execution, store_trace_get(store, NULL));
-    print_table(execution, rows, order, shown);
+    print_table(execution, rows, order, shown, mixed ? BY_WIDTH_INT8 : BY_WIDTH);
     if (shown < heads)
         execution_print(execution, "  and %zu more", heads - shown);
     if (measured)
@@ -212,6 +224,8 @@ const struct command command_layers = {
         "Means per step: of the last `run`, or of the last second while it is live. A layer that\n"
         "is fused into another is shown in its head's row (conv1+bn1+relu1); one that costs\n"
         "nothing has no time. --filter keeps rows whose name, class or implementation holds TEXT.\n"
+        "In int8, `by` also says whether a layer computes in int8 or, where that does not exist, "
+        "in fp32.\n"
         "`order` is the model's. Shares are of the wall time, so they add up "
         "to less than all.\n"
         "Where clocks were held down or others used the GPU, the numbers are marked, as by `run`.",

@@ -49,6 +49,18 @@ size_t layer_rows_read(const struct store *store, uint32_t segment, double wall_
     return count;
 }
 
+bool layer_rows_precisions(struct layer_row *rows, size_t count, const json_t *plan)
+{
+    const json_t *layers = json_object_get(plan, "layers");
+    bool any = false;
+    for (size_t i = 0; i < count && i < json_array_size(layers); i++) {
+        const json_t *layer = json_array_get(layers, i);
+        rows[i].precision = json_string_value(json_object_get(layer, "precision"));
+        any |= rows[i].precision != NULL;
+    }
+    return any;
+}
+
 static json_t *words(const char *const *list)
 {
     json_t *array = json_array();
@@ -65,6 +77,8 @@ json_t *layer_row_json(const struct layer_row *rows, size_t index)
     json_object_set_new(object, "class", json_string(row->class_name));
     json_object_set_new(object, "impl",
                         row->impl && *row->impl ? json_string(row->impl) : json_null());
+    if (row->precision)
+        json_object_set_new(object, "precision", json_string(row->precision));
     json_object_set_new(object, "time_ms", json_number(row->time_ms));
     json_object_set_new(object, "share", json_number(row->share));
     bool whole = row->kernels == floor(row->kernels) && row->kernels < 1e15;

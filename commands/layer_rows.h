@@ -7,10 +7,11 @@
 
 struct layer_row {
     const char *name, *class_name, *impl; /* borrowed from the store; impl "" if unknown */
-    const char *label;                    /* "conv1+bn1+relu1" for the head of a fusion */
-    double time_ms;                       /* mean per step; NaN: fused, free or not measured */
-    double share;                         /* of the wall time of a step, 0..1 */
-    double kernels;                       /* per step, NaN if not known */
+    const char *precision; /* of an int8 plan, else NULL; see layer_rows_precisions() */
+    const char *label;     /* "conv1+bn1+relu1" for the head of a fusion */
+    double time_ms;        /* mean per step; NaN: fused, free or not measured */
+    double share;          /* of the wall time of a step, 0..1 */
+    double kernels;        /* per step, NaN if not known */
     uint64_t flops, bytes;
     int fused_into; /* index, or -1 */
     const char *const *fused;
@@ -21,7 +22,10 @@ struct layer_row {
 size_t layer_rows_read(const struct store *store, uint32_t segment, double wall_mean_ms,
                        struct layer_row **rows, double *wall_ms);
 
-/* {name, class, impl, time_ms, share, kernels, flops, bytes, fused_into?, fused?}. New reference;
+/* What each layer computes in, as the plan says; borrowed from it. Returns whether it says so. */
+bool layer_rows_precisions(struct layer_row *rows, size_t count, const json_t *plan);
+
+/* {name, class, impl, precision?, time_ms, share, kernels, flops, bytes, fused_into?, fused?}. New reference;
  * `rows` is the whole table, for the names of heads. */
 json_t *layer_row_json(const struct layer_row *rows, size_t index);
 

@@ -199,8 +199,23 @@ json_t *workbench_engine_settings(const struct workbench *workbench)
     return values;
 }
 
+/* A calibration goes with its worker: the next one begins in fp32, and says so. */
+static void leave_int8(struct workbench *workbench)
+{
+    const char *precision = json_string_value(json_object_get(workbench->settings, "precision"));
+    const struct change *change = &workbench->change;
+    bool asked = change->restarting && strcmp(change->setting->name, "precision") == 0;
+    if (!precision || strcmp(precision, "int8") != 0 || workbench->replay.path || asked)
+        return;
+    json_object_set_new(workbench->settings, "precision", json_string("fp32"));
+    if (workbench->current)
+        execution_warn(workbench->current, "a new worker knows no calibration: precision is fp32 "
+                                           "again until `calibrate` and `precision int8`");
+}
+
 static bool connect_worker(struct workbench *workbench, bool reload, struct error *error)
 {
+    leave_int8(workbench);
     struct engine_options options = {.program = workbench->program,
                                      .worker_command = workbench->worker_command,
                                      .replay = workbench->replay.path,

@@ -27,6 +27,7 @@
     X(layers)                                                                                      \
     X(kernels)                                                                                     \
     X(predict)                                                                                     \
+    X(calibrate)                                                                                   \
     X(devices)                                                                                     \
     X(proof)                                                                                       \
     X(doctor)                                                                                      \

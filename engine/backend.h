@@ -18,6 +18,7 @@
 #define BACKEND_ABI 4
 
 struct host_ops;
+struct value_range;
 
 enum precision {
     PRECISION_FP32, /* strict: no TF32 */
@@ -51,6 +52,9 @@ struct plan_options {
                        sliced. A GPU does not look at it */
     const struct host_ops *host; /* what the backend lacks runs on the CPU by these (host_op.h), and
                                     has "cpu" for its name; NULL: it is an error */
+    /* CPU, int8: of every value of the graph, by its number (calibration.h). NULL: int8 is refused */
+    const struct value_range *ranges;
+    size_t range_count;
     bool force; /* ask for memory whatever is free: the answer is the system's or the driver's
                        own, never a forecast's. The limit stays */
     /* Called between ops while the plan is made, with how many of all are done; false ends it:
@@ -91,6 +95,10 @@ struct step_context {
     const struct observer *observer; /* may be NULL */
     uint64_t step;
     const atomic_bool *cancel; /* checked between ops; true ends the step: ERROR_INTERRUPTED */
+    /* CPU: called with each float32 value of the graph as soon as it is there: the inputs, then what
+     * every op puts out, slice by slice. NULL: nobody looks. A GPU does not look at it. */
+    void (*value)(void *context, int value, const float *data, size_t elements);
+    void *context; /* of value */
 };
 
 struct device;
@@ -146,6 +154,10 @@ struct backend {
     /* The exact name of each op's implementation, for `kernels`; NULL members have none. Owned by
      * the plan. The function may be NULL. */
     const char *const *(*plan_names)(const struct plan *plan);
+
+    /* How each op computes in an int8 plan, graph->op_count entries: "int8", "fp32", NULL for aliases.
+     * NULL for other plans. Owned by the plan. The function may be NULL. */
+    const char *const *(*plan_precisions)(const struct plan *plan);
 
     /* What plan_new() would hold were it the device's only plan: a computation that takes no memory
      * of the device and runs nothing. NULL: the backend cannot tell. */

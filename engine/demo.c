@@ -146,9 +146,19 @@ char *demo_resolve(const char *path, struct error *error)
     return found;
 }
 
-char *demo_labels_path(const char *path)
+static char *digits_path(const char *path, const char *relative)
 {
     if (!demo_is_name(path) || strcasecmp(path, "demo:digits") != 0)
         return NULL;
-    return demo_data_path("demo/digits/labels.txt");
+    return demo_data_path(relative);
+}
+
+char *demo_labels_path(const char *path)
+{
+    return digits_path(path, "demo/digits/labels.txt");
+}
+
+char *demo_calibration_path(const char *path)
+{
+    return digits_path(path, "demo/digits/train_x.npz");
 }

@@ -24,4 +24,7 @@ char *demo_data_path(const char *relative);
 /* The file with the class names of a demo model (labels.h), NULL if it has none. Caller frees. */
 char *demo_labels_path(const char *path);
 
+/* Inputs that a demo model was trained on, NULL if none came with it. Caller frees. */
+char *demo_calibration_path(const char *path);
+
 #endif

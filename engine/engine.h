@@ -90,6 +90,10 @@
  *             source says why: "setting", "recipe" (the demo model's), "model" (it scales by
  *             itself or takes no colours), "name" (a Keras application's) or "unknown". A note
  *             tells of inputs that are not numbers. Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
+ *   calibrate {input?, rows?, method?, random?: bool} -> {source, random, rows, rows_in_source, method,
+ *             values, calibrate_ms}
+ *             How far every value of the model reaches on rows of the data, for int8; kept until the
+ *             model goes. input absent: that of the settings, else what came with the demo model.
  *   export    {path}                           -> {path, parameters, bytes, export_ms}
  *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
@@ -115,7 +119,8 @@
  * Plan object (event PLAN whenever the current plan changes, also null when it goes away):
  *   {device, devices: [ids], batch, precision, fusion, graph, timing_source: "cupti"|"events"|"clock"|"off",
  *    plan_ms, memory: {weights_bytes, arena_bytes, workspace_bytes, peak_live_bytes, peak_layer,
- *    planned_bytes}, flops, bytes, layers: [graph_describe_layers() objects + {impl}], slice?}
+ *    planned_bytes}, flops, bytes, layers: [graph_describe_layers() objects + {impl, precision?}], slice?}
+ *   precision of a layer: "int8", "fp32" or "int8+fp32" in an int8 plan; absent in another.
  *   slice: so many samples run through the whole network together (CPU); absent: the batch.
  *   With several devices it speaks of the first.
  */

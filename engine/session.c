@@ -141,7 +141,8 @@ static json_t *do_configure(struct session *session, const json_t *arguments, st
         error_set(error, ERROR_COMMAND, "configure", "a model is loaded already");
         return NULL;
     }
-    if (!session_resolve(session, &next, ids, &count, error))
+    if (!session_resolve(session, &next, ids, &count, error) ||
+        !session_check_precision(session, &next, ids, count, error))
         return NULL;
     session->settings = next;
     json_t *devices = json_array();
@@ -464,6 +465,7 @@ static const struct verb {
     {"start", do_start},
     {"stop", do_stop},
     {"predict", session_do_predict},
+    {"calibrate", session_do_calibrate},
     {"memory", session_do_memory},
     {"trim", session_do_trim},
     {"largest", session_do_largest},

@@ -18,6 +18,20 @@ static json_t *layer_impl(const struct graph *graph, const char *const *impls, i
     return text[0] != '\0' ? json_string(text) : json_null();
 }
 
+/* "int8", "fp32", or "int8+fp32" where the ops of a layer differ; NULL if none runs. */
+static const char *layer_precision(const struct graph *graph, const char *const *precisions,
+                                   int layer)
+{
+    bool bytes = false, floats = false;
+    for (size_t i = 0; i < graph->op_count; i++) {
+        if (graph->ops[i].layer != layer || precisions[i] == NULL)
+            continue;
+        bytes |= strcmp(precisions[i], "int8") == 0;
+        floats |= strcmp(precisions[i], "int8") != 0;
+    }
+    return bytes && floats ? "int8+fp32" : bytes ? "int8" : floats ? "fp32" : NULL;
+}
+
 static const char *op_layer_name(const struct graph *graph, int op)
 {
     if (op < 0 || (size_t)op >= graph->op_count || graph->ops[op].layer < 0)
@@ -55,11 +69,17 @@ void session_publish_plan(struct session *session)
     for (size_t i = 0; i < session->slot_count; i++)
         note_fallback(session, &session->slots[i], graph,
                       session->slots[i].backend->plan_impls(session->slots[i].plan));
+    const char *const *precisions =
+        slot->backend->plan_precisions != NULL ? slot->backend->plan_precisions(slot->plan) : NULL;
     json_t *layers = graph_describe_layers(graph);
     for (size_t i = 0; i < json_array_size(layers); i++) {
         json_t *row = json_array_get(layers, i);
         int layer = (int)json_integer_value(json_object_get(row, "layer"));
         json_object_set_new(row, "impl", layer_impl(graph, impls, layer));
+        const char *precision =
+            precisions != NULL ? layer_precision(graph, precisions, layer) : NULL;
+        if (precision != NULL)
+            json_object_set_new(row, "precision", json_string(precision));
     }
     uint64_t flops = 0, bytes = 0;
     for (size_t i = 0; i < graph->op_count; i++) {

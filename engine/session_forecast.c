@@ -1,6 +1,7 @@
 /* What a batch would need on a device, and the largest that fits. Computed: nothing is taken. */
 #include "engine/session_private.h"
 
+#include "engine/cpu/quantise.h"
 #include "engine/host_op.h"
 
 #include <math.h>
@@ -24,18 +25,29 @@ static void carry_over(const struct session *session, const struct slot *slot,
 
 /* The memory planner's view: the arena and the peak. */
 static bool forecast_arena(struct forecast *out, const struct slot *slot,
-                           const struct settings *settings, struct error *error)
+                           const struct settings *settings, const struct plan_options *options,
+                           struct error *error)
 {
     bool half = settings->precision == PRECISION_FP16 || settings->precision == PRECISION_BF16;
     size_t element_bytes = half ? 2 : 4;
     struct layout *layout = &out->layout;
+    struct quantised *quantised = NULL;
+    if (slot->backend == &backend_cpu && settings->precision == PRECISION_INT8) {
+        quantised = quantise_graph(slot->device, out->graph, options, error);
+        if (quantised == NULL)
+            return false;
+    }
     if (slot->backend == &backend_cpu) {
-        if (!layout_new(layout, out->graph, element_bytes, settings->slice, error))
+        bool good =
+            layout_new(layout, out->graph, element_bytes,
+                       quantised != NULL ? quantised->value_bytes : NULL, settings->slice, error);
+        quantised_free(quantised);
+        if (!good)
             return false;
         out->memory.arena_bytes = layout->arena_bytes;
     } else {
-        const struct memory_options options = {.alignment = 256, .element_bytes = element_bytes};
-        layout->memory = memory_plan_new(out->graph, &options, error);
+        const struct memory_options memory = {.alignment = 256, .element_bytes = element_bytes};
+        layout->memory = memory_plan_new(out->graph, &memory, error);
         if (layout->memory == NULL)
             return false;
         out->memory.arena_bytes = layout->memory->arena_bytes;
@@ -59,8 +71,9 @@ bool session_forecast(struct session *session, const struct slot *slot,
                                    .autotune = settings->autotune,
                                    .channels_first = settings->channels_first};
     *out = (struct forecast){.precision = settings->precision};
+    session_give_ranges(session, settings->fusion, &options);
     out->graph = graph_lower(session->model, &lowering, session->pool, error);
-    if (out->graph == NULL || !forecast_arena(out, slot, settings, error)) {
+    if (out->graph == NULL || !forecast_arena(out, slot, settings, &options, error)) {
         session_forecast_free(out);
         return false;
     }

@@ -113,9 +113,14 @@ static size_t find_live(const struct forecast *forecast, struct live *out)
     const struct memory_plan *plan = forecast->layout.memory;
     int values[LIVE_MAX];
     size_t count = memory_plan_live(plan, graph, plan->peak_op, values, LIVE_MAX);
-    for (size_t i = 0; i < count; i++)
-        out[i] = (struct live){graph, values[i], plan->sizes[values[i]],
-                               dtype_in_plan(forecast, graph->values[values[i]].dtype)};
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bytes = plan->sizes[values[i]];
+        enum dtype dtype = dtype_in_plan(forecast, graph->values[values[i]].dtype);
+        if (forecast->precision == PRECISION_INT8 &&
+            bytes == (uint64_t)shape_elements(&graph->values[values[i]].shape))
+            dtype = DTYPE_I8;
+        out[i] = (struct live){graph, values[i], bytes, dtype};
+    }
     graph = forecast->graph;
     if (forecast->layout.input_offsets != NULL)
         count = add_ports(graph, graph->inputs, graph->input_count, out, count);

@@ -328,6 +328,7 @@ static bool make_plans(struct session *session, const struct settings *settings,
                                        .op_sync = strcmp(source, "clock") == 0,
                                        .goes_on = planning_goes_on,
                                        .context = &planning};
+        session_give_ranges(session, settings->fusion, &options);
         const struct graph *share = slots[i].part != NULL ? slots[i].part : graph;
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, share, &options, error);
         if (slots[i].plan == NULL) {
@@ -426,7 +427,8 @@ static bool build(struct session *session, const struct settings *next, struct e
     char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
     size_t count = 0, opened = 0;
     struct slot slots[SESSION_SLOTS_MAX] = {0};
-    if (!session_resolve(session, next, ids, &count, error))
+    if (!session_resolve(session, next, ids, &count, error) ||
+        !session_check_precision(session, next, ids, count, error))
         return false;
     int64_t start_ns = clock_now_ns();
     bool good = true;
@@ -473,7 +475,8 @@ bool session_apply(struct session *session, const struct settings *next, struct 
     if (session->model == NULL) {
         char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
         size_t count;
-        if (!session_resolve(session, next, ids, &count, error))
+        if (!session_resolve(session, next, ids, &count, error) ||
+            !session_check_precision(session, next, ids, count, error))
             return false;
         session->settings = *next;
         return true;
@@ -503,6 +506,7 @@ struct held {
     struct model *model;
     char *model_path;
     struct constant_pool *pool;
+    struct calibration *calibration;
     struct graph *graph;
     json_t *plan_json;
     double plan_ms;
@@ -512,12 +516,13 @@ struct held {
 
 static struct held take_model(struct session *session)
 {
-    struct held held = {session->model,          session->model_path, session->pool,
-                        session->graph,          session->plan_json,  session->plan_ms,
-                        session->baseline_bytes, session->live};
+    struct held held = {session->model,       session->model_path,     session->pool,
+                        session->calibration, session->graph,          session->plan_json,
+                        session->plan_ms,     session->baseline_bytes, session->live};
     session->model = NULL;
     session->model_path = NULL;
     session->pool = NULL;
+    session->calibration = NULL;
     session->graph = NULL;
     session->plan_json = NULL;
     session->live = false;
@@ -528,6 +533,7 @@ static void free_model(struct held *held)
 {
     if (held->graph != NULL)
         graph_free(held->graph);
+    session_forget_calibration(held->calibration);
     if (held->pool != NULL)
         constant_pool_free(held->pool);
     if (held->model != NULL)
@@ -543,6 +549,7 @@ static void bring_back(struct session *session, const struct held *before)
     session->model = before->model;
     session->model_path = before->model_path;
     session->pool = before->pool;
+    session->calibration = before->calibration;
     session->graph = before->graph;
     session->baseline_bytes = before->baseline_bytes;
     if (before->plan_json == NULL)

@@ -72,7 +72,8 @@ struct session {
     struct model *model; /* NULL: none loaded */
     char *model_path;    /* as asked for */
     struct constant_pool *pool;
-    struct graph *graph; /* of the current plans */
+    struct calibration *calibration; /* of this model; NULL: none */
+    struct graph *graph;             /* of the current plans */
     struct slot slots[SESSION_SLOTS_MAX];
     size_t slot_count;
     json_t *plan_json; /* NULL if there is no plan */
@@ -304,6 +305,21 @@ bool session_one_step(struct session *session, const struct slot *observed, int6
                       struct error *error);
 json_t *session_do_run(struct session *session, const json_t *arguments, struct error *error);
 json_t *session_do_predict(struct session *session, const json_t *arguments, struct error *error);
+/* ---- session_calibrate.c ---- */
+
+/* `calibrate` of engine.h. */
+json_t *session_do_calibrate(struct session *session, const json_t *arguments, struct error *error);
+void session_forget_calibration(struct calibration *calibration); /* NULL is allowed */
+/* The ranges for plans of graphs with or without fusion, if there are any. */
+void session_give_ranges(const struct session *session, bool fusion, struct plan_options *options);
+/* Can these devices compute at this precision? Errors with a hint: int8 is the CPU's and wants a
+ * calibration. */
+bool session_check_precision(const struct session *session, const struct settings *settings,
+                             char ids[][DEVICE_ID_BYTES], size_t count, struct error *error);
+/* Rows are known by what they hold: begin with 0, go on with every input. */
+uint64_t session_row_hash(uint64_t hash, const void *data, size_t bytes);
+bool session_calibrated_on(const struct session *session, uint64_t hash);
+
 json_t *session_do_export(struct session *session, const json_t *arguments, struct error *error);
 
 #endif

@@ -48,6 +48,7 @@ static bool trial_run(struct session *session, struct trial *trial, bool fusion,
     slot->part = NULL;
     slot->first = 0;
     slot->samples = 1;
+    session_give_ranges(session, fusion, &options);
     slot->plan = slot->backend->plan_new(slot->device, trial->graph, &options, error);
     return slot->plan != NULL &&
            session_fill_inputs(session, &session->settings, trial->graph, slot, 1, error) &&

@@ -2,6 +2,7 @@
  * own loop. A reference implementation inside oneDNN counts as "no good one" if we have a loop. */
 #include "engine/cpu/build.h"
 #include "engine/cpu/own_bf16.h"
+#include "engine/cpu/quantise.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -45,6 +46,18 @@ struct dnn_md *md_of_constant(const struct view *view)
     return dnn_md_new(view->rank, view->dims, view->strides, dnnl_f32);
 }
 
+static bool in_bytes(const struct builder *b, int value)
+{
+    return b->plan->quantised && b->plan->quantised->stored[value];
+}
+
+struct dnn_md *md_of_value(const struct builder *b, const struct view *view, int value)
+{
+    if (!in_bytes(b, value))
+        return md_of(b, view);
+    return dnn_md_new(view->rank, view->dims, view->strides, b->plan->quantised->forms[value].type);
+}
+
 const struct shape *shape_of_value(const struct builder *b, int value)
 {
     return &b->graph->values[value].shape;
@@ -68,14 +81,26 @@ static void add_argument(struct builder *b, int id, dnnl_memory_t memory, bool o
     step->owned[step->argument_count++] = owned;
 }
 
-static void add_data(struct builder *b, int id, const struct dnn_md *md, void *data)
+void builder_add_memory(struct builder *b, int id, dnnl_memory_t memory)
+{
+    add_argument(b, id, memory, false);
+}
+
+void builder_add_data(struct builder *b, int id, const struct dnn_md *md, void *data)
 {
     add_argument(b, id, dnn_memory_new(md, b->device->engine, data), true);
 }
 
+dnnl_memory_t builder_add_scratch(struct builder *b, int id, const struct dnn_md *md)
+{
+    dnnl_memory_t memory = dnn_memory_new(md, b->device->engine, NULL);
+    add_argument(b, id, memory, true);
+    return memory;
+}
+
 void builder_add_value(struct builder *b, int id, const struct dnn_md *md, int value)
 {
-    add_data(b, id, md, plan_value(b->plan, b->part, value));
+    builder_add_data(b, id, md, plan_value(b->plan, b->part, value));
 }
 
 /* A constant, reordered into what the primitive chose for `what`. */
@@ -147,7 +172,7 @@ struct posts builder_posts(struct builder *b, const struct view *result,
     return posts;
 }
 
-static bool is_reference(const_dnnl_primitive_desc_t pd)
+bool is_reference(const_dnnl_primitive_desc_t pd)
 {
     const char *name = dnn_implementation(pd);
     return strncmp(name, "ref", 3) == 0 || strncmp(name, "simple:ref", 10) == 0;
@@ -203,8 +228,7 @@ void builder_finish(struct builder *b, dnnl_primitive_desc_t pd, const struct po
     struct dnn_md *scratch = dnn_md_query(pd, dnnl_query_scratchpad_md, 0);
     step->scratch_bytes = dnn_md_bytes(scratch);
     if (step->scratch_bytes > 0) {
-        step->scratch = dnn_memory_new(scratch, b->device->engine, NULL);
-        add_argument(b, DNNL_ARG_SCRATCHPAD, step->scratch, true);
+        step->scratch = builder_add_scratch(b, DNNL_ARG_SCRATCHPAD, scratch);
     }
     dnn_md_free(scratch);
     if (!b->plan->dry)
@@ -249,12 +273,13 @@ void builder_use_own(struct builder *b, own_kernel *kernel)
     const struct op *op = b->op;
     step->own = kernel;
     step->widened = b->plan->type == dnnl_bf16 && (!own_narrows(op) || reads_exact(b));
-    step->call = (struct own_call){.graph = b->graph,
-                                   .op = op,
-                                   .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
-                                   .output = plan_value(b->plan, b->part, op->outputs[0]),
-                                   .element_bytes = dnnl_data_type_size(b->plan->type),
-                                   .private = step->call.private};
+    step->call = (struct own_call){
+        .graph = b->graph,
+        .op = op,
+        .inputs = xmalloc((op->input_count + 1) * sizeof(void *)),
+        .output = plan_value(b->plan, b->part, op->outputs[0]),
+        .element_bytes = in_bytes(b, op->outputs[0]) ? 1 : dnnl_data_type_size(b->plan->type),
+        .private = step->call.private};
     for (size_t i = 1; i < op->output_count; i++)
         step->call.more_outputs[i - 1] = plan_value(b->plan, b->part, op->outputs[i]);
     for (size_t i = 0; i < op->input_count; i++)
@@ -308,7 +333,9 @@ bool step_build(struct plan *plan, struct part *part, int index, struct error *e
         error->code = ERROR_NONE;
     if (!check_indices(&b))
         return false;
-    if (!reads_exact(&b) && BUILDERS_OF_KIND[op->kind] && BUILDERS_OF_KIND[op->kind](&b)) {
+    bool bytes = plan->quantised && plan->quantised->ops[index] && int8_computes(op);
+    bool (*build)(struct builder *) = bytes ? build_int8 : BUILDERS_OF_KIND[op->kind];
+    if (!reads_exact(&b) && build && build(&b)) {
         if (!b.failed)
             return true;
         if (error && error->code != ERROR_NONE)
@@ -336,5 +363,6 @@ void step_free(struct step *step)
         dnnl_primitive_destroy(step->primitive);
     free(step->call.inputs);
     free(step->call.private);
+    free(step->factors);
     free(step->name);
 }

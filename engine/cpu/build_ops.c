@@ -18,7 +18,7 @@ static dnnl_primitive_desc_t make_conv(struct builder *b, const_dnnl_primitive_a
 }
 
 /* Keras's (k..., C/g, K), or (k..., K, C) if transposed, as [g,] out, in, k... */
-static struct view view_kernel(const struct op_conv *conv)
+struct view view_kernel(const struct op_conv *conv)
 {
     const struct shape *w = &conv->weights->shape;
     int spatial = conv->spatial, first = conv->groups > 1;
@@ -80,11 +80,6 @@ static bool build_conv(struct builder *b)
 
 /* ---- matmul ---- */
 
-/* From so many rows on a product with weights is faster as a 1x1 convolution: of 197 rows, 768
- * channels and 3072 units, oneDNN 2.6 does 144 GFLOP/s in float32 on one core against 111 for its
- * inner product; of 64 rows 119 against 111, of 32 rows they are alike. */
-#define ROWS_OF_PIXELS 64
-
 struct matmul_parts {
     bool constant; /* the matrix is a weight */
     bool pixels;   /* and the rows are pixels */
@@ -115,8 +110,7 @@ static struct view view_matrices(const struct shape *shape)
                          .strides = {rows * columns, columns, 1}};
 }
 
-/* Rows as the pixels of one image, one below the other. */
-static struct view view_pixels(const struct view *rows)
+struct view view_pixels(const struct view *rows)
 {
     int64_t width = rows->dims[1];
     return (struct view){.rank = 4,
@@ -228,8 +222,8 @@ static bool build_simple(struct builder *b, builder_maker *make, struct simple_p
                          const struct view *src, const struct view *dst,
                          const struct dnn_post *first, size_t first_count, bool accept_reference)
 {
-    parts->src = md_of(b, src);
-    parts->dst = md_of(b, dst);
+    parts->src = md_of_value(b, src, b->op->inputs[0]);
+    parts->dst = md_of_value(b, dst, b->op->outputs[0]);
     struct posts posts = builder_posts(b, dst, first, first_count);
     dnnl_primitive_desc_t pd =
         builder_choose(b, make, parts, &posts, first_count, accept_reference);

@@ -216,6 +216,8 @@ static void cpu_plan_free(struct plan *plan)
     plan_free_parts(plan);
     free((void *)plan->impls);
     free((void *)plan->names);
+    free((void *)plan->precisions);
+    quantised_free(plan->quantised);
     if (plan->arena) {
         pages_free(plan->arena, plan->arena_bytes);
         device->arena_bytes -= plan->arena_bytes;
@@ -232,7 +234,8 @@ static void cpu_plan_free(struct plan *plan)
 bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct error *error)
 {
     *type = precision == PRECISION_BF16 ? dnnl_bf16 : dnnl_f32;
-    if (precision == PRECISION_FP32 || (precision == PRECISION_BF16 && dnn_has_bf16()))
+    if (precision == PRECISION_FP32 || precision == PRECISION_INT8 ||
+        (precision == PRECISION_BF16 && dnn_has_bf16()))
         return true;
     if (precision == PRECISION_BF16)
         error_set(error, ERROR_UNSUPPORTED, "precision",
@@ -240,16 +243,25 @@ bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct erro
                   "slower than fp32",
                   dnn_isa_name());
     else
-        error_set(error, ERROR_UNSUPPORTED, "precision", "the CPU computes in fp32 or bf16, not %s",
-                  precision_name(precision));
+        error_set(error, ERROR_UNSUPPORTED, "precision",
+                  "the CPU computes in fp32, bf16 or int8, not %s", precision_name(precision));
     return error_hint(error, "set precision fp32");
+}
+
+bool plan_quantise(struct plan *plan, const struct plan_options *options, struct error *error)
+{
+    if (options->precision != PRECISION_INT8)
+        return true;
+    plan->quantised = quantise_graph(plan->device, plan->graph, options, error);
+    plan->precisions = xcalloc(plan->graph->op_count + 1, sizeof *plan->precisions);
+    return plan->quantised != NULL;
 }
 
 static bool make_arena(struct plan *plan, const struct plan_options *options, struct error *error)
 {
     struct device *device = plan->device;
-    if (!layout_new(&plan->layout, plan->graph, dnnl_data_type_size(plan->type), options->slice,
-                    error))
+    if (!layout_new(&plan->layout, plan->graph, dnnl_data_type_size(plan->type),
+                    plan->quantised ? plan->quantised->value_bytes : NULL, options->slice, error))
         return false;
     size_t bytes = plan->layout.arena_bytes;
     plan->arena = take_pages(device, bytes, bytes, options, "activations", error);
@@ -316,7 +328,7 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
     device->plans = plan;
     omp_set_num_threads(device->threads); /* primitives are made for this many */
     const struct layout *layout = &plan->layout;
-    bool ok = make_arena(plan, options, error) &&
+    bool ok = plan_quantise(plan, options, error) && make_arena(plan, options, error) &&
               plan_make_part(plan, &plan->parts[0], layout->slice ? layout->slice : graph,
                              layout->memory, options, error) &&
               (!layout->rest || plan_make_part(plan, &plan->parts[1], layout->rest,
@@ -324,6 +336,8 @@ static struct plan *cpu_plan_new(struct device *device, const struct graph *grap
     for (size_t i = 0; ok && i < graph->op_count; i++) {
         plan->impls[i] = plan->parts[0].steps[i].impl;
         plan->names[i] = plan->parts[0].steps[i].name;
+        if (plan->precisions && plan->impls[i])
+            plan->precisions[i] = plan->quantised->ops[i] ? "int8" : "fp32";
     }
     if (!ok || !scratch_grow(device, plan->scratch_bytes, options, error)) {
         cpu_plan_free(plan);
@@ -424,6 +438,18 @@ static void run_posts(const struct plan *plan, const struct part *part, const st
         own_narrow(wide, plan_value(plan, part, out), count);
 }
 
+/* What a primitive of bytes reads that is not in its place yet. */
+static void make_bytes(const struct plan *plan, const struct step *step)
+{
+    if (step->source) {
+        char *bytes = (char *)plan->device->scratch + step->source_offset;
+        dnnl_memory_set_data_handle(step->source, bytes);
+        own_quantise(step->source_from, bytes, step->source_count, &step->source_form);
+    }
+    if (step->copy_bytes > 0)
+        memcpy(step->copy_to, step->copy_from, step->copy_bytes);
+}
+
 static bool run_step(const struct plan *plan, const struct part *part, int index,
                      struct error *error)
 {
@@ -433,6 +459,7 @@ static bool run_step(const struct plan *plan, const struct part *part, int index
     if (step->primitive) {
         if (step->scratch)
             dnnl_memory_set_data_handle(step->scratch, plan->device->scratch);
+        make_bytes(plan, step);
         dnnl_status_t status = dnnl_primitive_execute(step->primitive, plan->device->stream,
                                                       step->argument_count, step->arguments);
         if (status != dnnl_success)
@@ -506,11 +533,23 @@ static void convert_ports(const struct plan *plan, const struct part *part, int6
     }
 }
 
+/* Show a value to whoever looks: float32 ones only. */
+static void show_value(const struct plan *plan, const struct part *part, int value,
+                       const struct step_context *context)
+{
+    bool floats = plan->type == dnnl_f32 && !(plan->quantised && plan->quantised->stored[value]);
+    if (context->value && floats)
+        context->value(context->context, value, plan_value(plan, part, value),
+                       (size_t)elements_of(part, value));
+}
+
 static bool run_part(const struct plan *plan, const struct part *part, int64_t first,
                      const struct step_context *context, struct error *error)
 {
     const struct observer *observer = context->observer;
     convert_ports(plan, part, first, true, observer);
+    for (size_t i = 0; i < part->graph->input_count; i++)
+        show_value(plan, part, part->graph->inputs[i], context);
     for (size_t i = 0; i < part->graph->op_count; i++) {
         const struct step *step = &part->steps[i];
         if (!step->impl)
@@ -529,7 +568,10 @@ static bool run_part(const struct plan *plan, const struct part *part, int64_t f
         if (observer && observer->op_end)
             observer->op_end(observer->context, (int)i, INTERVAL_KERNEL, start_ns, clock_now_ns());
         if (observer && observer->launches)
-            observer->launches(observer->context, (int)i, 1 + (uint32_t)step->post_count);
+            observer->launches(observer->context, (int)i,
+                               1 + (uint32_t)step->post_count + (step->source != NULL));
+        for (size_t j = 0; j < part->graph->ops[i].output_count; j++)
+            show_value(plan, part, part->graph->ops[i].outputs[j], context);
     }
     convert_ports(plan, part, first, false, observer);
     return true;
@@ -557,6 +599,11 @@ static bool cpu_plan_run(struct plan *plan, const struct step_context *context, 
 static const char *const *cpu_plan_names(const struct plan *plan)
 {
     return plan->names;
+}
+
+static const char *const *cpu_plan_precisions(const struct plan *plan)
+{
+    return plan->precisions;
 }
 
 static const char *const *cpu_plan_impls(const struct plan *plan)
@@ -591,6 +638,7 @@ const struct backend backend_cpu = {
     .plan_run = cpu_plan_run,
     .plan_impls = cpu_plan_impls,
     .plan_names = cpu_plan_names,
+    .plan_precisions = cpu_plan_precisions,
     .plan_memory = cpu_plan_memory,
     .plan_forecast = cpu_plan_forecast,
     .device_processes = cpu_device_processes,

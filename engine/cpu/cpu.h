@@ -7,6 +7,7 @@
 #include "engine/cpu/dnnl_compat.h"
 #include "engine/cpu/layout.h"
 #include "engine/cpu/own.h"
+#include "engine/cpu/quantise.h"
 
 struct weight_copy;
 
@@ -49,6 +50,18 @@ struct step {
     const struct post *posts; /* done by own_post(), in place, after the rest */
     size_t post_count;
 
+    /* Of a primitive of bytes: its float32 input, made bytes in the scratchpad, and a shortcut that is
+     * copied to where it is added to the sums. NULL: neither is needed. */
+    dnnl_memory_t source;
+    struct value_form source_form;
+    const float *source_from;
+    int64_t source_count;
+    size_t source_offset;
+    const void *copy_from;
+    void *copy_to;
+    size_t copy_bytes;
+    float *factors; /* of its channels, and its bias behind them */
+
     const char *impl; /* "onednn", "own", NULL for an alias */
     char *name;       /* oneDNN's of its implementation; NULL if it is not oneDNN's */
 };
@@ -67,14 +80,16 @@ struct plan {
     bool dry;                  /* a forecast: descriptors are made, memory and primitives are not */
     struct weight_want *wants; /* dry: the reordered constants it would ask for */
     uint64_t wanted_bytes;
+    struct quantised *quantised; /* int8; else NULL */
     struct layout layout;
     unsigned char *arena;
     size_t arena_bytes;
     struct part parts[2]; /* the second has steps only if the batch is no multiple of the slice */
     const char **impls;
-    const char **names;   /* of the steps of the first part */
-    size_t scratch_bytes; /* the most that any step needs */
-    int slow_op;          /* test hook: wait so long after this op */
+    const char **names;      /* of the steps of the first part */
+    const char **precisions; /* int8; else NULL */
+    size_t scratch_bytes;    /* the most that any step needs */
+    int slow_op;             /* test hook: wait so long after this op */
     int64_t slow_ns;
     struct plan *next;
 };
@@ -87,6 +102,8 @@ bool plan_make_part(struct plan *plan, struct part *part, const struct graph *gr
                     const struct memory_plan *memory, const struct plan_options *options,
                     struct error *error);
 void plan_free_parts(struct plan *plan);
+/* Decide what an int8 plan stores and computes in bytes; nothing for another. */
+bool plan_quantise(struct plan *plan, const struct plan_options *options, struct error *error);
 bool cpu_precision(enum precision precision, dnnl_data_type_t *type, struct error *error);
 
 /* forecast.c: backend.plan_forecast, backend.device_processes. */
@@ -104,6 +121,12 @@ void step_free(struct step *step);
 dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
                           const struct dnn_md *plain, const struct dnn_md *wanted,
                           struct error *error);
+/* The same in bytes: `plain` is of s8, a channel has its step of `steps`. Channel k of element i is
+ * i / inner % channels. */
+dnnl_memory_t weights_get_int8(struct device *device, const struct constant *constant,
+                               const struct dnn_md *plain, const struct dnn_md *wanted,
+                               const float *steps, int64_t channels, int64_t inner,
+                               struct error *error);
 /* Weights and bias of a convolution as one of our kernels wants them, shared in the same way. */
 const void *weights_packed(struct device *device, const struct op_conv *conv,
                            const struct own_conv *packer, size_t bytes, struct error *error);

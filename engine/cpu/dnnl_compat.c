@@ -219,13 +219,15 @@ bool dnn_post_fits(const struct dnn_post *posts, size_t count, const struct dnn_
 static bool append(dnnl_post_ops_t posts, const struct dnn_post *post)
 {
 #if DNN_3
+    float scale = post->scale != 0 ? post->scale : 1;
     if (post->kind == DNN_SUM)
-        last_status = dnnl_post_ops_append_sum(posts, 1, 0, dnnl_data_type_undef);
+        last_status = dnnl_post_ops_append_sum(posts, scale, 0, post->type);
     else if (post->kind == DNN_ELTWISE)
         last_status = dnnl_post_ops_append_eltwise(posts, post->algorithm, post->alpha, post->beta);
 #else
+    float scale = post->scale != 0 ? post->scale : 1;
     if (post->kind == DNN_SUM)
-        last_status = dnnl_post_ops_append_sum(posts, 1);
+        last_status = dnnl_post_ops_append_sum_v2(posts, scale, post->type);
     else if (post->kind == DNN_ELTWISE)
         last_status =
             dnnl_post_ops_append_eltwise(posts, 1, post->algorithm, post->alpha, post->beta);
@@ -254,6 +256,39 @@ dnnl_primitive_attr_t dnn_attributes(const struct dnn_post *posts, size_t count)
         return attr;
     dnnl_primitive_attr_destroy(attr);
     return NULL;
+}
+
+dnnl_primitive_attr_t dnn_attributes_int8(const struct dnn_post *posts, size_t count,
+                                          const float *factors, int64_t channels, bool grouped)
+{
+    dnnl_primitive_attr_t attr = dnn_attributes(posts, count);
+    if (!attr)
+        return NULL;
+#if DNN_3
+    (void)factors, (void)channels;
+    last_status = dnnl_primitive_attr_set_scales_mask(attr, DNNL_ARG_WEIGHTS, grouped ? 3 : 1);
+#else
+    (void)grouped;
+    last_status = dnnl_primitive_attr_set_output_scales(attr, channels, 1 << 1, factors);
+#endif
+    if (last_status == dnnl_success)
+        return attr;
+    dnnl_primitive_attr_destroy(attr);
+    return NULL;
+}
+
+bool dnn_bias_in_sums(void)
+{
+    return !DNN_3;
+}
+
+int dnn_factors_argument(void)
+{
+#if DNN_3
+    return DNNL_ARG_ATTR_SCALES | DNNL_ARG_WEIGHTS;
+#else
+    return 0;
+#endif
 }
 
 /* ---- primitive descriptors ---- */
@@ -507,6 +542,11 @@ const char *dnn_isa_name(void)
 bool dnn_has_bf16(void)
 {
     return includes(dnnl_cpu_isa_avx512_core_bf16);
+}
+
+bool dnn_has_vnni(void)
+{
+    return includes(dnnl_cpu_isa_avx512_core_vnni) || includes(dnnl_cpu_isa_avx2_vnni);
 }
 
 bool dnn_has_amx(void)

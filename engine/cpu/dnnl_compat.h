@@ -35,6 +35,8 @@ struct dnn_post {
     dnnl_alg_kind_t algorithm;
     float alpha, beta;
     const struct dnn_md *operand; /* DNN_BINARY */
+    float scale;                  /* DNN_SUM: of what lies in the output; 0 stands for 1 */
+    dnnl_data_type_t type;        /* DNN_SUM: what lies there, where it is not the output's type */
 };
 
 /* The elementwise function as at most two post-ops; 0 for the identity, -1 if oneDNN lacks it. */
@@ -48,6 +50,16 @@ bool dnn_post_fits(const struct dnn_post *posts, size_t count, const struct dnn_
 
 /* Attributes with post-ops and a scratchpad that we own. NULL on failure. */
 dnnl_primitive_attr_t dnn_attributes(const struct dnn_post *posts, size_t count);
+
+/* The same for a product of int8 values with int8 weights: each sum is multiplied by the factor of
+ * its channel before the post-ops. Is the bias
+ * added to the sums, in their units (2.x), or to the products (3.x)? dnn_bias_in_sums(). 3.x wants the factors again when the primitive runs: as the
+ * argument dnn_factors_argument(), 0 if it does not. `grouped` weights have an axis of groups in
+ * front. */
+dnnl_primitive_attr_t dnn_attributes_int8(const struct dnn_post *posts, size_t count,
+                                          const float *factors, int64_t channels, bool grouped);
+bool dnn_bias_in_sums(void);
+int dnn_factors_argument(void);
 
 struct dnn_window { /* per spatial axis */
     int spatial;
@@ -93,6 +105,8 @@ const char *dnn_version_text(void);
 const char *dnn_isa_name(void);
 /* Does this machine multiply bf16 in hardware? */
 bool dnn_has_bf16(void);
+/* Does it sum products of bytes exactly (VNNI)? Without, two of them may overflow 16 bits. */
+bool dnn_has_vnni(void);
 /* Has it tiles for that, and does the system let us use them? */
 bool dnn_has_amx(void);
 

@@ -86,8 +86,15 @@ bool cpu_plan_forecast(struct device *device, const struct graph *graph,
     struct plan plan = {.device = device, .graph = graph, .dry = true};
     if (!cpu_precision(options->precision, &plan.type, error))
         return false;
-    if (!layout_new(&plan.layout, graph, dnnl_data_type_size(plan.type), options->slice, error))
+    bool planned =
+        plan_quantise(&plan, options, error) &&
+        layout_new(&plan.layout, graph, dnnl_data_type_size(plan.type),
+                   plan.quantised ? plan.quantised->value_bytes : NULL, options->slice, error);
+    if (!planned) {
+        quantised_free(plan.quantised);
+        free((void *)plan.precisions);
         return false;
+    }
     /* values have places, so that what lies in one place is known; nothing is ever there */
     plan.arena = (unsigned char *)(uintptr_t)4096;
     const struct layout *layout = &plan.layout;
@@ -108,6 +115,8 @@ bool cpu_plan_forecast(struct device *device, const struct graph *graph,
     plan_free_parts(&plan);
     weights_wants_free(&plan);
     layout_free(&plan.layout);
+    quantised_free(plan.quantised);
+    free((void *)plan.precisions);
     return good;
 }
 

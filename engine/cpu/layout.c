@@ -46,7 +46,7 @@ int64_t layout_fastest(const struct graph *graph, size_t element_bytes)
     flops /= batch;
     moved = moved / sizeof(float) * element_bytes / batch;
     weights = weights / sizeof(float) * element_bytes;
-    bool tiles = element_bytes == 2 && dnn_has_amx();
+    bool tiles = element_bytes <= 2 && dnn_has_amx();
     if (moved == 0 || flops / moved > (tiles ? FLOPS_PER_BYTE_TILES : FLOPS_PER_BYTE_MOST))
         return graph->batch;
     int64_t slice = 1;
@@ -74,11 +74,12 @@ static uint64_t *place_ports(const struct graph *graph, const int *values, size_
     return offsets;
 }
 
-bool layout_new(struct layout *out, const struct graph *graph, size_t element_bytes, int slice,
-                struct error *error)
+bool layout_new(struct layout *out, const struct graph *graph, size_t element_bytes,
+                const unsigned char *value_bytes, int slice, struct error *error)
 {
+    size_t moved_bytes = value_bytes ? 1 : element_bytes; /* of most elements */
     int64_t samples = slice > 0    ? slice
-                      : slice == 0 ? layout_fastest(graph, element_bytes)
+                      : slice == 0 ? layout_fastest(graph, moved_bytes)
                                    : graph->batch;
     *out = (struct layout){.slices = 1};
     if (samples < graph->batch)
@@ -91,8 +92,11 @@ bool layout_new(struct layout *out, const struct graph *graph, size_t element_by
     bool ports = out->slice || element_bytes != sizeof(float);
     for (size_t i = 0; i < graph->input_count; i++)
         ports |= graph->values[graph->inputs[i]].dtype == DTYPE_U8;
-    const struct memory_options options = {
-        .alignment = LINE, .element_bytes = element_bytes, .keep_inputs = !ports, .floats = true};
+    const struct memory_options options = {.alignment = LINE,
+                                           .element_bytes = element_bytes,
+                                           .value_bytes = value_bytes,
+                                           .keep_inputs = !ports,
+                                           .floats = true};
     out->memory = memory_plan_new(out->slice ? out->slice : graph, &options, error);
     if (out->memory && out->rest)
         out->rest_memory = memory_plan_new(out->rest, &options, error);

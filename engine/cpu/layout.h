@@ -18,11 +18,12 @@ struct layout {
     uint64_t arena_bytes; /* all of this */
 };
 
-/* `element_bytes` of an activation: 4, or 2 for bf16. `slice`: samples wanted in a slice, 0 for as
+/* `element_bytes` of an activation: 4, or 2 for bf16. `value_bytes`, if it is not NULL: of the
+ * elements of each value, where those of an int8 plan differ; inputs and outputs have 4. `slice`: samples wanted in a slice, 0 for as
  * many as are fastest, -1 for never. On failure *out needs no layout_free(). Errors:
  * ERROR_MEMORY. */
-bool layout_new(struct layout *out, const struct graph *graph, size_t element_bytes, int slice,
-                struct error *error);
+bool layout_new(struct layout *out, const struct graph *graph, size_t element_bytes,
+                const unsigned char *value_bytes, int slice, struct error *error);
 void layout_free(struct layout *layout);
 
 /* The samples in a slice that `slice 0` stands for; graph->batch if slicing does not pay. */

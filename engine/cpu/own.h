@@ -22,7 +22,8 @@ struct own_call {
     const struct op *op;
     const void **inputs; /* one per op input */
     void *output;
-    size_t element_bytes; /* 4: float32; 2: bfloat16, own_narrows() only */
+    size_t element_bytes; /* 4: float32; 2: bfloat16, own_narrows() only; 1: of an int8 plan, what
+                             only moves */
     struct own_outside *outside;
     void *more_outputs[OP_OUTPUTS_MAX - 1]; /* NULL where there is none */
     void *scratch;                          /* what the builder asked for, 64-byte aligned */

@@ -37,13 +37,19 @@ static void copy_one(const struct own_call *call, char *to, const char *from)
 {
     if (call->element_bytes == sizeof(float))
         memcpy(to, from, sizeof(float));
-    else
+    else if (call->element_bytes == sizeof(uint16_t))
         memcpy(to, from, sizeof(uint16_t));
+    else
+        *to = *from;
 }
 
 static void fill(const struct own_call *call, char *to, int64_t count, float value)
 {
     uint16_t half;
+    if (call->element_bytes == 1) { /* bytes of an int8 plan: it pads with nothing but 0 */
+        memset(to, 0, (size_t)count);
+        return;
+    }
     own_narrow(&value, &half, 1);
     for (int64_t i = 0; i < count; i++, to += call->element_bytes) {
         if (call->element_bytes == sizeof value)

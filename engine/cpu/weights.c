@@ -29,7 +29,7 @@ static void copy_free(struct weight_copy *copy)
 }
 
 /* Run one reorder from the constant into copy->memory. */
-static bool reorder(struct device *device, const struct dnn_md *plain, const float *data,
+static bool reorder(struct device *device, const struct dnn_md *plain, const void *data,
                     struct weight_copy *copy)
 {
     bool ok = false;
@@ -102,6 +102,44 @@ dnnl_memory_t weights_get(struct device *device, const struct constant *constant
         copy_free(copy);
         error_set(error, ERROR_MEMORY, "weights", "oneDNN cannot reorder %" PRIu64 " bytes",
                   constant->bytes);
+        return NULL;
+    }
+    copy_keep(device, copy);
+    return copy->memory;
+}
+
+dnnl_memory_t weights_get_int8(struct device *device, const struct constant *constant,
+                               const struct dnn_md *plain, const struct dnn_md *wanted,
+                               const float *steps, int64_t channels, int64_t inner,
+                               struct error *error)
+{
+    for (struct weight_copy *copy = device->copies; copy; copy = copy->next) {
+        if (copy->constant == constant && copy->md && dnn_md_equal(copy->md, wanted))
+            return copy->memory;
+    }
+    const float *data = constant_data(constant, error);
+    int64_t count = shape_elements(&constant->shape);
+    int8_t *bytes = data ? malloc((size_t)count) : NULL;
+    if (!bytes) {
+        if (data)
+            error_set(error, ERROR_MEMORY, "weights", "no memory for %" PRId64 " bytes", count);
+        return NULL;
+    }
+    own_quantise_weights(data, count, channels, inner, steps, bytes);
+    struct weight_copy *copy = xcalloc(1, sizeof *copy);
+    copy->constant = constant;
+    copy->md = dnn_md_clone(wanted);
+    bool good = copy_room(device, copy, dnn_md_bytes(wanted), error);
+    if (good) {
+        copy->memory = dnn_memory_new(copy->md, device->engine, copy->data);
+        good = copy->memory && reorder(device, plain, bytes, copy);
+        if (!good)
+            error_set(error, ERROR_MEMORY, "weights", "oneDNN cannot reorder %" PRId64 " bytes",
+                      count);
+    }
+    free(bytes);
+    if (!good) {
+        copy_free(copy);
         return NULL;
     }
     copy_keep(device, copy);

@@ -26,7 +26,7 @@ static uint64_t bytes_of(const struct graph *graph, const struct memory_options 
     bool real = v->dtype == DTYPE_F32 || v->dtype == DTYPE_F16 || v->dtype == DTYPE_BF16;
     size_t each = dtype_bytes(options->floats ? DTYPE_F32 : v->dtype);
     if (!v->exact && (real || options->floats))
-        each = options->element_bytes;
+        each = options->value_bytes ? options->value_bytes[value] : options->element_bytes;
     return (uint64_t)shape_elements(&v->shape) * each;
 }
 

@@ -21,11 +21,13 @@ struct memory_plan {
 };
 
 struct memory_options {
-    uint64_t alignment;   /* of every offset, a power of two (CPU 64, GPU 256) */
-    size_t element_bytes; /* of a float value: 4, or 2 for fp16 and bf16 */
-    bool keep_inputs;     /* model inputs stay valid over the whole step (CPU: host writes them
+    uint64_t alignment;               /* of every offset, a power of two (CPU 64, GPU 256) */
+    size_t element_bytes;             /* of a float value: 4, or 2 for fp16 and bf16 */
+    const unsigned char *value_bytes; /* of an element of each value, by its number; NULL:
+                                         element_bytes for all */
+    bool keep_inputs; /* model inputs stay valid over the whole step (CPU: host writes them
                                in place and a step may be repeated on them) */
-    bool floats;          /* inputs of another type are floats inside, cast when they come (CPU) */
+    bool floats;      /* inputs of another type are floats inside, cast when they come (CPU) */
 };
 
 struct memory_plan *memory_plan_new(const struct graph *graph, const struct memory_options *options,

@@ -14,6 +14,7 @@ Writes to share/layertop/demo/digits/:
     digits.h5, digits.keras     the same weights, in both formats of Keras
     labels.txt                  class names, one a line
     heldout_x.npy, heldout_y.npy  100 scans that were never trained on, uint8
+    train_x.npz                 128 scans that were, half of them inverted: for `calibrate`
     digit-0.png .. digit-9.png  one held-out scan of each digit, 28x28 grey, white on black
     README                      the accuracy that was measured
 and to tests/data/digits/:
@@ -42,6 +43,7 @@ SEED = 1797
 HELDOUT = 360     # the last scans in the file's order, where one hand's scans seem to lie together
 CANVAS = 56       # sources are kept at twice the model's 28 pixels, ink in the middle 40
 SHIPPED_PER_DIGIT = 10
+CALIBRATION = 128  # scans of the training part that ship, so that int8 can be calibrated on them
 BATCH = 64
 LAYER_IMAGES = 2  # images whose every layer goes into reference.h5
 REFERENCE_IMAGES = 16
@@ -361,6 +363,14 @@ def pick_shipped(labels):
                                    for d in range(10)]))
 
 
+def training_scans(canvases):
+    """128 scans of the training part, spread over it, every other one inverted: uint8 [n,28,28,1]."""
+    chosen = np.linspace(0, len(canvases) - HELDOUT - 1, CALIBRATION).astype(int)
+    scans = np.stack([canvas_to_pixels(canvases[i]) for i in chosen])[..., None]
+    scans[1::2] = 255 - scans[1::2]
+    return scans
+
+
 def grey_28(image):
     """What layertop does to a picture: grey, then 28x28. float32 [1,28,28,1]."""
     small = image.convert("L").resize((28, 28), Image.Resampling.BILINEAR)
@@ -448,6 +458,7 @@ def main():
         if not np.array_equal(again.argmax(axis=1), plain):
             sys.exit(f"{name} does not give back the trained model")
     (ship / "labels.txt").write_text("".join(f"{d}\n" for d in range(10)))
+    np.savez_compressed(ship / "train_x.npz", image=training_scans(canvases))
     np.save(ship / "heldout_x.npy", held_x[chosen])
     np.save(ship / "heldout_y.npy", held_y[chosen])
     for digit in range(10):

@@ -312,7 +312,8 @@ static void a_set_replans_and_a_refused_one_does_not(void **state)
         {ERROR_VALUE, "{'key': 'batch', 'value': 65537}"},
         {ERROR_VALUE, "{'key': 'batch', 'value': 'many'}"},
         {ERROR_VALUE, "{'key': 'precision', 'value': 'fp7'}"},
-        {ERROR_UNSUPPORTED, "{'key': 'precision', 'value': 'int8'}"},
+        {ERROR_UNSUPPORTED, "{'key': 'precision', 'value': 'tf32'}"},
+        {ERROR_VALUE, "{'key': 'precision', 'value': 'int8'}"}, /* not calibrated */
         {ERROR_VALUE, "{'key': 'devices', 'value': ['tpu']}"},
         {ERROR_VALUE, "{'key': 'devices', 'value': []}"},
         {ERROR_VALUE, "{'key': 'devices', 'value': ['cpu', '/CPU:0']}"},

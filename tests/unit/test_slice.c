@@ -282,7 +282,7 @@ static void memory_is_as_forecast(void **state)
         int slice = i == 0 ? -1 : 3;
         struct layout layout;
         struct plan_memory memory;
-        assert_true(layout_new(&layout, f.graph, sizeof(float), slice, &error));
+        assert_true(layout_new(&layout, f.graph, sizeof(float), NULL, slice, &error));
         struct plan *plan = plan_of(&f, PRECISION_FP32, slice);
         backend_cpu.plan_memory(plan, &memory);
         assert_int_equal(memory.arena_bytes, layout.arena_bytes);
