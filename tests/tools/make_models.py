@@ -127,6 +127,14 @@ def sharded():
     return keras.Model(x, L.Dense(4)(L.Dense(5)(base(L.Dense(6, use_bias=False)(y)))))
 
 
+def ops_activations():
+    """Activations as op nodes, with arguments of their own."""
+    x = L.Input((4, 6))
+    return keras.Model(x, [ops.soft_shrink(x, 0.3), ops.hard_shrink(x, 0.8), ops.celu(x, 0.7), ops.squareplus(x, 2.),
+                           ops.glu(x, axis=1), ops.threshold(x, 0.2, -3.), ops.elu(x, 0.6), ops.leaky_relu(x, 0.3),
+                           ops.gelu(x, False), ops.sparsemax(x, axis=1), ops.softmax(x, axis=1), ops.hard_tanh(x)])
+
+
 def training():
     """training=True in calls, which Keras 3's predict overrules."""
     x = L.Input((4, 3))
@@ -137,6 +145,7 @@ def training():
 
 
 CASES = [
+    Case('ops_activations', ops_activations, [('normal', (2, 4, 6))]),
     Case('training', training, [('normal', (2, 4, 3))]),
     Case('integers', integers, [('index', (2, 5), 12), ('index', (2, 5), 12), ('normal', (2, 4, 3))]),
     Case('windows', windows, [('normal', (2, 7, 6, 3)), ('normal', (2, 4, 5))]),

@@ -63,6 +63,7 @@ static const char *const MODELS[][2] = {
     {"models/mha_steps.h5", "models/mha_steps.io.h5"},
     {"models/nested_twice.h5", "models/nested_twice.io.h5"},
     {"models/norm_adapt.keras", "models/norm_adapt.io.h5"},
+    {"models/ops_activations.keras", "models/ops_activations.io.h5"},
     {"models/ops_attention.h5", "models/ops_attention.io.h5"},
     {"models/ops_axes.h5", "models/ops_axes.io.h5"},
     {"models/ops_einsum.keras", "models/ops_einsum.io.h5"},

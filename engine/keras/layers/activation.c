@@ -12,19 +12,28 @@ static int softplus_negated(struct call *call, int x)
     return emit_unary(call->low, x, UNARY_NEGATIVE, 0, 0);
 }
 
+/* An argument of an op node. A layer that names the activation leaves it as it is. */
+static double argument(struct call *call, const char *name, double otherwise)
+{
+    bool op = call->row && strncmp(call->row->class_name, "ops.", strlen("ops.")) == 0;
+    return op ? config_number(call, name, otherwise) : otherwise;
+}
+
 static int soft_shrink(struct call *call, int x)
 {
-    /* x - clip(x, -1/2, 1/2) */
+    /* x - clip(x, -threshold, threshold) */
+    double threshold = argument(call, "threshold", 0.5);
     return emit_binary(call->low, BINARY_SUBTRACT, x,
-                       emit_unary(call->low, x, UNARY_CLIP, -0.5, 0.5));
+                       emit_unary(call->low, x, UNARY_CLIP, -threshold, threshold));
 }
 
 static int hard_shrink(struct call *call, int x)
 {
-    /* keep what is beyond 1/2 on either side */
-    int above = emit_unary(call->low, x, UNARY_THRESHOLD, 0.5, 0);
+    /* keep what is beyond the threshold on either side */
+    double threshold = argument(call, "threshold", 0.5);
+    int above = emit_unary(call->low, x, UNARY_THRESHOLD, threshold, 0);
     int below = emit_unary(call->low, x, UNARY_NEGATIVE, 0, 0);
-    below = emit_unary(call->low, below, UNARY_THRESHOLD, 0.5, 0);
+    below = emit_unary(call->low, below, UNARY_THRESHOLD, threshold, 0);
     return emit_binary(call->low, BINARY_SUBTRACT, above, below);
 }
 
@@ -35,9 +44,10 @@ static int tanh_shrink(struct call *call, int x)
 
 static int squareplus(struct call *call, int x)
 {
-    /* (x + sqrt(x^2 + 4)) / 2 */
+    /* (x + sqrt(x^2 + b)) / 2 */
+    double b = argument(call, "b", 4);
     int root = emit_unary(call->low, x, UNARY_SQUARE, 0, 0);
-    root = emit_unary(call->low, emit_linear(call->low, root, 1, 4), UNARY_SQRT, 0, 0);
+    root = emit_unary(call->low, emit_linear(call->low, root, 1, b), UNARY_SQRT, 0, 0);
     return emit_linear(call->low, emit_binary(call->low, BINARY_ADD, root, x), 0.5, 0);
 }
 
@@ -53,19 +63,19 @@ static int sparse_plus(struct call *call, int x)
 static int glu(struct call *call, int x)
 {
     const struct shape *shape = call_shape(call, x);
-    int last = shape->rank - 1;
-    if (x < 0 || last < 1 || shape->dims[last] % 2) {
-        call_misfit(call, "glu halves the last axis, which is odd");
+    int axis = config_axis(call, (json_int_t)argument(call, "axis", -1), shape->rank);
+    if (x < 0 || axis < 1 || shape->dims[axis] % 2) {
+        call_misfit(call, "glu halves an axis whose size is odd, or the batch");
         return -1;
     }
     struct op_slice slice = {.begin = {0}};
-    for (int i = 0; i <= last; i++) {
+    for (int i = 0; i < shape->rank; i++) {
         slice.size[i] = shape->dims[i];
         slice.step[i] = 1;
     }
-    slice.size[last] /= 2;
+    slice.size[axis] /= 2;
     int a = emit_slice(call->low, x, &slice);
-    slice.begin[last] = slice.size[last];
+    slice.begin[axis] = slice.size[axis];
     int b = emit_unary(call->low, emit_slice(call->low, x, &slice), UNARY_SIGMOID, 0, 0);
     return emit_binary(call->low, BINARY_MULTIPLY, a, b);
 }
@@ -101,8 +111,16 @@ static int hard_sigmoid(struct call *call, int x)
 
 static int celu(struct call *call, int x)
 {
-    /* with alpha 1 the same as elu */
-    return emit_unary(call->low, x, UNARY_ELU, 1, 0);
+    /* alpha elu(x / alpha) */
+    double alpha = argument(call, "alpha", 1);
+    if (alpha == 1)
+        return emit_unary(call->low, x, UNARY_ELU, 1, 0);
+    if (!(alpha > 0)) {
+        call_misfit(call, "celu's alpha is not positive");
+        return -1;
+    }
+    x = emit_unary(call->low, emit_linear(call->low, x, 1 / alpha, 0), UNARY_ELU, 1, 0);
+    return emit_linear(call->low, x, alpha, 0);
 }
 
 /* Either one function, or a way to compose it. */
@@ -323,6 +341,14 @@ bool lower_thresholded_relu(struct call *call)
 {
     double theta = config_number(call, "theta", 1);
     return call_return(call, emit_unary(call->low, call_input(call, 0), UNARY_THRESHOLD, theta, 0));
+}
+
+bool lower_op_threshold(struct call *call)
+{
+    double threshold = config_number(call, "threshold", 0);
+    double otherwise = config_number(call, "default_value", 0);
+    return call_return(
+        call, emit_unary(call->low, call_input(call, 0), UNARY_THRESHOLD, threshold, otherwise));
 }
 
 bool lower_prelu(struct call *call)

@@ -303,6 +303,7 @@ static const struct layer_row ROWS[] = {
     {"ops.Tanh", lower_op_unary, UNARY_TANH},
     {"ops.TanhShrink", lower_op_activation, 0},
     {"ops.Tensordot", lower_op_tensordot, 0},
+    {"ops.Threshold", lower_op_threshold, 0},
     {"ops.Tile", lower_op_tile, 0},
     {"ops.TopK", lower_op_top_k, 0},
     {"ops.Trace", lower_op_diagonal, 1},

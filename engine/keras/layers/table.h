@@ -168,6 +168,7 @@ bool lower_op_top_k(struct call *call);
 bool lower_op_sort(struct call *call);
 bool lower_op_cumulate(struct call *call);
 bool lower_op_sparsemax(struct call *call);
+bool lower_op_threshold(struct call *call);
 bool lower_op_prod(struct call *call);
 bool lower_op_logsumexp(struct call *call);
 bool lower_op_average(struct call *call);
