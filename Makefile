@@ -85,6 +85,7 @@ include mk/trixie.mk
 include mk/conformance.mk
 include mk/bench.mk
 include mk/fuzz.mk
+include mk/planted.mk
 -include mk/mutants.mk
 
 -include $(OBJECTS:.o=.d) $(B)/main.d

@@ -413,8 +413,10 @@ struct advise_facts *advise_facts_collect(struct workbench *workbench, const jso
 {
     struct advise_facts *facts = advise_facts_new();
     const struct store *store = workbench_store(workbench);
-    const struct store_segment *segment =
-        workbench->last_segment ? store_segment_get(store, workbench->last_segment) : NULL;
+    uint32_t number = workbench->last_segment;
+    if (number == 0 && workbench->replay.path) /* a run that was recorded */
+        number = store_segment_last(store);
+    const struct store_segment *segment = number ? store_segment_get(store, number) : NULL;
     const json_t *reply = workbench->last_segment ? workbench->last_run : NULL;
     const char *id = json_string_value(json_object_get(workbench_plan(workbench), "device"));
     fill_settings(&facts->settings, workbench);
@@ -441,7 +443,7 @@ struct advise_facts *advise_facts_collect(struct workbench *workbench, const jso
         fill_ledger(&facts->ledger, &ledger);
         fill_marks(&facts->marks, &marks, store);
     }
-    fill_layers(facts, workbench, segment ? workbench->last_segment : 0, facts->run.mean_ms);
+    fill_layers(facts, workbench, segment ? number : 0, facts->run.mean_ms);
     fill_trace(facts, store);
     fill_sweep(facts, workbench_sweep(workbench));
     fill_trials(facts, workbench_trials(workbench));

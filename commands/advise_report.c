@@ -118,11 +118,10 @@ static void print_head(struct execution *execution, const struct advise_facts *f
                        const struct advise_report *report)
 {
     char time[FORMAT_SIZE];
-    execution_print(execution, "%s on %s, batch %.0f, %s: a step takes %s%s",
+    execution_print(execution, "%s on %s, batch %.0f, %s: a step takes %s",
                     *facts->plan.model ? facts->plan.model : "the model", facts->device.id,
                     facts->settings.batch, facts->settings.precision,
-                    format_time_ms(time, sizeof time, report->step_ms),
-                    facts->run.live == FLAG_YES ? " (live)" : "");
+                    format_time_ms(time, sizeof time, report->step_ms));
 }
 
 static void print_gain(struct execution *execution, size_t number,

@@ -134,7 +134,8 @@ static bool is_measured(const struct workbench *workbench)
 {
     struct summary wall;
     store_wall(workbench_store(workbench), &wall);
-    return workbench->last_segment || (workbench->live && wall.count > 0);
+    return workbench->last_segment ||
+           ((workbench->live || workbench->replay.path) && wall.count > 0);
 }
 
 static void listed(struct execution *execution, const json_t *data, const struct error *error)

@@ -600,6 +600,11 @@ const struct store_segment *store_segment_get(const struct store *store, uint32_
     return segment_table_get(&store->segments, segment, NULL);
 }
 
+uint32_t store_segment_last(const struct store *store)
+{
+    return segment_table_last(&store->segments);
+}
+
 const struct store_segment *store_segment_on(const struct store *store, uint32_t segment,
                                              const char *device)
 {

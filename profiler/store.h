@@ -151,6 +151,9 @@ void store_cost(const struct store *store, struct store_cost *out);
 void store_wall(const struct store *store, struct summary *out);
 /* NULL if no record of that segment arrived; the last 16 segments are kept. */
 const struct store_segment *store_segment_get(const struct store *store, uint32_t segment);
+/* The newest segment that records told of, 0 if none did: of a recording, whose runs nobody here asked
+ * for. */
+uint32_t store_segment_last(const struct store *store);
 /* The same for one device ("cpu", "gpu:N") of a segment that ran on several. */
 const struct store_segment *store_segment_on(const struct store *store, uint32_t segment,
                                              const char *device);

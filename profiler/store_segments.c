@@ -193,3 +193,8 @@ const struct store_segment *segment_table_get(const struct segment_table *table,
     }
     return NULL;
 }
+
+uint32_t segment_table_last(const struct segment_table *table)
+{
+    return table->count > 0 ? table->segments[table->count - 1]->public.segment : 0;
+}

@@ -32,6 +32,9 @@ void segment_add_lost(struct segment *segment, uint64_t records);
 const struct store_segment *segment_table_get(const struct segment_table *table, uint32_t segment,
                                               const int *device);
 
+/* The number of the newest, 0 if there is none. */
+uint32_t segment_table_last(const struct segment_table *table);
+
 /* Mean per step of summed ledger fields. */
 void ledger_from_sums(struct ledger *out, uint64_t steps, const double *class_ns,
                       const double *hidden_ns, unsigned known, double unexplained_ns,

@@ -59,15 +59,13 @@ void advise_check_throttle(const struct advise_facts *facts, struct advise_findi
     double saved = step_ms * (busy > 0 ? busy : 1) * lost;
     if (!(lost > CLOCK_LOST) || !advise_saves(facts, finding, saved / 2, saved, step_ms * lost))
         finding->state = ADVISE_RISK;
+    const char *reasons = *marks->reasons ? marks->reasons : "clocks held down";
     if (lost > CLOCK_LOST) {
-        advise_say(finding,
-                   "the clocks were held down (%s): %.0f MHz, and %.0f MHz were seen before",
-                   *marks->reasons ? marks->reasons : "by the driver", marks->clock_mhz,
-                   marks->clock_top_mhz);
+        advise_say(finding, "%s: %.0f MHz, and %.0f MHz were seen before", reasons,
+                   marks->clock_mhz, marks->clock_top_mhz);
         advise_formula(finding, "time of kernels x (1 - clock / highest clock)");
     } else {
-        advise_say(finding, "the clocks were held down (%s) while it was measured",
-                   *marks->reasons ? marks->reasons : "by the driver");
+        advise_say(finding, "%s while it was measured", reasons);
     }
     advise_act(finding,
                "cool it, or lock a clock that it can hold: nvidia-smi -lgc; do not compare "
