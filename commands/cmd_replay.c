@@ -39,8 +39,9 @@ static void started(struct execution *execution, const json_t *data, const struc
         failed(execution, error);
         return;
     }
+    bool waits = strcmp(execution->argv[execution->argc - 1], "--wait") == 0;
     execution->workbench->live = true;
-    if (execution->workbench->interactive)
+    if (execution->workbench->interactive && !waits)
         execution_done(execution);
     else
         execution->tick = tick;
@@ -144,10 +145,11 @@ static void run_replay(struct execution *execution, int argc, char *const *argv)
         leave(execution);
         return;
     }
-    bool has_speed = argc == 4 && strcmp(argv[2], "--speed") == 0;
-    if (argc != 2 && !has_speed) {
-        error_set(&error, ERROR_SYNTAX, "replay", "'%s' is not understood: %s", argv[2],
-                  command_replay.usage);
+    int words = argc - (strcmp(argv[argc - 1], "--wait") == 0);
+    bool has_speed = words == 4 && strcmp(argv[2], "--speed") == 0;
+    if (words != 2 && !has_speed) {
+        error_set(&error, ERROR_SYNTAX, "replay", "'%s' is not understood: %s",
+                  argv[argc > 2 ? 2 : 1], command_replay.usage);
         error_hint(&error, "replay session.ltr --speed 4");
     } else if (workbench->recording) {
         error_set(&error, ERROR_COMMAND, "replay", "a recording is being written");
@@ -169,26 +171,28 @@ static void complete_replay(struct command_completion *completion, int argc, cha
         completion_add(completion, "max");
     } else {
         completion_add(completion, "--speed");
+        completion_add(completion, "--wait");
     }
 }
 
 const struct command command_replay = {
     .name = "replay",
-    .usage = "replay FILE|off [--speed X]",
+    .usage = "replay FILE|off [--speed X] [--wait]",
     .summary = "play a recording as if it happened now; `replay off` comes back",
     .help =
         "FILE is a recording or the .part of one that was cut. X is 0.01 to 1000, or max. `stop` "
         "and\n"
         "`start` pause it; `set` of a value that was recorded jumps there, any other is refused "
         "with\n"
-        "the list of those that were: nothing is computed. In a script the next command waits for\n"
-        "the end of the recording. No GPU and no model file are needed. demo:synthetic-gpu ships: "
+        "the list of those that were: nothing is computed. In a script, and with --wait, the next\n"
+        "command waits for the end of the recording. No GPU and no model file are needed. "
+        "demo:synthetic-gpu ships: "
         "a GPU\n"
         "run that was made up, to have something to look at where there is no GPU.",
     .examples = WORDS("replay session.ltr", "replay session.ltr --speed 4",
-                      "replay demo:synthetic-gpu", "replay off"),
+                      "replay demo:synthetic-gpu --wait", "replay off"),
     .arguments_min = 1,
-    .arguments_max = 3,
+    .arguments_max = 4,
     .run = run_replay,
     .complete = complete_replay,
 };

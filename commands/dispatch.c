@@ -304,7 +304,7 @@ static bool check_arguments(const struct command *command, int argc, struct erro
 }
 
 /* Is the line the setting's of the same name? */
-static bool is_of_setting(const struct command *command, int argc, char **argv)
+bool command_is_of_setting(const struct command *command, int argc, char *const *argv)
 {
     for (const char *const *word = command->not_words; word && *word; word++)
         if (argc == 1 || (argc == 2 && strcmp(*word, argv[1]) == 0))
@@ -338,7 +338,7 @@ static void start_next(struct workbench *workbench)
     if (error.code == ERROR_NONE) {
         bool is_setting;
         command = command_resolve(item.argv[0], &is_setting, &error);
-        if (is_setting || (command && is_of_setting(command, item.argc, item.argv))) {
+        if (is_setting || (command && command_is_of_setting(command, item.argc, item.argv))) {
             spell_setting(&item);
             command = command_resolve(item.argv[0], &is_setting, &error);
         }

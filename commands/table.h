@@ -47,6 +47,7 @@
     X(config)                                                                                      \
     X(history)                                                                                     \
     X(lesson)                                                                                      \
+    X(myths)                                                                                       \
     X(assert)                                                                                      \
     X(echo)                                                                                        \
     X(sleep)                                                                                       \

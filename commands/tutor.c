@@ -246,13 +246,10 @@ static char *spelled(int argc, char *const *argv)
     const struct command *command = command_resolve(argv[0], &is_setting, NULL);
     if (!command)
         return NULL;
-    bool own = command->words == NULL;
-    for (const char *const *word = command->words; argc > 1 && word && *word; word++)
-        own = own || strcmp(*word, argv[1]) == 0;
     bool sets = strcmp(command->name, "set") == 0;
     int first = 1;
     char *text;
-    if (is_setting || !own) {
+    if (is_setting || command_is_of_setting(command, argc, argv)) {
         const struct setting *setting = setting_find(argv[0], NULL);
         text = xasprintf("set %s", setting ? setting->name : argv[0]);
     } else if (sets && argc > 1) {

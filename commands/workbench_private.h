@@ -170,6 +170,8 @@ bool workbench_utf8(const struct workbench *workbench);
 const struct command *command_resolve(const char *word, bool *is_setting, struct error *error);
 
 /* dispatch.c */
+/* Of a command with a setting's name: is this line the setting's? */
+bool command_is_of_setting(const struct command *command, int argc, char *const *argv);
 void dispatch_run(struct workbench *workbench); /* run queued commands as far as they go */
 bool dispatch_ticking(const struct workbench *workbench);
 void dispatch_free(struct workbench *workbench);

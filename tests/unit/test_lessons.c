@@ -2,6 +2,7 @@
  * answers from its own run; what is wrong is refused. Then the first one, in a terminal, by somebody
  * who sees nothing but the screen. */
 #include "commands/course_file.h"
+#include "commands/myth.h"
 #include "commands/tutor.h"
 #include "commands/workbench_private.h"
 #include "support/cli.h"
@@ -32,6 +33,7 @@ struct learner {
     char text[65536]; /* everything told since the last command */
     enum error_code code;
     char why[1024];
+    int commands, failed; /* that have ended */
 };
 
 static void keep_line(void *context, enum sink_style style, const char *text)
@@ -48,6 +50,8 @@ static void keep_result(void *context, const char *command, const json_t *data,
     struct learner *learner = context;
     (void)command, (void)data, (void)warnings;
     learner->code = error ? error->code : ERROR_NONE;
+    learner->commands++;
+    learner->failed += error != NULL;
     snprintf(learner->why, sizeof learner->why, "%s", error ? error->why : "");
 }
 
@@ -195,8 +199,8 @@ static void every_lesson_can_be_finished(void **state)
     json_t *files = lesson_files(&error), *path;
     size_t index;
     assert_non_null(files);
-    assert_true(json_array_size(files) >= 13);
-    say_well(learner, "devices cpu");
+    assert_int_equal(json_array_size(files), 14);
+    say_well(learner, "devices cpu; warmup 1"); /* a busy machine warms up for long */
     json_array_foreach(files, index, path)
     {
         play(learner, json_string_value(path));
@@ -374,6 +378,68 @@ static void a_script_ends_with_six(void **state)
     cli_outcome_free(&outcome);
 }
 
+/* ---- myths ---- */
+
+static void every_experiment_works(void **state)
+{
+    (void)state;
+    struct myths myths;
+    struct error error = {0};
+    struct learner *learner = learner_new();
+    if (!myths_read(&myths, &error))
+        fail_msg("%s: %s", error.what, error.why);
+    assert_int_equal(myths.count, 34);
+    say_well(learner, "warmup 1");
+    for (size_t i = 0; i < myths.count; i++) {
+        char *line = xasprintf("myths %zu --run", i + 1);
+        assert_int_equal(myths.list[i].number, i + 1);
+        learner->failed = 0;
+        learner->commands = 0;
+        say(learner, line);
+        if (learner->failed > 0 || learner->commands != (int)myths.list[i].count + 1)
+            fail_msg("%s: %d of %d failed\n%s", line, learner->failed, learner->commands,
+                     learner->text);
+        /* and leaves no setting behind */
+        for (size_t k = 0; k < setting_count(); k++) {
+            const struct setting *setting = setting_at(k);
+            json_t *usual = setting_parse(setting, setting->value, &error);
+            if (strcmp(setting->name, "warmup") != 0 &&
+                !json_equal(usual, workbench_setting(learner->workbench, setting->name)))
+                fail_msg("%s leaves %s behind", line, setting->name);
+            json_decref(usual);
+        }
+        free(line);
+    }
+    myths_free(&myths);
+    learner_free(learner);
+}
+
+static void myths_are_told(void **state)
+{
+    (void)state;
+    struct cli_outcome outcome = cli_run(NULL, "--json -c 'myths; myths w9'");
+    const json_t *all = cli_at(json_array_get(outcome.objects, 0), "data.myths");
+    assert_int_equal(json_array_size(all), 34);
+    const json_t *one = cli_at(json_array_get(outcome.objects, 1), "data");
+    assert_string_equal(json_string_value(cli_at(one, "id")), "W09");
+    assert_int_equal(json_array_size(cli_at(one, "commands")), 5);
+    cli_outcome_free(&outcome);
+    cli_expect_code(NULL, "-c 'myths 35'", 1, "no myth '35', but 34 others");
+    cli_expect_code(NULL, "-c 'myths 9 --walk'", 1, "hint: myths 9 --run");
+    struct myths myths;
+    struct error error = {0};
+    assert_false(myths_parse(&myths, "myth W1: a\ntruth: b\nsee: c\n", "x", &error));
+    myths_free(&myths);
+    assert_false(myths_parse(&myths, "truth: b\n", "x", &error));
+    assert_string_equal(error.what, "x:1");
+    myths_free(&myths);
+    assert_false(myths_parse(&myths, "myth: b\n", "x", &error));
+    myths_free(&myths);
+    assert_false(myths_parse(&myths, "myth W2: b\ntry: 'open\n", "x", &error));
+    assert_string_equal(error.what, "x:2");
+    myths_free(&myths);
+}
+
 /* ---- the bar: the screen alone ---- */
 
 /* The last match of an expression's group on the screen, or NULL. To be freed. */
@@ -492,6 +558,8 @@ int main(void)
         cmocka_unit_test(a_lesson_goes_on_by_itself),
         cmocka_unit_test(a_script_ends_with_six),
         cmocka_unit_test(every_lesson_can_be_finished),
+        cmocka_unit_test(myths_are_told),
+        cmocka_unit_test(every_experiment_works),
         cmocka_unit_test(lesson_one_by_the_screen_alone),
     };
     return cmocka_run_group_tests(tests, make_folder, cli_remove_folder);
