@@ -136,6 +136,7 @@ static void on_configured(struct workbench *workbench, void *context, const json
         connect_failed(workbench, &cause);
         return;
     }
+    workbench->configured_ns = workbench_now_ns(workbench);
     json_decref(workbench->devices);
     workbench->devices = json_incref(json_object_get(data, "devices"));
     tell_note(workbench, json_string_value(json_object_get(data, "note")));
@@ -222,13 +223,14 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
                                      .replay_speed = workbench->replay.speed};
     if (options.replay)
         options.worker_command = NULL;
+    workbench->connect_ns = workbench_now_ns(workbench);
     workbench->engine = engine_start(&options, error);
     if (!workbench->engine)
         return false;
     workbench->devices_asked = false;
     workbench->engine_ended = false;
     workbench->connect_error = (struct error){0};
-    workbench->connect_ns = workbench_now_ns(workbench);
+    workbench->hello_ns = workbench->configured_ns = 0;
     workbench->notice[0] = '\0';
     engine_give_journal(workbench->engine, workbench->journal);
     workbench->journal = NULL;
@@ -250,6 +252,16 @@ static void drop_worker(struct workbench *workbench)
     workbench->engine = NULL;
     workbench->engine_ended = false;
     store_ended(workbench->store);
+}
+
+void workbench_end_worker(struct workbench *workbench)
+{
+    struct error ended = {0};
+    if (!workbench->engine)
+        return;
+    drop_worker(workbench);
+    error_set(&ended, ERROR_WORKER, "worker", "it was ended");
+    fail_pending(workbench, &ended);
 }
 
 /* Give the worker up: everybody who waits gets `error`, a change under way last, for it may start
@@ -395,6 +407,7 @@ static void on_event(void *context, const struct engine_event *event)
         return;
     switch (event->kind) {
     case ENGINE_EVENT_HELLO:
+        workbench->hello_ns = workbench_now_ns(workbench);
         snprintf(workbench->hello, sizeof workbench->hello, "layertop %.60s on %.60s, process %lld",
                  json_string_value(json_object_get(event->json, "version")) ?: "?",
                  json_string_value(json_object_get(event->json, "host")) ?: "?",

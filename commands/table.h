@@ -15,6 +15,7 @@
     X(fit)                                                                                         \
     X(ab)                                                                                          \
     X(compare)                                                                                     \
+    X(cold)                                                                                        \
     X(bench)                                                                                       \
     X(roof)                                                                                        \
     X(advise)                                                                                      \

@@ -60,10 +60,11 @@ struct workbench {
     json_t *settings; /* name -> value */
     json_t *aliases_answered;
 
-    struct engine *engine;      /* NULL: none, the next request starts one */
-    bool engine_ended;          /* ENDED arrived: to be reaped after the dispatch */
-    int64_t connect_ns;         /* when it was started */
-    struct error connect_error; /* configure or reload failed: give up this worker */
+    struct engine *engine;           /* NULL: none, the next request starts one */
+    bool engine_ended;               /* ENDED arrived: to be reaped after the dispatch */
+    int64_t connect_ns;              /* when it was started */
+    int64_t hello_ns, configured_ns; /* when it said hello, and was ready for a model; 0: not yet */
+    struct error connect_error;      /* configure or reload failed: give up this worker */
     bool restart_wanted;
     bool told_bad_record;
     int64_t cancel_ns; /* of the last cancel */
@@ -131,6 +132,10 @@ void workbench_change(struct workbench *workbench, const struct setting *setting
 /* The same, with memory really asked for where a forecast would refuse it. */
 void workbench_change_forced(struct workbench *workbench, const struct setting *setting,
                              json_t *value, workbench_reply *reply, void *context);
+
+/* End the worker: the next request starts another one, with the same settings. Not while events are
+ * delivered: for a command's run(). */
+void workbench_end_worker(struct workbench *workbench);
 
 /* Play the recording `path` from now on: the worker ends, its settings and model are kept aside. Not
  * while events are delivered: for a command's run(). */

@@ -13,9 +13,10 @@
 #include "engine/graph/graph.h"
 #include "engine/graph/memory.h"
 #include "engine/observer.h"
+#include "engine/phases.h"
 #include <stdatomic.h>
 
-#define BACKEND_ABI 4
+#define BACKEND_ABI 5
 
 struct host_ops;
 struct value_range;
@@ -32,10 +33,12 @@ const char *precision_name(enum precision precision);
 bool precision_parse(const char *name, enum precision *precision);
 
 struct device_options {
-    int index;            /* nvidia-smi's index; 0 for the CPU */
-    int threads;          /* CPU: worker threads, 0 = all allowed physical cores */
-    bool growth;          /* GPU: false reserves at once what TensorFlow would */
-    uint64_t limit_bytes; /* fence around weights + arena + workspace; 0 = none */
+    int index;             /* nvidia-smi's index; 0 for the CPU */
+    int threads;           /* CPU: worker threads, 0 = all allowed physical cores */
+    bool growth;           /* GPU: false reserves at once what TensorFlow would */
+    uint64_t limit_bytes;  /* fence around weights + arena + workspace; 0 = none */
+    struct phases *phases; /* what takes how long until it is ready; borrowed as long as the device,
+                              or NULL */
 };
 
 struct plan_options {

@@ -53,6 +53,10 @@
  *             "cache": the cores' own, bytes_per_s, by}]}
  *             The most that the first device does, in the precisions that it has: measured at the
  *             first request, within two seconds or so, and kept; again: measured anew.
+ *   phases    {}                               -> {read_ms, lower_ms, libraries_ms, context_ms,
+ *             modules_ms, compile_ms, upload_ms, allocate_ms, input_ms, tune_ms}
+ *             Where the time went that loading and planning took since the process began; each
+ *             moment is in one of them (phases.h).
  *   nosync    {steps}                          -> {device, returned_ms: [of each step], wall_ms:
  *             [likewise]}
  *             Steps of the first device by two clocks: until the call came back, its work queued;

@@ -359,7 +359,9 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
     session_breathe(session, NAN, "reading the model");
     session->before_bytes = session_resident_bytes();
     bool was_live = session->live;
+    phases_begin(&session->phases, PHASE_READ);
     struct model *model = model_load(file, &options, error);
+    phases_end(&session->phases);
     free(file);
     if (model == NULL)
         return error->code == ERROR_INTERRUPTED ? stopped_load(session, error) : NULL;
@@ -433,6 +435,22 @@ static json_t *do_stop(struct session *session, const json_t *arguments, struct 
     return json_object();
 }
 
+/* Milliseconds of each part of making ready, since the process began. */
+static json_t *do_phases(struct session *session, const json_t *arguments, struct error *error)
+{
+    static const char *const names[] = {
+#define PHASE_NAME(name, key, text) [name] = key "_ms",
+        PHASES(PHASE_NAME)
+#undef PHASE_NAME
+    };
+    (void)arguments;
+    (void)error;
+    json_t *reply = json_object();
+    for (int i = 0; i < PHASE_COUNT; i++)
+        json_object_set_new(reply, names[i], json_real((double)session->phases.spent_ns[i] / 1e6));
+    return reply;
+}
+
 /* The front keeps the journal itself; what reaches here is the GPU's part of it. */
 static json_t *do_record(struct session *session, const json_t *arguments, struct error *error)
 {
@@ -460,6 +478,7 @@ static const struct verb {
     {"agree", session_do_agree},
     {"ceilings", session_do_ceilings},
     {"nosync", session_do_nosync},
+    {"phases", do_phases},
     {"probe", session_do_probe},
     {"run", session_do_run},
     {"start", do_start},

@@ -229,6 +229,7 @@ static json_t *measure(struct session *session, const struct slot *slot, struct 
     int threads = cpu ? ceiling_threads(slot->options.threads) : 0;
     json_t *compute = json_array(), *memory = json_array();
     own.options.growth = true;
+    own.options.phases = NULL;
     own.device = slot->backend->device_open(&own.options, &nobody, error);
     bool good = own.device != NULL && add_compute(session, &own, threads, compute, error) &&
                 add_memory(session, &own, threads, memory, error);

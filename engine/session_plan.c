@@ -138,7 +138,9 @@ bool session_resolve(struct session *session, const struct settings *settings,
         return true;
     }
     bool noted = session->note[0] != '\0';
+    phases_begin(&session->phases, PHASE_LIBRARIES);
     json_t *list = session_list_devices(session);
+    phases_end(&session->phases);
     bool good = true;
     if (automatic) {
         snprintf(ids[(*count)++], DEVICE_ID_BYTES, "%s", auto_device(list));
@@ -190,7 +192,8 @@ static struct device_options device_options(struct session *session,
     return (struct device_options){.index = gpu ? atoi(id + strlen("gpu:")) : 0,
                                    .threads = gpu ? 0 : settings->threads,
                                    .growth = !gpu || settings->growth,
-                                   .limit_bytes = limit_bytes(session, settings, id)};
+                                   .limit_bytes = limit_bytes(session, settings, id),
+                                   .phases = &session->phases};
 }
 
 static bool same_options(const struct device_options *a, const struct device_options *b)
@@ -220,8 +223,10 @@ static bool open_slot(struct session *session, const struct settings *settings, 
         return false;
     if (strchr(id, '.') != NULL)
         out->tap = memory_tap_new(session, id);
+    phases_begin(&session->phases, PHASE_CONTEXT);
     out->device = out->backend->device_open(
         &options, out->tap != NULL ? &out->tap->observer : &session->tap, error);
+    phases_end(&session->phases);
     if (out->device == NULL)
         memory_tap_free(out->tap);
     return out->device != NULL;
@@ -330,16 +335,20 @@ static bool make_plans(struct session *session, const struct settings *settings,
                                        .context = &planning};
         session_give_ranges(session, settings->fusion, &options);
         const struct graph *share = slots[i].part != NULL ? slots[i].part : graph;
+        phases_begin(&session->phases, PHASE_COMPILE);
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, share, &options, error);
+        phases_end(&session->phases);
         if (slots[i].plan == NULL) {
             free_plans(slots, i);
             return false;
         }
     }
-    if (session_fill_inputs(session, settings, graph, slots, count, error))
-        return true;
-    free_plans(slots, count);
-    return false;
+    phases_begin(&session->phases, PHASE_INPUT);
+    bool filled = session_fill_inputs(session, settings, graph, slots, count, error);
+    phases_end(&session->phases);
+    if (!filled)
+        free_plans(slots, count);
+    return filled;
 }
 
 void session_observe(struct session *session, const struct slot *slot)
@@ -447,7 +456,9 @@ static bool build(struct session *session, const struct settings *next, struct e
     struct graph *graph = session->graph;
     if (good && relower) {
         struct graph_options options = {.batch = next->batch, .fusion = next->fusion};
+        phases_begin(&session->phases, PHASE_LOWER);
         graph = graph_lower(session->model, &options, session->pool, error);
+        phases_end(&session->phases);
         good = graph != NULL;
     }
     if (good) {
@@ -575,7 +586,9 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
     struct constant_pool *pool = constant_pool_new();
     struct graph_options options = {.batch = session->settings.batch,
                                     .fusion = session->settings.fusion};
+    phases_begin(&session->phases, PHASE_LOWER);
     struct graph *graph = graph_lower(model, &options, pool, error);
+    phases_end(&session->phases);
     if (graph == NULL) {
         constant_pool_free(pool);
         model_free(model);

@@ -91,7 +91,8 @@ struct session {
     struct observer tap;         /* the listener without step_begin/step_end: those are ours */
     int test_sleep_ms;           /* LAYERTOP_TEST_STEP_SLEEP */
 
-    uint64_t request; /* id of the request under way */
+    struct phases phases; /* since the process began */
+    uint64_t request;     /* id of the request under way */
     int64_t progress_ns, tick_ns;
     int64_t tuned_ns;        /* the last pause in which kernels were measured */
     uint64_t baseline_bytes; /* anonymous resident memory without the model */

@@ -143,8 +143,11 @@ static bool tune(struct session *session, const struct slot *slot)
                   &members);
     for (size_t i = first; i < first + members; i++) {
         const struct slot *one = &session->slots[i];
-        if (one->backend->plan_tune != NULL)
-            more |= one->backend->plan_tune(one->plan, TUNE_PAUSE_NS);
+        if (one->backend->plan_tune == NULL)
+            continue;
+        phases_begin(&session->phases, PHASE_TUNE);
+        more |= one->backend->plan_tune(one->plan, TUNE_PAUSE_NS);
+        phases_end(&session->phases);
     }
     return more;
 }

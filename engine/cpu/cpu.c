@@ -80,8 +80,10 @@ static bool scratch_grow(struct device *device, size_t bytes, const struct plan_
 {
     if (bytes <= device->scratch_bytes)
         return true;
+    phases_begin(device->phases, PHASE_ALLOCATE);
     void *scratch =
         take_pages(device, bytes, bytes - device->scratch_bytes, options, "workspace", error);
+    phases_end(device->phases);
     if (!scratch)
         return false;
     pages_free(device->scratch, device->scratch_bytes);
@@ -137,6 +139,7 @@ static struct device *cpu_device_open(const struct device_options *options,
 {
     struct device *device = xcalloc(1, sizeof *device);
     device->observer = observer;
+    device->phases = options->phases;
     device->limit_bytes = options->limit_bytes;
     device->threads = options->threads > 0 ? options->threads : machine_physical_cores();
     omp_set_num_threads(device->threads);
@@ -264,7 +267,9 @@ static bool make_arena(struct plan *plan, const struct plan_options *options, st
                     plan->quantised ? plan->quantised->value_bytes : NULL, options->slice, error))
         return false;
     size_t bytes = plan->layout.arena_bytes;
+    phases_begin(device->phases, PHASE_ALLOCATE);
     plan->arena = take_pages(device, bytes, bytes, options, "activations", error);
+    phases_end(device->phases);
     if (!plan->arena)
         return false;
     plan->arena_bytes = bytes;

@@ -13,6 +13,7 @@ struct weight_copy;
 
 struct device {
     const struct observer *observer;
+    struct phases *phases; /* may be NULL */
     dnnl_engine_t engine;
     dnnl_stream_t stream;
     int threads;

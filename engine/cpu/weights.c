@@ -75,9 +75,9 @@ static void copy_keep(struct device *device, struct weight_copy *copy)
     device_tell(device, MEMORY_WEIGHTS, device->weights_bytes);
 }
 
-dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
-                          const struct dnn_md *plain, const struct dnn_md *wanted,
-                          struct error *error)
+static dnnl_memory_t get(struct device *device, const struct constant *constant,
+                         const struct dnn_md *plain, const struct dnn_md *wanted,
+                         struct error *error)
 {
     if (!wanted)
         wanted = plain;
@@ -125,6 +125,7 @@ dnnl_memory_t weights_get_int8(struct device *device, const struct constant *con
             error_set(error, ERROR_MEMORY, "weights", "no memory for %" PRId64 " bytes", count);
         return NULL;
     }
+    phases_begin(device->phases, PHASE_UPLOAD);
     own_quantise_weights(data, count, channels, inner, steps, bytes);
     struct weight_copy *copy = xcalloc(1, sizeof *copy);
     copy->constant = constant;
@@ -137,6 +138,7 @@ dnnl_memory_t weights_get_int8(struct device *device, const struct constant *con
             error_set(error, ERROR_MEMORY, "weights", "oneDNN cannot reorder %" PRId64 " bytes",
                       count);
     }
+    phases_end(device->phases);
     free(bytes);
     if (!good) {
         copy_free(copy);
@@ -144,6 +146,16 @@ dnnl_memory_t weights_get_int8(struct device *device, const struct constant *con
     }
     copy_keep(device, copy);
     return copy->memory;
+}
+
+dnnl_memory_t weights_get(struct device *device, const struct constant *constant,
+                          const struct dnn_md *plain, const struct dnn_md *wanted,
+                          struct error *error)
+{
+    phases_begin(device->phases, PHASE_UPLOAD);
+    dnnl_memory_t memory = get(device, constant, plain, wanted, error);
+    phases_end(device->phases);
+    return memory;
 }
 
 const void *weights_packed(struct device *device, const struct op_conv *conv,
@@ -162,7 +174,9 @@ const void *weights_packed(struct device *device, const struct op_conv *conv,
         copy_free(copy);
         return NULL;
     }
+    phases_begin(device->phases, PHASE_UPLOAD);
     packer->pack(conv, data, conv->bias ? conv->bias->data : NULL, copy->data);
+    phases_end(device->phases);
     copy_keep(device, copy);
     return copy->data;
 }
@@ -185,7 +199,9 @@ const void *weights_panels(struct device *device, const struct constant *constan
         copy_free(copy);
         return NULL;
     }
+    phases_begin(device->phases, PHASE_UPLOAD);
     pack(copy->data, data, context);
+    phases_end(device->phases);
     copy_keep(device, copy);
     return copy->data;
 }

@@ -242,18 +242,27 @@ bool device_use(const struct device *device, struct error *error)
     return CUDA_OK(cudaSetDevice(device->ordinal), device->id, error);
 }
 
-/* Context, stream and library handles: everything that takes memory besides our regions. */
-static bool context_open(struct device *device, struct error *error)
+/* Our own kernels, and the libraries' handles, which load theirs. */
+static bool modules_open(struct device *device, struct error *error)
 {
-    return device_use(device, error) && CUDA_OK(cudaFree(NULL), device->id, error) &&
-           CUDA_OK(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking), device->id,
-                   error) &&
-           CUDA_OK(kernel_probe(device->stream), device->id, error) &&
+    return CUDA_OK(kernel_probe(device->stream), device->id, error) &&
            CUDA_OK(cudaStreamSynchronize(device->stream), device->id, error) &&
            CUDNN_OK(device->libraries, cudnnCreate(&device->cudnn), device->id, error) &&
            CUDNN_OK(device->libraries, cudnnSetStream(device->cudnn, device->stream), device->id,
                     error) &&
            CUBLASLT_OK(device->libraries, cublasLtCreate(&device->cublaslt), device->id, error);
+}
+
+/* Context, stream and library handles: everything that takes memory besides our regions. */
+static bool context_open(struct device *device, struct error *error)
+{
+    bool good = device_use(device, error) && CUDA_OK(cudaFree(NULL), device->id, error) &&
+                CUDA_OK(cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking),
+                        device->id, error);
+    phases_begin(device->phases, PHASE_MODULES);
+    good = good && modules_open(device, error);
+    phases_end(device->phases);
+    return good;
 }
 
 struct device *device_open(const struct device_options *options, const struct observer *observer,
@@ -271,10 +280,13 @@ struct device *device_open(const struct device_options *options, const struct ob
     device->ordinal = gpu.ordinal;
     snprintf(device->id, sizeof device->id, "gpu:%d", options->index);
     device->observer = observer;
+    device->phases = options->phases;
     device->compute_major = property.major;
     device->compute_minor = property.minor;
     device->multiprocessors = property.multiProcessorCount;
+    phases_begin(device->phases, PHASE_LIBRARIES);
     device->libraries = libraries_open(error);
+    phases_end(device->phases);
     if (device->libraries == NULL) {
         free(device);
         return NULL;

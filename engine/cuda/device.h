@@ -46,6 +46,7 @@ struct device {
     int ordinal;                     /* CUDA's */
     char id[16];                     /* "gpu:0" */
     const struct observer *observer; /* may be NULL */
+    struct phases *phases;           /* may be NULL */
     const struct libraries *libraries;
     int compute_major, compute_minor, multiprocessors;
     cudaStream_t stream;

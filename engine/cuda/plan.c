@@ -297,7 +297,13 @@ static bool take_memory(struct plan *plan, struct error *error)
         bytes[REGION_WORKSPACE] = plan->workspace_bytes;
     }
     struct error failed = {0};
-    if (!regions_need(&device->regions, bytes, &failed) || !uploads_commit(device, &failed)) {
+    phases_begin(device->phases, PHASE_ALLOCATE);
+    bool good = regions_need(&device->regions, bytes, &failed);
+    phases_end(device->phases);
+    phases_begin(device->phases, PHASE_UPLOAD);
+    good = good && uploads_commit(device, &failed);
+    phases_end(device->phases);
+    if (!good) {
         blame_peak(plan, &failed);
         if (error != NULL) {
             *error = failed;
@@ -396,7 +402,10 @@ struct plan *plan_new(struct device *device, const struct graph *graph,
     if (plan == NULL) {
         return NULL;
     }
-    if (!pin_ports(plan, error)) {
+    phases_begin(device->phases, PHASE_ALLOCATE);
+    bool pinned = pin_ports(plan, error);
+    phases_end(device->phases);
+    if (!pinned) {
         uploads_cancel(device);
         plan_free(plan);
         return NULL;
