@@ -169,6 +169,14 @@ static const struct setting settings[] = {
          "slices. auto slices where that is faster, off never. Models that mix the samples of a\n"
          "batch are not sliced.",
      .example = "slice off"},
+    {.name = "prune",
+     .type = SETTING_TEXT,
+     .value = "off",
+     .engine = true,
+     .summary = "share of the weights that are set to zero, or 2:4",
+     .help = "off; a fraction of each convolution's and dense layer's weights (0.5, 50%), the\n"
+             "smallest first; 2:4: two of every four along the inputs. `help prune` says more.",
+     .example = "set prune 0.5"},
     {.name = "seed",
      .aliases = WORDS("random_seed"),
      .type = SETTING_INTEGER,

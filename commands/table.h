@@ -29,6 +29,8 @@
     X(kernels)                                                                                     \
     X(predict)                                                                                     \
     X(calibrate)                                                                                   \
+    X(evaluate)                                                                                    \
+    X(prune)                                                                                       \
     X(devices)                                                                                     \
     X(proof)                                                                                       \
     X(doctor)                                                                                      \

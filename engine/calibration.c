@@ -91,29 +91,37 @@ static float percentile_bound(const struct magnitudes *m)
     return m->limit;
 }
 
+/* A bin's share of the information: zeros, of which a ReLU leaves many, lose none in any step, and must
+ * not outweigh all else; so the first bin counts like its neighbour at most. */
+static double weight_of(const struct magnitudes *m, size_t bin)
+{
+    uint64_t count = m->bins[bin];
+    return (double)(bin == 0 && m->bins[1] < count ? m->bins[1] : count);
+}
+
 /* The divergence of what `levels` steps over the first `kept` bins tell apart from what was seen, if
  * all beyond counts as the largest that is kept. Empty bins have no share on either side. */
 static double divergence(const struct magnitudes *m, size_t kept, size_t levels)
 {
     double beyond = 0, sum = 0, loss = 0, told = 0;
     for (size_t i = 0; i < MAGNITUDE_BINS; i++)
-        *(i < kept ? &told : &beyond) += (double)m->bins[i];
+        *(i < kept ? &told : &beyond) += weight_of(m, i);
     sum = told + beyond;
     for (size_t level = 0; level < levels; level++) {
         size_t first = level * kept / levels, end = (level + 1) * kept / levels;
         double inside = 0;
         size_t filled = 0;
         for (size_t i = first; i < end; i++) {
-            inside += (double)m->bins[i];
-            filled += m->bins[i] > 0;
+            inside += weight_of(m, i);
+            filled += weight_of(m, i) > 0;
         }
         for (size_t i = first; i < end; i++) {
-            double seen = (double)m->bins[i] + (i + 1 == kept ? beyond : 0);
+            double own = weight_of(m, i), seen = own + (i + 1 == kept ? beyond : 0);
             if (seen == 0)
                 continue;
             /* where only the cut ones fall, the steps have nothing: a small share, so that the
              * logarithm is finite */
-            double share = m->bins[i] > 0 ? inside / (double)filled / told : 1e-9;
+            double share = own > 0 ? inside / (double)filled / told : 1e-9;
             loss += seen / sum * log(seen / sum / share);
         }
     }

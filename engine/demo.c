@@ -162,3 +162,8 @@ char *demo_calibration_path(const char *path)
 {
     return digits_path(path, "demo/digits/train_x.npz");
 }
+
+char *demo_heldout_path(const char *path, bool labels)
+{
+    return digits_path(path, labels ? "demo/digits/heldout_y.npy" : "demo/digits/heldout_x.npy");
+}

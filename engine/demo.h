@@ -27,4 +27,8 @@ char *demo_labels_path(const char *path);
 /* Inputs that a demo model was trained on, NULL if none came with it. Caller frees. */
 char *demo_calibration_path(const char *path);
 
+/* Inputs that a demo model was not trained on, or the classes that they should get, a number a row.
+ * NULL if none came with it. Caller frees. */
+char *demo_heldout_path(const char *path, bool labels);
+
 #endif

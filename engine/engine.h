@@ -98,6 +98,16 @@
  *             values, calibrate_ms}
  *             How far every value of the model reaches on rows of the data, for int8; kept until the
  *             model goes. input absent: that of the settings, else what came with the demo model.
+ *   evaluate  {input?, labels?, rows?}         -> {source, labels or null, rows, rows_of_calibration: left
+ *             out, device, precision, reference, classes: 0 if the first output has none, agreement,
+ *             accuracy, reference_accuracy: shares or null, output_error, logit_error: {max, mean,
+ *             largest: of the reference} or null, evaluate_ms}
+ *             The present plan against fp32 on the CPU with the weights as loaded, row by row. labels:
+ *             .npy of a class number a row, or one-hot. input absent: what was held out for the demo
+ *             model, else that of the settings.
+ *   sparsity  {}                               -> {weights, zeros, zero_share, two_of_four_share: of the
+ *             groups of four along the inputs, layers: [{name, class, and the same keys}]}
+ *             Kernels of convolutions and dense layers, as they are now (setting `prune`).
  *   export    {path}                           -> {path, parameters, bytes, export_ms}
  *             The model as a file of the worker's that Keras reads: .keras or .h5.
  *   memory    {}                               -> {devices: [{device, total_bytes, free_bytes,
@@ -115,7 +125,8 @@
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
  * and fallback one of their words; growth, fusion, graph and autotune booleans; layout "nhwc" or
  * "nchw"; limit null (none), bytes, or "40%" (of total memory); logical null (none) or {count,
- * bytes}: each device becomes so many fenced ones ("gpu:0.0", "gpu:0.1"); compare "turns" or
+ * bytes}: each device becomes so many fenced ones ("gpu:0.0", "gpu:0.1"); prune "off", "2:4" or a
+ * fraction above 0 and below 1 as a number or text ("0.5", "50%"); compare "turns" or
  * "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode; labels
  * "none" or a path of the worker's, a class name a line; slice "auto", "off" or samples. `warmup`
  * of `run` absent: the engine warms up until it sees fit.

@@ -485,6 +485,8 @@ static const struct verb {
     {"stop", do_stop},
     {"predict", session_do_predict},
     {"calibrate", session_do_calibrate},
+    {"evaluate", session_do_evaluate},
+    {"sparsity", session_do_sparsity},
     {"memory", session_do_memory},
     {"trim", session_do_trim},
     {"largest", session_do_largest},

@@ -481,6 +481,8 @@ static bool build(struct session *session, const struct settings *next, struct e
     return false;
 }
 
+static bool reweigh(struct session *session, const struct settings *next, struct error *error);
+
 bool session_apply(struct session *session, const struct settings *next, struct error *error)
 {
     if (session->model == NULL) {
@@ -492,7 +494,10 @@ bool session_apply(struct session *session, const struct settings *next, struct 
         session->settings = *next;
         return true;
     }
-    if (!build(session, next, error))
+    const struct settings *now = &session->settings;
+    bool same_weights =
+        now->prune == next->prune && now->prune_structured == next->prune_structured;
+    if (!(same_weights ? build(session, next, error) : reweigh(session, next, error)))
         return false;
     session->settings = *next;
     session_publish_plan(session);
@@ -518,6 +523,7 @@ struct held {
     char *model_path;
     struct constant_pool *pool;
     struct calibration *calibration;
+    struct pruning *pruned;
     struct graph *graph;
     json_t *plan_json;
     double plan_ms;
@@ -527,13 +533,21 @@ struct held {
 
 static struct held take_model(struct session *session)
 {
-    struct held held = {session->model,       session->model_path,     session->pool,
-                        session->calibration, session->graph,          session->plan_json,
-                        session->plan_ms,     session->baseline_bytes, session->live};
+    struct held held = {.model = session->model,
+                        .model_path = session->model_path,
+                        .pool = session->pool,
+                        .calibration = session->calibration,
+                        .pruned = session->pruned,
+                        .graph = session->graph,
+                        .plan_json = session->plan_json,
+                        .plan_ms = session->plan_ms,
+                        .baseline_bytes = session->baseline_bytes,
+                        .live = session->live};
     session->model = NULL;
     session->model_path = NULL;
     session->pool = NULL;
     session->calibration = NULL;
+    session->pruned = NULL;
     session->graph = NULL;
     session->plan_json = NULL;
     session->live = false;
@@ -545,6 +559,7 @@ static void free_model(struct held *held)
     if (held->graph != NULL)
         graph_free(held->graph);
     session_forget_calibration(held->calibration);
+    session_prune_free(held->pruned);
     if (held->pool != NULL)
         constant_pool_free(held->pool);
     if (held->model != NULL)
@@ -561,6 +576,7 @@ static void bring_back(struct session *session, const struct held *before)
     session->model_path = before->model_path;
     session->pool = before->pool;
     session->calibration = before->calibration;
+    session->pruned = before->pruned;
     session->graph = before->graph;
     session->baseline_bytes = before->baseline_bytes;
     if (before->plan_json == NULL)
@@ -583,6 +599,11 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
                    struct error *error)
 {
     /* an unsupported layer must not cost the plans that are there */
+    struct pruning *pruned;
+    if (!session_prune(model, &session->settings, &pruned, error)) {
+        model_free(model);
+        return false;
+    }
     struct constant_pool *pool = constant_pool_new();
     struct graph_options options = {.batch = session->settings.batch,
                                     .fusion = session->settings.fusion};
@@ -592,6 +613,7 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
     if (graph == NULL) {
         constant_pool_free(pool);
         model_free(model);
+        session_prune_free(pruned);
         return false;
     }
     uint64_t read_bytes = session_resident_bytes();
@@ -601,6 +623,7 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
     session->model = model;
     session->model_path = xstrdup(path);
     session->pool = pool;
+    session->pruned = pruned;
     session->graph = graph;
     if (!build(session, &session->settings, error)) {
         struct held failed = take_model(session);
@@ -617,6 +640,43 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
     }
     session_publish_plan(session);
     session_observe(session, &session->slots[0]);
+    return true;
+}
+
+/* The present model with other zeros among its weights, and all that is made of them. On failure it
+ * is as it was. */
+static bool reweigh(struct session *session, const struct settings *next, struct error *error)
+{
+    struct model *model = session->model;
+    struct pruning *pruned;
+    session_use_pruned(session->pruned, false);
+    if (!session_prune(model, next, &pruned, error)) {
+        session_use_pruned(session->pruned, true);
+        return false;
+    }
+    drop_plans(session); /* constants of two kinds of weights may not fit */
+    struct held before = take_model(session);
+    session->model = model;
+    session->model_path = before.model_path;
+    session->pool = constant_pool_new();
+    session->calibration = before.calibration;
+    session->pruned = pruned;
+    session->baseline_bytes = before.baseline_bytes;
+    if (!build(session, next, error)) {
+        struct held failed = take_model(session);
+        constant_pool_free(failed.pool);
+        session_use_pruned(pruned, false);
+        session_prune_free(pruned);
+        session_use_pruned(before.pruned, true);
+        bring_back(session, &before);
+        return false;
+    }
+    session->live = before.live;
+    if (before.graph != NULL)
+        graph_free(before.graph);
+    constant_pool_free(before.pool);
+    session_prune_free(before.pruned);
+    json_decref(before.plan_json);
     return true;
 }
 

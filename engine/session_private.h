@@ -27,6 +27,8 @@ struct settings {
     bool concurrent;               /* compared devices also run at once */
     int threads;                   /* 0: auto */
     int slice;                     /* samples; 0: auto, -1: off */
+    double prune;                  /* this share of each kernel is zero; 0: none */
+    bool prune_structured;         /* two of every four along the inputs; then prune is 0.5 */
     uint64_t seed;
     char input[1024];   /* "" is random */
     char preprocess[8]; /* "" is auto */
@@ -73,6 +75,7 @@ struct session {
     char *model_path;    /* as asked for */
     struct constant_pool *pool;
     struct calibration *calibration; /* of this model; NULL: none */
+    struct pruning *pruned;          /* its weights with zeros; NULL: they are as loaded */
     struct graph *graph;             /* of the current plans */
     struct slot slots[SESSION_SLOTS_MAX];
     size_t slot_count;
@@ -320,6 +323,19 @@ bool session_check_precision(const struct session *session, const struct setting
 /* Rows are known by what they hold: begin with 0, go on with every input. */
 uint64_t session_row_hash(uint64_t hash, const void *data, size_t bytes);
 bool session_calibrated_on(const struct session *session, uint64_t hash);
+
+/* ---- session_evaluate.c, session_prune.c ---- */
+
+json_t *session_do_evaluate(struct session *session, const json_t *arguments, struct error *error);
+json_t *session_do_sparsity(struct session *session, const json_t *arguments, struct error *error);
+/* Put pruned copies in the place of a model's kernels, as the settings say; *out is NULL if they
+ * say no. On failure (ERROR_MEMORY) the model is as it was. */
+bool session_prune(struct model *model, const struct settings *settings, struct pruning **out,
+                   struct error *error);
+/* Let the model have its pruned weights or those of the file; NULL is allowed. */
+void session_use_pruned(const struct pruning *pruning, bool pruned);
+/* The copies; the model must have its own weights, or be gone. */
+void session_prune_free(struct pruning *pruning);
 
 json_t *session_do_export(struct session *session, const json_t *arguments, struct error *error);
 

@@ -199,6 +199,24 @@ static bool set_fallback(struct settings *settings, const json_t *value, struct 
     return true;
 }
 
+/* "off", "2:4", or a share as 0.5, "0.5" or "50%". */
+static bool set_prune(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    bool structured = text != NULL && strcmp(text, "2:4") == 0;
+    bool off = text != NULL && (strcasecmp(text, "off") == 0 || strcasecmp(text, "none") == 0);
+    char *end = NULL;
+    double share = text != NULL ? strtod(text, &end) : json_number_value(value);
+    bool percent = text != NULL && end != text && strcmp(end, "%") == 0;
+    bool number = text == NULL ? json_is_number(value) : end != text && (percent || *end == '\0');
+    share = structured ? 0.5 : off ? 0 : percent ? share / 100 : share;
+    if (!(structured || off || number) || !(share >= 0 && share < 1))
+        return refuse(error, "prune", "it is off, 2:4, or a fraction below 1 as 0.5 or 50%");
+    settings->prune = share;
+    settings->prune_structured = structured;
+    return true;
+}
+
 static bool set_preprocess(struct settings *settings, const json_t *value, struct error *error)
 {
     static const char *const modes[] = {"none", "tf", "caffe", "torch"};
@@ -289,6 +307,8 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
         return set_preprocess(settings, value, error);
     if (strcmp(key, "labels") == 0)
         return set_path(settings->labels, sizeof settings->labels, key, "none", value, error);
+    if (strcmp(key, "prune") == 0)
+        return set_prune(settings, value, error);
     if (strcmp(key, "threads") == 0)
         return set_count(&settings->threads, key, automatic, meanings, value, 0, 4096, error);
     if (strcmp(key, "slice") == 0)
