@@ -60,6 +60,8 @@ static void fill_data(json_t *data, const json_t *reply, const struct store_segm
     copy_part(data, reply, "memory", memory);
     if (json_object_get(reply, "concurrent"))
         copy_key(data, reply, "concurrent");
+    if (json_object_get(reply, "pipeline"))
+        copy_key(data, reply, "pipeline");
     json_object_set_new(data, "ledger", ledger_json(segment ? &segment->ledger : NULL));
     cost_json(data, segment ? &segment->cost : NULL);
     marks_report_json(data, segment ? &segment->marks : NULL);
@@ -92,6 +94,24 @@ static void print_device(struct execution *execution, const json_t *reply)
                     format_deviation(c, sizeof c, planned, measured),
                     context > 0 ? ", context " : "",
                     context > 0 ? format_bytes(d, sizeof d, context) : "");
+}
+
+/* What a step's pictures cost, and how much of it the step waited for. */
+static void print_pipeline(struct execution *execution, const json_t *pipeline)
+{
+    char a[FORMAT_SIZE], b[FORMAT_SIZE], c[FORMAT_SIZE], d[FORMAT_SIZE], e[FORMAT_SIZE];
+    if (!pipeline)
+        return;
+    long long threads = (long long)json_integer_value(json_object_get(pipeline, "parallel_calls"));
+    execution_print(execution,
+                    "  pipeline    %s a step to prepare, %s of it waited for (%s, %lld thread%s)",
+                    format_time_ms(a, sizeof a, json_get_double(pipeline, "prepare_ms")),
+                    format_time_ms(b, sizeof b, json_get_double(pipeline, "wait_ms")),
+                    text(pipeline, "mode"), threads, threads == 1 ? "" : "s");
+    execution_print(execution, "              decode %s, resize %s, scale %s",
+                    format_time_ms(c, sizeof c, json_get_double(pipeline, "decode_ms")),
+                    format_time_ms(d, sizeof d, json_get_double(pipeline, "resize_ms")),
+                    format_time_ms(e, sizeof e, json_get_double(pipeline, "scale_ms")));
 }
 
 /* The same device while the other worked too. */
@@ -167,6 +187,7 @@ static void print_text(struct execution *execution, const json_t *reply,
     } else {
         print_device(execution, reply);
     }
+    print_pipeline(execution, json_object_get(reply, "pipeline"));
     if (segment && segment->ledger.steps > 0)
         ledger_print(execution, &segment->ledger);
     if (segment)

@@ -209,16 +209,70 @@ static const struct setting settings[] = {
     {.name = "preprocess",
      .aliases = WORDS("preprocess_input"),
      .type = SETTING_CHOICE,
-     .choices = WORDS("auto", "none", "tf", "caffe", "torch"),
+     .choices = WORDS("auto", "none", "tf", "caffe", "torch", "unit", "per_image"),
      .value = "auto",
      .engine = true,
      .summary = "how pictures are scaled before the model gets them",
      .help =
          "Keras's preprocess_input on values 0..255: tf: x/127.5-1; caffe: BGR minus the ImageNet\n"
-         "means; torch: x/255, then ImageNet's mean and deviation; none: as they are. auto: the\n"
+         "means; torch: x/255, then ImageNet's mean and deviation; none: as they are. "
+         "TensorFlow's:\n"
+         "unit: x/255, convert_image_dtype of bytes (it leaves floats alone: after a resize it "
+         "does\n"
+         "nothing); per_image: per_image_standardization of the resized picture. auto: the\n"
          "demo model's own, none if the model scales by itself, else by the name that Keras gives\n"
          "its applications (vgg16, resnet50, mobilenetv2_1.00_224 ...), else none.",
      .example = "set preprocess tf"},
+    {.name = "interpolation",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("antialias", "bilinear", "nearest"),
+     .value = "antialias",
+     .engine = true,
+     .summary = "how pictures are resized",
+     .help =
+         "antialias: every pixel counts, tf.image.resize(antialias=True) and Pillow's BILINEAR;\n"
+         "bilinear: of four neighbours, as tf.image.resize is called mostly; nearest: as\n"
+         "keras.utils.load_img is. Models want what they were trained with.",
+     .example = "set interpolation bilinear"},
+    {.name = "pipeline",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("off", "serial", "overlap"),
+     .value = "off",
+     .engine = true,
+     .summary = "does a step decode, resize and scale its pictures: off, serial or overlap",
+     .help =
+         "off: the input is ready before the steps, and their wall begins after it. serial: each\n"
+         "step makes its batch first, out of JPEGs in memory: those of `input`, or made-up ones\n"
+         "(`picture`). overlap: threads prepare the next batch meanwhile. The ledger's\n"
+         "preprocess is what a step waited for it, hidden_preprocess what passed behind it.",
+     .example = "set pipeline serial"},
+    {.name = "mapping",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("picture", "batch"),
+     .value = "picture",
+     .engine = true,
+     .summary = "does the pipeline go picture by picture or stage by stage",
+     .help =
+         "picture: each picture through all stages, as tf.map_fn and Dataset.map before batch;\n"
+         "batch: all pictures through a stage, then through the next.",
+     .example = "set mapping batch"},
+    {.name = "parallel_calls",
+     .aliases = WORDS("num_parallel_calls"),
+     .type = SETTING_INTEGER,
+     .minimum = 1,
+     .maximum = 64,
+     .value = "1",
+     .engine = true,
+     .summary = "threads of the pipeline",
+     .help = "Dataset.map's num_parallel_calls. They share the processors with the model's.",
+     .example = "set parallel_calls 4"},
+    {.name = "picture",
+     .type = SETTING_TEXT,
+     .value = "500x375",
+     .engine = true,
+     .summary = "size of the pipeline's made-up pictures: width and height",
+     .help = "With `input random` the pipeline decodes made-up JPEGs (quality 90) of this size.",
+     .example = "set picture 1280x720"},
     {.name = "labels",
      .type = SETTING_TEXT,
      .value = "none",
@@ -295,6 +349,8 @@ static const struct setting settings[] = {
 static const struct {
     const char *setting, *theirs, *ours;
 } value_aliases[] = {
+    {"preprocess", "convert_image_dtype", "unit"},
+    {"preprocess", "per_image_standardization", "per_image"},
     {"precision", "float32", "fp32"},
     {"precision", "f32", "fp32"},
     {"precision", "tensorfloat32", "tf32"},

@@ -71,7 +71,11 @@
  *             steady, wall_ms: {median, p90, p95, p99, min, mean}, throughput_per_s,
  *             throughput_resident_per_s, memory: {planned_bytes, measured_bytes, context_bytes}, preempted_steps, waited_ms,
  *             first_ms, faults, per_device?: [the same keys], split?: {devices: N, batch, precision, steps, steady, wall_ms,
- *             throughput_per_s}}
+ *             throughput_per_s}, pipeline?: {mode: "serial"|"overlap", mapping: "picture"|"batch",
+ *             parallel_calls, pictures, preprocess, bytes, per step: prepare_ms, wait_ms, and decode_ms, resize_ms,
+ *             scale_ms, which are sums over its threads}}
+ *             With a pipeline each step makes its own input first, and the wall holds that too;
+ *             measured_bytes and, on the CPU, throughput_resident_per_s are null then.
  *             Devices of a kind share each batch: `batch` of each is its share, its wall ends with
  *             its own outputs, and `split` has the whole. Its layers are timed in its part of the
  *             steps: 1/N of them.
@@ -90,7 +94,8 @@
  *   predict   {input, output?, top?}           -> {rows, predict_ms, outputs: [{name, shape,
  *             dtype}], written?, predictions?: [{source, top: [{class, label?, probability}]}],
  *             preprocess?: {mode, source}}: top defaults to 3 (5 from 100 classes on), with an
- *             output to 0. preprocess, for pictures only: mode is "none", "tf", "caffe" or "torch",
+ *             output to 0. preprocess, for pictures only: mode is "none", "tf", "caffe", "torch",
+ *             "unit" or "per_image",
  *             source says why: "setting", "recipe" (the demo model's), "model" (it scales by
  *             itself or takes no colours), "name" (a Keras application's) or "unknown". A note
  *             tells of inputs that are not numbers. Paths are the worker's. input: .npy .npz .h5:DATASET .png .jpg or a folder of images.
@@ -127,7 +132,9 @@
  * "nchw"; limit null (none), bytes, or "40%" (of total memory); logical null (none) or {count,
  * bytes}: each device becomes so many fenced ones ("gpu:0.0", "gpu:0.1"); prune "off", "2:4" or a
  * fraction above 0 and below 1 as a number or text ("0.5", "50%"); compare "turns" or
- * "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode; labels
+ * "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode;
+ * interpolation "antialias", "bilinear" or "nearest"; pipeline "off", "serial" or "overlap";
+ * mapping "picture" or "batch"; parallel_calls 1..64; picture "500x375"; labels
  * "none" or a path of the worker's, a class name a line; slice "auto", "off" or samples. `warmup`
  * of `run` absent: the engine warms up until it sees fit.
  *

@@ -1,5 +1,7 @@
 #include "engine/image.h"
 
+#include "engine/convert.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -194,6 +196,41 @@ static bool decode_jpeg(const void *data, size_t bytes, const char *what, int ch
     return true;
 }
 
+bool image_encode_jpeg(const struct image *image, int quality, void **data, size_t *bytes,
+                       struct error *error)
+{
+    struct jpeg_compress_struct jpeg;
+    struct jpeg_failure failure = {0};
+    unsigned char *out = NULL;
+    unsigned long size = 0;
+    jpeg.err = jpeg_std_error(&failure.manager);
+    failure.manager.error_exit = jpeg_failed;
+    failure.manager.output_message = jpeg_message;
+    if (setjmp(failure.back) != 0) {
+        jpeg_destroy_compress(&jpeg);
+        return error_set(error, ERROR_MEMORY, "picture", "%s", failure.text);
+    }
+    jpeg_create_compress(&jpeg);
+    jpeg_mem_dest(&jpeg, &out, &size);
+    jpeg.image_width = (JDIMENSION)image->width;
+    jpeg.image_height = (JDIMENSION)image->height;
+    jpeg.input_components = image->channels;
+    jpeg.in_color_space = image->channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+    jpeg_set_defaults(&jpeg);
+    jpeg_set_quality(&jpeg, quality, TRUE);
+    jpeg_start_compress(&jpeg, TRUE);
+    while (jpeg.next_scanline < jpeg.image_height) {
+        size_t stride = (size_t)image->width * (size_t)image->channels;
+        JSAMPROW row = image->pixels + jpeg.next_scanline * stride;
+        jpeg_write_scanlines(&jpeg, &row, 1);
+    }
+    jpeg_finish_compress(&jpeg);
+    jpeg_destroy_compress(&jpeg);
+    *data = out;
+    *bytes = size;
+    return true;
+}
+
 bool image_decode(const void *data, size_t bytes, const char *what, int channels, struct image *out,
                   struct error *error)
 {
@@ -230,16 +267,22 @@ struct taps {
     float *weights;
 };
 
-/* A triangle around the position's centre, as wide as the step between two of them when shrinking
- * and one pixel to each side when enlarging; what sticks out at an edge is left out. */
-static struct taps *taps_new(int out_size, int in_size)
+/* A triangle around the position's centre, one pixel to each side, or when shrinking with antialias
+ * as wide as the step between two of them; what sticks out at an edge is left out. */
+static struct taps *taps_new(int out_size, int in_size, enum image_filter filter)
 {
-    double step = (double)in_size / out_size, reach = step > 1 ? step : 1;
+    double step = (double)in_size / out_size;
+    double reach = filter == IMAGE_ANTIALIAS && step > 1 ? step : 1;
     size_t most = (size_t)(2 * reach) + 3;
     struct taps *taps = xmalloc((size_t)out_size * (sizeof *taps + most * sizeof(float)));
     float *weights = (float *)(void *)(taps + out_size);
     for (int i = 0; i < out_size; i++, weights += most) {
         double centre = (i + 0.5) * step, sum = 0;
+        if (filter == IMAGE_NEAREST) {
+            taps[i] = (struct taps){(int)centre < in_size ? (int)centre : in_size - 1, 1, weights};
+            weights[0] = 1;
+            continue;
+        }
         int first = (int)floor(centre - reach), last = (int)ceil(centre + reach);
         first = first < 0 ? 0 : first;
         last = last > in_size ? in_size : last;
@@ -254,34 +297,78 @@ static struct taps *taps_new(int out_size, int in_size)
     return taps;
 }
 
-void image_resize(const struct image *image, int width, int height, float *out)
+/* Row `y` at the new width. */
+static void squeeze(const struct image *image, int y, const struct taps *across, int width,
+                    float *restrict to)
+{
+    size_t channels = (size_t)image->channels;
+    const uint8_t *from = image->pixels + (size_t)y * (size_t)image->width * channels;
+    for (int x = 0; x < width; x++, to += channels) {
+        const uint8_t *pixel = from + (size_t)across[x].first * channels;
+        const float *weights = across[x].weights;
+        if (channels == 3) {
+            float red = 0, green = 0, blue = 0;
+            for (int j = 0; j < across[x].count; j++, pixel += 3) {
+                red += weights[j] * pixel[0];
+                green += weights[j] * pixel[1];
+                blue += weights[j] * pixel[2];
+            }
+            to[0] = red;
+            to[1] = green;
+            to[2] = blue;
+        } else {
+            float sum = 0;
+            for (int j = 0; j < across[x].count; j++)
+                sum += weights[j] * pixel[j];
+            to[0] = sum;
+        }
+    }
+}
+
+static void add_row(const float *restrict from, float weight, size_t count, float *restrict to)
+{
+    for (size_t i = 0; i < count; i++)
+        to[i] += weight * from[i];
+}
+
+void image_resize(const struct image *image, int width, int height, enum image_filter filter,
+                  float *out)
 {
     size_t channels = (size_t)image->channels, row = (size_t)width * channels;
-    struct taps *across = taps_new(width, image->width), *down = taps_new(height, image->height);
-    /* every input row squeezed to the new width, then columns: each pixel is read once */
-    float *squeezed = xcalloc((size_t)image->height * row, sizeof *squeezed);
-    for (int y = 0; y < image->height; y++) {
-        const uint8_t *from = image->pixels + (size_t)y * (size_t)image->width * channels;
-        float *to = squeezed + (size_t)y * row;
-        for (int x = 0; x < width; x++, to += channels) {
-            const uint8_t *pixel = from + (size_t)across[x].first * channels;
-            for (int j = 0; j < across[x].count; j++, pixel += channels) {
-                for (size_t c = 0; c < channels; c++)
-                    to[c] += across[x].weights[j] * pixel[c];
-            }
-        }
-    }
-    memset(out, 0, (size_t)height * row * sizeof *out);
+    struct taps *across = taps_new(width, image->width, filter);
+    struct taps *down = taps_new(height, image->height, filter);
+    /* input rows squeezed to the new width, the last few of them, each once; then columns */
+    int keep = 1, squeezed = 0;
+    for (int y = 0; y < height; y++)
+        keep = down[y].count > keep ? down[y].count : keep;
+    float *rows = xmalloc((size_t)keep * row * sizeof *rows);
     for (int y = 0; y < height; y++, out += row) {
-        for (int j = 0; j < down[y].count; j++) {
-            const float *from = squeezed + (size_t)(down[y].first + j) * row;
-            for (size_t i = 0; i < row; i++)
-                out[i] += down[y].weights[j] * from[i];
-        }
+        int end = down[y].first + down[y].count;
+        squeezed = squeezed < down[y].first ? down[y].first : squeezed;
+        for (; squeezed < end; squeezed++)
+            squeeze(image, squeezed, across, width, rows + (size_t)(squeezed % keep) * row);
+        memset(out, 0, row * sizeof *out);
+        for (int j = 0; j < down[y].count; j++)
+            add_row(rows + (size_t)((down[y].first + j) % keep) * row, down[y].weights[j], row,
+                    out);
     }
-    free(squeezed);
+    free(rows);
     free(across);
     free(down);
+}
+
+static void standardize(float *values, size_t count)
+{
+    double sum = 0, squares = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (double)values[i];
+    double mean = sum / (double)count;
+    for (size_t i = 0; i < count; i++)
+        squares += ((double)values[i] - mean) * ((double)values[i] - mean);
+    double deviation = sqrt(squares / (double)count), least = 1 / sqrt((double)count);
+    float scale = (float)(1 / (deviation > least ? deviation : least));
+    for (size_t i = 0; i < count; i++)
+        values[i] = (values[i] - (float)mean) * scale;
 }
 
 void image_preprocess(const char *mode, float *p, size_t pixels, int channels)
@@ -302,5 +389,16 @@ void image_preprocess(const char *mode, float *p, size_t pixels, int channels)
             for (int c = 0; c < 3; c++)
                 p[c] = (p[c] / 255 - mean[c]) / deviation[c];
         }
+    } else if (strcmp(mode, "unit") == 0) {
+        for (size_t i = 0; i < pixels * (size_t)channels; i++)
+            p[i] *= 1 / 255.0f;
+    } else if (strcmp(mode, "per_image") == 0) {
+        standardize(p, pixels * (size_t)channels);
     }
+}
+
+void image_store(const float *values, size_t count, void *out, enum dtype dtype)
+{
+    for (size_t i = 0; i < count; i++)
+        convert_write((char *)out + i * dtype_bytes(dtype), dtype, (double)values[i] + 0.5);
 }

@@ -24,7 +24,8 @@ struct input {
     size_t rows;
     size_t port_count;
     struct input_port *ports;
-    char preprocess[8];
+    char preprocess[16];
+    enum image_filter filter;
 
     struct npy_file *arrays;
     const struct npy_array **array; /* per port */
@@ -288,13 +289,11 @@ static bool read_picture(const struct input *input, size_t row, char *out, struc
     size_t pixels = (size_t)height * (size_t)width;
     float *values = port->dtype == DTYPE_F32 ? (float *)(void *)out
                                              : xmalloc(pixels * (size_t)channels * sizeof *values);
-    image_resize(&image, width, height, values);
+    image_resize(&image, width, height, input->filter, values);
     image_free(&image);
     image_preprocess(input->preprocess, values, pixels, channels);
     if (port->dtype != DTYPE_F32) {
-        /* integer inputs get the nearest level */
-        for (size_t i = 0; i < pixels * (size_t)channels; i++)
-            convert_write(out + i * dtype_bytes(port->dtype), port->dtype, (double)values[i] + 0.5);
+        image_store(values, pixels * (size_t)channels, out, port->dtype);
         free(values);
     }
     return true;
@@ -335,7 +334,7 @@ static bool open_kind(struct input *input, const char *path, struct error *error
 }
 
 struct input *input_open(const char *path, const struct input_port *ports, size_t port_count,
-                         const char *preprocess, struct error *error)
+                         const char *preprocess, enum image_filter filter, struct error *error)
 {
     struct input *input = xcalloc(1, sizeof *input);
     input->file = input->dataset = -1;
@@ -343,6 +342,7 @@ struct input *input_open(const char *path, const struct input_port *ports, size_
     input->ports = xcalloc(port_count, sizeof *ports);
     memcpy(input->ports, ports, port_count * sizeof *ports);
     snprintf(input->preprocess, sizeof input->preprocess, "%s", preprocess);
+    input->filter = filter;
     bool good = open_kind(input, path, error);
     if (good && input->rows == 0)
         good = error_set(error, ERROR_INPUT, path, "it holds no rows");
@@ -363,6 +363,11 @@ const char *input_source(const struct input *input, size_t row)
         return "";
     const char *slash = strrchr(input->pictures[row], '/');
     return slash != NULL ? slash + 1 : input->pictures[row];
+}
+
+const char *input_picture(const struct input *input, size_t row)
+{
+    return input->kind == INPUT_PICTURES ? input->pictures[row] : NULL;
 }
 
 bool input_read(struct input *input, size_t port, size_t first, size_t count, void *out,

@@ -13,6 +13,7 @@
 #ifndef LAYERTOP_ENGINE_INPUT_H
 #define LAYERTOP_ENGINE_INPUT_H
 
+#include "engine/image.h"
 #include "engine/model.h"
 
 /* What the model takes, one per input: a row's shape (without the batch) and the dtype of the
@@ -25,13 +26,15 @@ struct input_port {
 
 struct input;
 
-/* Errors: ERROR_FILE, ERROR_INPUT. `preprocess` is "none", "tf", "caffe" or "torch"; it is applied
- * to pictures only. */
+/* Errors: ERROR_FILE, ERROR_INPUT. `preprocess` is one of image_preprocess(), it and `filter` are
+ * applied to pictures only. */
 struct input *input_open(const char *path, const struct input_port *ports, size_t port_count,
-                         const char *preprocess, struct error *error);
+                         const char *preprocess, enum image_filter filter, struct error *error);
 size_t input_rows(const struct input *input);
 /* Where a row came from: a picture's file name, else "". Valid as long as the input. */
 const char *input_source(const struct input *input, size_t row);
+/* The path of a row's picture; NULL if rows are no pictures. */
+const char *input_picture(const struct input *input, size_t row);
 /* Rows [first, first + count) of one port into dense `out`. */
 bool input_read(struct input *input, size_t port, size_t first, size_t count, void *out,
                 struct error *error);

@@ -195,12 +195,19 @@ static bool only_for_cpus(const struct session *session, const char *key)
     return strcmp(key, "slice") == 0 && session->slot_count == 1 && session_has_gpu(session);
 }
 
-/* These change what pictures become and how classes are called: no plan depends on them. */
-static bool only_for_predict(const struct settings *settings, const char *key)
+/* How classes are called and how devices take turns: no plan depends on them. */
+static bool only_for_predict(const char *key)
 {
-    return strcmp(key, "labels") == 0 ||
-           strcmp(key, "compare") == 0 || /* nor on how devices take turns */
-           (strcmp(key, "preprocess") == 0 && settings->input[0] == '\0');
+    return strcmp(key, "labels") == 0 || strcmp(key, "compare") == 0;
+}
+
+/* What pictures become. The first two also change an input that was made ready before the steps. */
+static bool of_pipeline(const struct settings *settings, const char *key)
+{
+    if (strcmp(key, "preprocess") == 0 || strcmp(key, "interpolation") == 0)
+        return settings->input[0] == '\0';
+    return strcmp(key, "pipeline") == 0 || strcmp(key, "mapping") == 0 ||
+           strcmp(key, "parallel_calls") == 0 || strcmp(key, "picture") == 0;
 }
 
 /* A file of class names is read once, when it is named, so that a wrong one is told at once. */
@@ -255,7 +262,10 @@ static json_t *do_set(struct session *session, const json_t *arguments, struct e
         return NULL;
     if (memcmp(&next, &session->settings, sizeof next) == 0)
         return set_reply(false, start_ns, false);
-    if (only_for_predict(&next, key)) {
+    if (of_pipeline(&next, key))
+        return session_set_pipeline(session, &next, error) ? set_reply(false, start_ns, false)
+                                                           : NULL;
+    if (only_for_predict(key)) {
         session->settings = next;
         return set_reply(false, start_ns, false);
     }

@@ -106,6 +106,9 @@ bool session_group_step(struct session *session, size_t first, size_t members, s
     if (observer != NULL && observer->step_begin != NULL)
         observer->step_begin(observer->context, step.step, start_ns);
     session_listen(session);
+    bool fed = session->pipeline != NULL && !session->predicting;
+    if (fed)
+        good = session_feed(session, first, members, &failed);
     for (; good && launched < members; launched++) {
         const struct slot *slot = &session->slots[first + launched];
         bool listened = first + launched == observed;
@@ -136,6 +139,8 @@ bool session_group_step(struct session *session, size_t first, size_t members, s
     /* a test's own stretch of the step that no interval explains */
     if (session->test_sleep_ms > 0)
         poll(NULL, 0, session->test_sleep_ms);
+    if (good && fed)
+        session_fed(session, start_ns);
     int64_t end_ns = clock_now_ns();
     if (good && observer != NULL && observer->step_end != NULL)
         observer->step_end(observer->context, step.step, end_ns);

@@ -118,7 +118,8 @@ struct input *session_open_input(const struct session *session, const struct set
         ports[i].dtype = session_host_dtype(value->dtype);
     }
     struct input *input = input_open(path, ports, graph->input_count,
-                                     session_preprocess(session, settings, NULL), error);
+                                     session_preprocess(session, settings, NULL),
+                                     settings->interpolation, error);
     free(ports);
     return input;
 }

@@ -58,7 +58,9 @@ static uint64_t measured_bytes(const struct session *session, const struct slot 
     }
     uint64_t now = session_resident_bytes();
     /* logical devices share the process: what each of them took cannot be told from outside */
-    if (now == UINT64_MAX || session->baseline_bytes == UINT64_MAX || slot->tap != NULL)
+    /* nor can what the pipeline's decoders take */
+    if (now == UINT64_MAX || session->baseline_bytes == UINT64_MAX || slot->tap != NULL ||
+        session->pipeline != NULL)
         return UINT64_MAX;
     return now > session->baseline_bytes ? now - session->baseline_bytes : 0;
 }

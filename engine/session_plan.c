@@ -500,6 +500,7 @@ bool session_apply(struct session *session, const struct settings *next, struct 
     if (!(same_weights ? build(session, next, error) : reweigh(session, next, error)))
         return false;
     session->settings = *next;
+    session_renew_pipeline(session);
     session_publish_plan(session);
     session_observe(session, &session->slots[0]);
     return true;
@@ -638,6 +639,7 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
         session->baseline_bytes -=
             with > without && with - without < session->baseline_bytes ? with - without : 0;
     }
+    session_renew_pipeline(session);
     session_publish_plan(session);
     session_observe(session, &session->slots[0]);
     return true;
@@ -686,6 +688,7 @@ void session_drop_model(struct session *session)
     drop_plans(session);
     struct held held = take_model(session);
     free_model(&held);
+    session_renew_pipeline(session); /* without a model there is none */
     if (had_plan)
         session->ports->plan(session->ports->context, NULL);
 }

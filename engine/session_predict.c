@@ -410,7 +410,9 @@ json_t *session_do_predict(struct session *session, const json_t *arguments, str
         return NULL;
     p.rows = input_rows(p.input);
     session_observe(session, &session->slots[0]);
+    session->predicting = true;
     json_t *reply = predict(&p, arguments, error);
+    session->predicting = false;
     for (size_t i = 0; p.outputs != NULL && i < session->graph->output_count; i++)
         free(p.outputs[i].data);
     free(p.outputs);

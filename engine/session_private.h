@@ -4,6 +4,7 @@
 
 #include "engine/backend.h"
 #include "engine/cpu/layout.h"
+#include "engine/image.h"
 #include "engine/session.h"
 
 #define SESSION_SLOTS_MAX 16 /* devices at once */
@@ -30,9 +31,14 @@ struct settings {
     double prune;                  /* this share of each kernel is zero; 0: none */
     bool prune_structured;         /* two of every four along the inputs; then prune is 0.5 */
     uint64_t seed;
-    char input[1024];   /* "" is random */
-    char preprocess[8]; /* "" is auto */
-    char labels[1024];  /* "" is none */
+    char input[1024];    /* "" is random */
+    char preprocess[16]; /* "" is auto */
+    enum image_filter interpolation;
+    enum { PIPELINE_OFF, PIPELINE_SERIAL, PIPELINE_OVERLAP } pipeline;
+    bool batched;                      /* `mapping batch` */
+    int parallel_calls;                /* threads of the pipeline */
+    int picture_width, picture_height; /* of made-up pictures */
+    char labels[1024];                 /* "" is none */
 };
 
 void settings_init(struct settings *settings);
@@ -85,6 +91,9 @@ struct session {
     bool plan_waiting; /* and there is one */
     bool told_auto;    /* why `devices auto` is not a GPU was said */
     bool told_labels;  /* that the classes of this model have no names was said */
+
+    struct pipeline *pipeline; /* NULL: inputs are made ready once */
+    bool predicting;           /* the steps of `predict` have inputs of their own */
 
     bool live;
     size_t live_slot;
@@ -170,6 +179,23 @@ struct input *session_open_input(const struct session *session, const struct set
  * takes no colours), "name" (the name of a Keras application) or "unknown". */
 const char *session_preprocess(const struct session *session, const struct settings *settings,
                                const char **source);
+
+/* ---- session_pipeline.c ---- */
+
+struct pipeline;
+/* Make `next` the settings, with the pipeline that they ask for; on failure everything stays. The
+ * plans are not touched. */
+bool session_set_pipeline(struct session *session, const struct settings *next,
+                          struct error *error);
+/* After the model, the plans or the input changed. A model that takes no pictures has none, which
+ * becomes a note. */
+void session_renew_pipeline(struct session *session);
+/* Inside a step: the next batch for the slots first..first+members-1. */
+bool session_feed(struct session *session, size_t first, size_t members, struct error *error);
+/* At the end of the step that began at start_ns: tell what was prepared behind it. */
+void session_fed(struct session *session, int64_t start_ns);
+/* `pipeline` of `run` in engine.h. */
+json_t *session_pipeline_json(struct session *session);
 
 /* ---- session_memory.c ---- */
 

@@ -4,6 +4,7 @@
 
 #include "engine/clock.h"
 #include "engine/host_load.h"
+#include "engine/pipeline.h"
 
 #include <math.h>
 #include <poll.h>
@@ -277,6 +278,8 @@ static bool measure(struct session *session, struct team *teams, size_t count, s
         if (!warm_up(session, first, wanted_warmup, &warmup[i], error))
             return false;
     }
+    if (session->pipeline != NULL)
+        pipeline_times(session->pipeline, true);
     for (size_t done = 0; done < all;) {
         done = 0;
         for (size_t i = 0; i < count; i++) {
@@ -300,6 +303,8 @@ static bool repeat(struct session *session, const struct slot *slot, struct meas
     double fit = (double)RESIDENT_NS / 1e6 / median_of_ms(m->wall_ns, m->count);
     size_t steps = fit >= (double)m->count ? m->count : fit >= 1 ? (size_t)fit : 1;
     int64_t total_ns;
+    if (slot->backend->plan_repeat == NULL && session->pipeline != NULL)
+        return true; /* no step goes without preparing its input */
     if (slot->backend->plan_repeat == NULL) {
         m->resident_steps = m->count;
         m->resident_ns = m->total_ns;
@@ -373,6 +378,8 @@ static json_t *run_json(struct session *session, const struct team *teams, size_
         json_object_set(reply, "per_device", devices);
     if (split != NULL)
         json_object_set_new(reply, "split", split);
+    if (session->pipeline != NULL)
+        json_object_set_new(reply, "pipeline", session_pipeline_json(session));
     json_decref(devices);
     return reply;
 }

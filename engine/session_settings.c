@@ -1,3 +1,4 @@
+#include "engine/pipeline.h"
 #include "engine/session_private.h"
 
 #include <ctype.h>
@@ -6,6 +7,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define PICTURE_MAX 8192
+
 void settings_init(struct settings *settings)
 {
     *settings = (struct settings){.batch = 32,
@@ -13,6 +16,9 @@ void settings_init(struct settings *settings)
                                   .fusion = true,
                                   .graph = true,
                                   .growth = true,
+                                  .parallel_calls = 1,
+                                  .picture_width = 500,
+                                  .picture_height = 375,
                                   .autotune = true};
 }
 
@@ -219,7 +225,7 @@ static bool set_prune(struct settings *settings, const json_t *value, struct err
 
 static bool set_preprocess(struct settings *settings, const json_t *value, struct error *error)
 {
-    static const char *const modes[] = {"none", "tf", "caffe", "torch"};
+    static const char *const modes[] = {"none", "tf", "caffe", "torch", "unit", "per_image"};
     const char *text = json_string_value(value);
     bool known = text != NULL && strcasecmp(text, "auto") == 0;
     char chosen[sizeof settings->preprocess] = "";
@@ -230,8 +236,77 @@ static bool set_preprocess(struct settings *settings, const json_t *value, struc
         memcpy(chosen, modes[i], strlen(modes[i]));
     }
     if (!known)
-        return refuse(error, "preprocess", "it is auto, none, tf, caffe or torch");
+        return refuse(error, "preprocess", "it is auto, none, tf, caffe, torch, unit or per_image");
     memcpy(settings->preprocess, chosen, sizeof chosen);
+    return true;
+}
+
+/* One of the words (NULL-terminated), by its place in the list. */
+static bool set_word(int *out, const char *key, const char *const *words, const json_t *value,
+                     struct error *error)
+{
+    const char *text = json_string_value(value);
+    char why[96] = "it is ";
+    for (size_t i = 0; words[i] != NULL; i++) {
+        if (text != NULL && strcasecmp(text, words[i]) == 0) {
+            *out = (int)i;
+            return true;
+        }
+        size_t length = strlen(why);
+        snprintf(why + length, sizeof why - length, "%s%s",
+                 i == 0                 ? ""
+                 : words[i + 1] == NULL ? " or "
+                                        : ", ",
+                 words[i]);
+    }
+    return refuse(error, key, why);
+}
+
+/* 500x375 */
+static bool set_picture(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    int width, height, length = 0;
+    if (text == NULL || sscanf(text, "%4dx%4d%n", &width, &height, &length) != 2 ||
+        text[length] != '\0' || width < 1 || height < 1 || width > PICTURE_MAX ||
+        height > PICTURE_MAX)
+        return refuse(error, "picture", "it is a width and a height of 1..8192, as 500x375");
+    settings->picture_width = width;
+    settings->picture_height = height;
+    return true;
+}
+
+/* The settings of the input pipeline; false in *known if `key` is none. */
+static bool set_pipeline(struct settings *settings, const char *key, const json_t *value,
+                         bool *known, struct error *error)
+{
+    static const char *const modes[] = {"off", "serial", "overlap", NULL};
+    static const char *const mappings[] = {"picture", "batch", NULL};
+    static const char *const filters[] = {"antialias", "bilinear", "nearest", NULL};
+    int word;
+    int64_t number;
+    *known = true;
+    if (strcmp(key, "pipeline") == 0) {
+        if (!set_word(&word, key, modes, value, error))
+            return false;
+        settings->pipeline = word;
+    } else if (strcmp(key, "mapping") == 0) {
+        if (!set_word(&word, key, mappings, value, error))
+            return false;
+        settings->batched = word == 1;
+    } else if (strcmp(key, "interpolation") == 0) {
+        if (!set_word(&word, key, filters, value, error))
+            return false;
+        settings->interpolation = (enum image_filter)word;
+    } else if (strcmp(key, "parallel_calls") == 0) {
+        if (!get_integer(&number, key, value, 1, PIPELINE_THREADS, error))
+            return false;
+        settings->parallel_calls = (int)number;
+    } else if (strcmp(key, "picture") == 0) {
+        return set_picture(settings, value, error);
+    } else {
+        *known = false;
+    }
     return true;
 }
 
@@ -277,6 +352,9 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
     int64_t number;
     if (value == NULL)
         return refuse(error, key, "needs a value");
+    bool known, good = set_pipeline(settings, key, value, &known, error);
+    if (known)
+        return good;
     if (strcmp(key, "devices") == 0)
         return set_devices(settings, value, error);
     if (strcmp(key, "batch") == 0)

@@ -298,12 +298,12 @@ static void shrinking_averages(void **state)
     uint8_t levels[8] = {0, 1, 2, 3, 4, 5, 6, 7};
     struct image image = {.width = 8, .height = 1, .channels = 1, .pixels = levels};
     float out[8], wide[8];
-    image_resize(&image, 3, 1, out);
+    image_resize(&image, 3, 1, IMAGE_ANTIALIAS, out);
     assert_close((double)out[0], 1.1052632, 1e-5); /* 21 / 19 */
     assert_close((double)out[1], 3.5, 1e-5);
     assert_close((double)out[2], 5.8947368, 1e-5);
     image = (struct image){.width = 4, .height = 1, .channels = 1, .pixels = levels};
-    image_resize(&image, 8, 1, wide);
+    image_resize(&image, 8, 1, IMAGE_ANTIALIAS, wide);
     const double enlarged[8] = {0, 0.25, 0.75, 1.25, 1.75, 2.25, 2.75, 3};
     for (size_t i = 0; i < 8; i++)
         assert_close((double)wide[i], enlarged[i], 1e-6);
@@ -319,13 +319,13 @@ static void resizing_is_what_keras_computes(void **state)
     struct image image;
     float out[3 * 4 * 3];
     assert_true(image_read(DATA "rgb.png", 3, &image, NULL));
-    image_resize(&image, 4, 3, out);
+    image_resize(&image, 4, 3, IMAGE_ANTIALIAS, out);
     for (size_t y = 0; y < 3; y++) {
         for (size_t x = 0; x < 4; x++)
             assert_close((double)out[(y * 4 + x) * 3], wanted[y][x], 1e-4);
     }
     float same[5 * 7 * 3];
-    image_resize(&image, 7, 5, same);
+    image_resize(&image, 7, 5, IMAGE_ANTIALIAS, same);
     for (size_t i = 0; i < sizeof same / sizeof *same; i++)
         assert_true(same[i] == (float)image.pixels[i]);
     image_free(&image);
@@ -353,7 +353,7 @@ static struct input *open_one(const char *path, int rank, const int64_t *row, en
                               struct error *error)
 {
     struct input_port port = {.name = "x", .row = shape_of(rank, row), .dtype = dtype};
-    return input_open(path, &port, 1, "none", error);
+    return input_open(path, &port, 1, "none", IMAGE_ANTIALIAS, error);
 }
 
 static void inputs_come_from_every_kind(void **state)
@@ -394,7 +394,7 @@ static void inputs_come_from_every_kind(void **state)
     struct input_port ports[2] = {
         {.name = "right", .row = shape_of(1, (int64_t[]){2}), .dtype = DTYPE_I32},
         {.name = "left", .row = shape_of(2, (int64_t[]){3, 4}), .dtype = DTYPE_F32}};
-    input = input_open(DATA "two.npz", ports, 2, "none", &error);
+    input = input_open(DATA "two.npz", ports, 2, "none", IMAGE_ANTIALIAS, &error);
     assert_true(input_read(input, 0, 1, 1, words, &error));
     assert_int_equal(words[1], 4);
     assert_true(input_read(input, 1, 0, 2, rows, &error));
@@ -402,7 +402,7 @@ static void inputs_come_from_every_kind(void **state)
     input_free(input);
     ports[0].name = "a";
     ports[1].name = "b"; /* by number, and arr_1 has another shape than b takes */
-    assert_null(input_open(DATA "plain.npz", ports, 2, "none", &error));
+    assert_null(input_open(DATA "plain.npz", ports, 2, "none", IMAGE_ANTIALIAS, &error));
     assert_int_equal(error.code, ERROR_INPUT);
 }
 

@@ -1,0 +1,237 @@
+/* Pictures as a part of the step: TensorFlow's own numbers, and what the ledger tells. The arrays of
+ * tests/data/pictures/tensorflow.npz are made by tests/tools/make_pictures.py. */
+#include "engine/clock.h"
+#include "engine/npy.h"
+#include "engine/pipeline.h"
+#include "support/cli.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define ARRAYS  "tests/data/pictures/tensorflow.npz"
+#define CLOSE   2e-4 /* of values up to 255 in float32 */
+#define DIGITS  "demo:digits -c 'devices cpu' -c 'batch 4' "
+#define FOLDER  "share/layertop/demo/digits"
+#define BATCH   5
+#define SIDE    24
+#define CHANNEL 3
+
+/* ---- TensorFlow's rules ---- */
+
+static void close_to(const struct npy_file *file, const char *name, const float *values,
+                     double tolerance)
+{
+    const struct npy_array *array = npy_find(file, name);
+    assert_non_null(array);
+    for (size_t i = 0; i < (size_t)shape_elements(&array->shape); i++) {
+        float want;
+        memcpy(&want, (const char *)array->data + i * sizeof want, sizeof want);
+        if (!(fabs((double)values[i] - (double)want) <= tolerance))
+            fail_msg("%s: element %zu is %g, TensorFlow's %g", name, i, (double)values[i],
+                     (double)want);
+    }
+}
+
+static void resizing_is_tensorflows(void **state)
+{
+    (void)state;
+    static const struct {
+        enum image_filter filter;
+        const char *name;
+    } filters[] = {
+        {IMAGE_ANTIALIAS, "antialias"}, {IMAGE_BILINEAR, "bilinear"}, {IMAGE_NEAREST, "nearest"}};
+    static const int sizes[][2] = {{5, 4}, {20, 12}};
+    struct error error;
+    struct npy_file *file = npy_open(ARRAYS, &error);
+    assert_non_null(file);
+    const struct npy_array *picture = npy_find(file, "picture");
+    uint8_t pixels[9 * 14 * 3];
+    assert_int_equal(picture->bytes, sizeof pixels);
+    memcpy(pixels, picture->data, sizeof pixels);
+    const struct image image = {14, 9, 3, pixels};
+    for (int f = 0; f < 3; f++) {
+        for (int s = 0; s < 2; s++) {
+            float out[20 * 12 * 3];
+            char name[64];
+            snprintf(name, sizeof name, "%s_%dx%d", filters[f].name, sizes[s][0], sizes[s][1]);
+            image_resize(&image, sizes[s][0], sizes[s][1], filters[f].filter, out);
+            close_to(file, name, out, CLOSE);
+        }
+    }
+    npy_close(file);
+}
+
+static void scaling_is_tensorflows(void **state)
+{
+    (void)state;
+    struct error error;
+    struct npy_file *file = npy_open(ARRAYS, &error);
+    assert_non_null(file);
+    const uint8_t *pixels = npy_find(file, "picture")->data;
+    float unit[9 * 14 * 3], standard[9 * 14 * 3], flat[12];
+    for (size_t i = 0; i < 9 * 14 * 3; i++)
+        unit[i] = standard[i] = pixels[i];
+    for (size_t i = 0; i < 12; i++)
+        flat[i] = 7;
+    image_preprocess("unit", unit, 9 * 14, 3);
+    close_to(file, "unit", unit, 1e-7);
+    image_preprocess("per_image", standard, 9 * 14, 3);
+    close_to(file, "per_image", standard, 1e-6);
+    image_preprocess("per_image", flat, 4, 3); /* no deviation: nothing is divided by zero */
+    close_to(file, "flat", flat, 1e-6);
+    npy_close(file);
+}
+
+/* ---- batches ---- */
+
+static struct pipeline *open_pipeline(bool overlap, bool batched, int threads, enum dtype dtype)
+{
+    static const char *const name = "pictures";
+    struct error error = {0};
+    const struct pipeline_options options = {
+        .made_width = 61,
+        .made_height = 40,
+        .seed = 3,
+        .port = {.name = name, .row = {.rank = 3, .dims = {SIDE, SIDE, CHANNEL}}, .dtype = dtype},
+        .batch = BATCH,
+        .preprocess = "tf",
+        .overlap = overlap,
+        .batched = batched,
+        .threads = threads};
+    struct pipeline *pipeline = pipeline_new(&options, &error);
+    if (pipeline == NULL)
+        fail_msg("%s", error.why);
+    return pipeline;
+}
+
+/* However it is done, the same batches come in the same order: 16 pictures, five a batch. */
+static void every_way_makes_the_same_batches(void **state)
+{
+    (void)state;
+    static float want[5][BATCH * SIDE * SIDE * CHANNEL], got[BATCH * SIDE * SIDE * CHANNEL];
+    struct error error;
+    struct pipeline *plain = open_pipeline(false, false, 1, DTYPE_F32);
+    assert_int_equal(pipeline_pictures(plain), 16);
+    for (int i = 0; i < 5; i++)
+        assert_true(pipeline_next(plain, want[i], &error));
+    pipeline_free(plain);
+    assert_memory_not_equal(want[0], want[1], sizeof want[0]);
+    /* the fourth batch begins with the sixteenth picture, and goes on with the first */
+    size_t row = SIDE * SIDE * CHANNEL;
+    assert_memory_equal(want[3] + row, want[0], 4 * row * sizeof(float));
+    for (int way = 1; way < 8; way++) {
+        struct pipeline *pipeline =
+            open_pipeline((way & 1) != 0, (way & 2) != 0, (way & 4) != 0 ? 3 : 1, DTYPE_F32);
+        for (int i = 0; i < 5; i++) {
+            assert_true(pipeline_next(pipeline, got, &error));
+            assert_memory_equal(got, want[i], sizeof got);
+        }
+        struct pipeline_times times = pipeline_times(pipeline, true);
+        assert_true(times.batches >= 5 && times.stage_ns[0] > 0 && times.stage_ns[1] > 0 &&
+                    times.stage_ns[2] > 0);
+        pipeline_free(pipeline);
+    }
+}
+
+static void bytes_get_the_nearest_level(void **state)
+{
+    (void)state;
+    static uint8_t bytes[BATCH * SIDE * SIDE * CHANNEL];
+    struct error error;
+    struct pipeline *pipeline = open_pipeline(false, true, 2, DTYPE_U8);
+    assert_true(pipeline_next(pipeline, bytes, &error));
+    for (size_t i = 0; i < sizeof bytes; i++)
+        assert_true(bytes[i] <= 1); /* `tf` leaves -1..1 */
+    pipeline_free(pipeline);
+}
+
+/* ---- as part of the steps ---- */
+
+static void the_ledger_shows_the_pipeline(void **state)
+{
+    (void)state;
+    struct cli_outcome outcome = cli_run(
+        NULL, DIGITS "--json -k -c 'run 5' -c 'picture 640x480' -c 'set pipeline serial' "
+                     "-c 'run 5' -c 'set pipeline overlap' -c 'run 5' -c 'set pipeline off' "
+                     "-c 'run 5'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *runs[4];
+    size_t index, count = 0;
+    json_t *object;
+    json_array_foreach(outcome.objects, index, object)
+    {
+        if (strcmp(json_string_value(json_object_get(object, "cmd")), "run") == 0)
+            runs[count++] = json_object_get(object, "data");
+    }
+    assert_int_equal(count, 4);
+    for (int i = 0; i < 4; i += 3) {
+        assert_true(cli_number_at(runs[i], "ledger.preprocess_ms") == 0);
+        assert_null(json_object_get(runs[i], "pipeline"));
+    }
+    double prepare = cli_number_at(runs[1], "pipeline.prepare_ms");
+    double preprocess = cli_number_at(runs[1], "ledger.preprocess_ms");
+    assert_true(prepare > 1); /* four JPEGs of 640 x 480 */
+    assert_true(preprocess > 0.9 * prepare && preprocess < 1.5 * prepare + 1);
+    assert_true(cli_number_at(runs[1], "ledger.wall_ms") > preprocess);
+    assert_true(cli_number_at(runs[1], "pipeline.decode_ms") > 0);
+    assert_string_equal(json_string_value(cli_at(runs[2], "pipeline.mode")), "overlap");
+    assert_true(cli_number_at(runs[2], "ledger.hidden_preprocess_ms") > 0);
+    cli_outcome_free(&outcome);
+}
+
+static void it_is_refused_where_it_cannot_be(void **state)
+{
+    (void)state;
+    cli_expect_code(NULL, "demo:dense -c 'devices cpu' -c 'set pipeline serial'", 1,
+                    "it makes pictures");
+    cli_expect_code(NULL, DIGITS "-c 'set picture 0x5'", 1, "500x375");
+    cli_expect_code(NULL, DIGITS "-c 'set picture 20x5x'", 1, "500x375");
+    cli_expect_code(NULL, DIGITS "-c 'set mapping rows'", 1, "");
+    cli_expect_code(NULL, DIGITS "-c 'set input " FOLDER "/heldout_x.npy' -c 'set pipeline serial'",
+                    1, "names numbers");
+    /* what a model cannot have does not keep it from being loaded */
+    cli_expect_code(NULL,
+                    DIGITS "-c 'set pipeline overlap' -c 'load demo:dense' -c 'run 2' -c "
+                           "'load demo:digits' -c 'run 2'",
+                    0, "no pipeline here");
+}
+
+static void a_folder_feeds_it(void **state)
+{
+    (void)state;
+    struct cli_outcome outcome = cli_run(NULL, DIGITS "--json -c 'set input " FOLDER
+                                                      "' -c 'set pipeline serial' -c 'run 3' -c "
+                                                      "'predict " FOLDER "/digit-7.png'");
+    assert_int_equal(outcome.code, 0);
+    const json_t *run = cli_object_of(&outcome, "run"),
+                 *predict = cli_object_of(&outcome, "predict");
+    assert_true(cli_number_at(run, "data.pipeline.pictures") >= 1);
+    /* the steps of `predict` keep their own pictures */
+    const json_t *prediction = json_array_get(cli_at(predict, "data.predictions"), 0);
+    const json_t *best = json_array_get(cli_at(prediction, "top"), 0);
+    assert_int_equal(json_integer_value(json_object_get(best, "class")), 7);
+    cli_outcome_free(&outcome);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(resizing_is_tensorflows),
+        cmocka_unit_test(scaling_is_tensorflows),
+        cmocka_unit_test(every_way_makes_the_same_batches),
+        cmocka_unit_test(bytes_get_the_nearest_level),
+        cmocka_unit_test(the_ledger_shows_the_pipeline),
+        cmocka_unit_test(it_is_refused_where_it_cannot_be),
+        cmocka_unit_test(a_folder_feeds_it),
+    };
+    return cmocka_run_group_tests_name("pipeline", tests, cli_make_folder, cli_remove_folder);
+}
