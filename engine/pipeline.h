@@ -14,14 +14,14 @@
 #include "engine/image.h"
 #include "engine/input.h"
 
-#define PIPELINE_STAGES  3
-#define PIPELINE_THREADS 64
+#define PIPELINE_STAGES   3
+#define PIPELINE_THREADS  64
 /* What is kept of a folder: the first pictures of it. */
 #define PIPELINE_PICTURES 1024
 #define PIPELINE_BYTES    ((size_t)512 << 20)
 
 struct pipeline_options {
-    struct input *input;         /* of pictures; NULL: made-up ones. Needed by pipeline_new() only */
+    struct input *input; /* of pictures; NULL: made-up ones. Needed by pipeline_new() only */
     int made_width, made_height; /* of made-up pictures */
     uint64_t seed;
     struct input_port port; /* the model's input: height, width and 1 or 3 channels */

@@ -117,9 +117,9 @@ struct input *session_open_input(const struct session *session, const struct set
         ports[i].row = shape_of(value->shape.rank - 1, value->shape.dims + 1);
         ports[i].dtype = session_host_dtype(value->dtype);
     }
-    struct input *input = input_open(path, ports, graph->input_count,
-                                     session_preprocess(session, settings, NULL),
-                                     settings->interpolation, error);
+    struct input *input =
+        input_open(path, ports, graph->input_count, session_preprocess(session, settings, NULL),
+                   settings->interpolation, error);
     free(ports);
     return input;
 }

@@ -77,7 +77,7 @@ must() {
 # thread there is nothing that it would see wrongly. Workers are processes of their own, and what
 # they print becomes lines of a log: reports go into files, and any file is a failure.
 threads() {
-    programs="stream client worker session collector collector_gpu nvml cupti cupti_decode devices restart"
+    programs="stream client worker session collector collector_gpu nvml cupti cupti_decode devices restart pipeline"
     # gcc 12's runtime does not know the widest address randomisation
     still=
     setarch "$(uname -m)" -R true 2>/dev/null && still="setarch $(uname -m) -R"

@@ -19,7 +19,7 @@
 
 #define ARRAYS  "tests/data/pictures/tensorflow.npz"
 #define CLOSE   2e-4 /* of values up to 255 in float32 */
-#define DIGITS  "demo:digits -c 'devices cpu' -c 'batch 4' "
+#define DIGITS  "demo:digits -c 'devices cpu' -c 'threads 1' -c 'batch 4' "
 #define FOLDER  "share/layertop/demo/digits"
 #define BATCH   5
 #define SIDE    24
@@ -191,7 +191,7 @@ static void the_ledger_shows_the_pipeline(void **state)
 static void it_is_refused_where_it_cannot_be(void **state)
 {
     (void)state;
-    cli_expect_code(NULL, "demo:dense -c 'devices cpu' -c 'set pipeline serial'", 1,
+    cli_expect_code(NULL, "demo:dense -c 'devices cpu' -c 'threads 1' -c 'set pipeline serial'", 1,
                     "it makes pictures");
     cli_expect_code(NULL, DIGITS "-c 'set picture 0x5'", 1, "500x375");
     cli_expect_code(NULL, DIGITS "-c 'set picture 20x5x'", 1, "500x375");
