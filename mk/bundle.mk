@@ -35,17 +35,19 @@ bundle: all gpu-programs
 	    $$(find $(BUNDLE)/libexec -maxdepth 1 -type f -perm -u+x ! -name '*.sh')
 	$(Q)find $(BUNDLE)/bin $(BUNDLE)/lib $(BUNDLE)/libexec -type f ! -path '*/data/*' ! -name '*.sh' ! -name '*.py' \
 	    | while read -r f; do chmod u+w $$f; $(BUNDLE_STRIP) $$f; done
-# DT_RPATH, not RUNPATH: it also holds for what the libraries themselves need, before LD_LIBRARY_PATH
+# DT_RPATH, not RUNPATH: it also holds for what the libraries themselves need, before LD_LIBRARY_PATH;
+# so the libraries stay as they are (patchelf would move their tables and add 220 KiB)
 	$(Q)for f in $(BUNDLE)/bin/* $$(find $(BUNDLE)/libexec -maxdepth 1 -type f ! -name '*.sh'); do \
 	    patchelf --force-rpath --set-rpath '$$ORIGIN/../lib' $$f; done
-	$(Q)for f in $(BUNDLE)/lib/*; do patchelf --force-rpath --set-rpath '$$ORIGIN' $$f; done
 	$(Q)echo $(GPU_CONTENT) >$(BUNDLE)/CONTENT; git rev-parse HEAD >$(BUNDLE)/COMMIT 2>/dev/null || echo unknown >$(BUNDLE)/COMMIT
 	$(Q)printf '%s\n' 'bin/layertop runs from here, wherever this folder is.' \
 	    'It needs a glibc and libstdc++ as new as on the machine that built it; for the GPU also the driver and cuDNN 9.' \
 	    'No terminfo on this machine? export TERMINFO=/this/folder/share/terminfo' \
 	    'GPU tests: libexec/run.sh /this/folder OUT' \
 	    'GPU bench: libexec/bench-gpu.sh /this/folder OUT --budget-s 540' >$(BUNDLE)/README
-	@missing=$$(LD_LIBRARY_PATH= ldd $(BUNDLE)/bin/layertop $(BUNDLE)/lib/* | grep 'not found'); \
+# what a program finds it finds by its own path; the module is opened by it, and searches there too
+	@missing=$$(LD_LIBRARY_PATH= ldd $(BUNDLE)/bin/layertop | grep 'not found'; \
+	    LD_LIBRARY_PATH=$(BUNDLE)/lib ldd $(BUNDLE)/lib/* | grep 'not found'); \
 	    [ -z "$$missing" ] || { echo "bundle: $$missing" >&2; exit 1; }
 	@size=$$(du -sk --apparent-size $(BUNDLE) | cut -f1); echo "  bundle: $$size KiB of $(BUNDLE_KIB)"; \
 	    [ $$size -le $(BUNDLE_KIB) ] || { du -k $(BUNDLE)/lib/* $(BUNDLE)/bin/* $(BUNDLE)/libexec/* | sort -rn | head -8 >&2; \

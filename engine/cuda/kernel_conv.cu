@@ -60,14 +60,33 @@ __global__ void depthwise_kernel(const __grid_constant__ struct kernel_conv conv
             }
         }
     }
-#pragma unroll
-    for (int t = 0; t < TILE; t++) {
+    auto finish = [&](int t, float value[VEC]) {
         if (first + t < (int)conv.out[2]) {
             int64_t at =
                 (((int64_t)image * conv.out[1] + row) * conv.out[2] + first + t) * channels +
                 channel;
-            apply_chain<VEC, Index>(chain, (Index)at, sum[t]);
-            store<VEC>(y + at, sum[t]);
+            apply_chain<VEC, Index>(chain, (Index)at, value);
+            store<VEC>(y + at, value);
+        }
+    };
+    if constexpr (VEC == 8 && K == 3 && S == 2) { /* a loop takes 158 registers here, this 128 */
+#pragma unroll
+        for (int t = 0; t < TILE; t++) {
+            finish(t, sum[t]);
+        }
+    } else {
+        /* One copy of the chain for all of the tile: unrolled it was half of this file's code. The
+         * sums move up instead, so that their indices are known and they stay in registers. */
+#pragma unroll 1
+        for (int t = 0; t < TILE; t++) {
+            finish(t, sum[0]);
+#pragma unroll
+            for (int next = 1; next < TILE; next++) {
+#pragma unroll
+                for (int v = 0; v < VEC; v++) {
+                    sum[next - 1][v] = sum[next][v];
+                }
+            }
         }
     }
 }
