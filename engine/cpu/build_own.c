@@ -7,7 +7,8 @@ static bool run_conv(struct builder *b, const struct op_conv *conv, const struct
 {
     struct own_tail tail;
     int value;
-    if (b->plan->type != dnnl_bf16 || !own_tail_of(b->op, &tail, &value) ||
+    if (dnnl_data_type_size(b->plan->type) != kernel->element_bytes ||
+        !own_tail_of(b->op, &tail, &value) ||
         (value >= 0 && !shape_equal(shape_of_value(b, value), out_shape(b))))
         return false;
     const struct shape *in = shape_of_value(b, b->op->inputs[0]);
@@ -24,7 +25,7 @@ static bool run_conv(struct builder *b, const struct op_conv *conv, const struct
         step->call.packed = weights_packed(b->device, conv, kernel, bytes, b->error);
     step->call.tail = tail;
     if (kernel->scratch_bytes)
-        step->scratch_bytes = kernel->scratch_bytes(conv, in, out_shape(b));
+        step->scratch_bytes = kernel->scratch_bytes(conv, in, out_shape(b), b->device->threads);
     if (value >= 0)
         step->call.tail.addend = plan_value(b->plan, b->part, value);
     b->failed |= !step->call.packed && !b->plan->dry;
@@ -33,7 +34,8 @@ static bool run_conv(struct builder *b, const struct op_conv *conv, const struct
 
 bool build_own_conv(struct builder *b)
 {
-    return run_conv(b, &b->op->conv, &own_depthwise) || run_conv(b, &b->op->conv, &own_pointwise);
+    return run_conv(b, &b->op->conv, &own_depthwise) || run_conv(b, &b->op->conv, &own_pointwise) ||
+           run_conv(b, &b->op->conv, &own_product);
 }
 
 bool build_own_matmul(struct builder *b)
@@ -41,7 +43,8 @@ bool build_own_matmul(struct builder *b)
     const struct op_matmul *matmul = &b->op->matmul;
     /* as a 1x1 convolution without any spatial axes */
     struct op_conv conv = {.groups = 1, .weights = matmul->weights, .bias = matmul->bias};
-    return matmul->weights && run_conv(b, &conv, &own_pointwise);
+    return matmul->weights &&
+           (run_conv(b, &conv, &own_pointwise) || run_conv(b, &conv, &own_product));
 }
 
 bool build_own_pool(struct builder *b)

@@ -539,6 +539,11 @@ const char *dnn_isa_name(void)
     return "generic";
 }
 
+bool dnn_has_avx512(void)
+{
+    return includes(dnnl_cpu_isa_avx512_core);
+}
+
 bool dnn_has_bf16(void)
 {
     return includes(dnnl_cpu_isa_avx512_core_bf16);

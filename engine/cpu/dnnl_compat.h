@@ -103,7 +103,9 @@ dnnl_status_t dnn_status(void);
 /* "oneDNN 2.6.3", and the instruction set it will use: "AVX512 AMX". */
 const char *dnn_version_text(void);
 const char *dnn_isa_name(void);
-/* Does this machine multiply bf16 in hardware? */
+/* Does this machine have AVX-512 as of Skylake's servers? */
+bool dnn_has_avx512(void);
+/* Does it multiply bf16 in hardware? */
 bool dnn_has_bf16(void);
 /* Does it sum products of bytes exactly (VNNI)? Without, two of them may overflow 16 bits. */
 bool dnn_has_vnni(void);

@@ -12,7 +12,7 @@
 /* What a convolution of ours does to its sums: bias, then an addend of the result's shape (may lie
  * where the result goes), then a function. */
 struct own_tail {
-    const void *addend; /* bfloat16; NULL: none */
+    const void *addend; /* of the kernel's type; NULL: none */
     enum unary_function function;
     float most; /* UNARY_RELU: the upper bound, infinite if there is none */
 };
@@ -77,19 +77,20 @@ own_kernel own_recurrent;
 /* y = f(x) over a row, in one thread. */
 void own_unary_row(const struct op_unary *unary, const float *x, float *y, int64_t count);
 
-/* A convolution of ours in bfloat16. Weights and bias (NULL: 0) are packed once into `bytes`. */
+/* A convolution of ours. Weights and bias (NULL: 0) are packed once into `bytes`. */
 struct own_conv {
+    size_t element_bytes; /* of the plans that it is for. 4: float32; 2: bfloat16 */
     /* 0 if this convolution is not one for the kernel, else the size of the packed constants. */
     size_t (*bytes)(const struct op_conv *conv, const struct shape *in, const struct shape *out);
     void (*pack)(const struct op_conv *conv, const float *weights, const float *bias, void *to);
     own_kernel *run;
-    /* Room that a call needs; NULL: none. */
+    /* Room that a call of so many threads needs; NULL: none. */
     size_t (*scratch_bytes)(const struct op_conv *conv, const struct shape *in,
-                            const struct shape *out);
+                            const struct shape *out, int threads);
 };
 
-/* own_depthwise.c: AVX512_BF16; own_pointwise.c: AMX. */
-extern const struct own_conv own_depthwise, own_pointwise;
+/* own_depthwise.c: AVX512_BF16; own_pointwise.c: AMX; own_product.c: float32, AVX512. */
+extern const struct own_conv own_depthwise, own_pointwise, own_product;
 
 /* The posts of an op as a tail, without the place of the addend; *value is the graph value that is
  * added, -1 if none is. false: they do not fit. */
@@ -97,6 +98,7 @@ bool own_tail_of(const struct op *op, struct own_tail *tail, int *value);
 
 /* May kernels for these instructions run here? They are compiled on x86-64 alone. What oneDNN would
  * use counts, so that its ONEDNN_MAX_CPU_ISA limits us too. */
+bool own_has_avx512(void);
 bool own_has_avx512_bf16(void);
 bool own_has_amx_bf16(void);
 

@@ -239,4 +239,4 @@ static void run(const struct own_call *call)
 }
 #endif
 
-const struct own_conv own_depthwise = {packed_bytes, pack, run, NULL};
+const struct own_conv own_depthwise = {sizeof(uint16_t), packed_bytes, pack, run, NULL};

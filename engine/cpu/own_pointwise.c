@@ -46,8 +46,9 @@ static bool strided(const struct op_conv *conv)
 
 /* The pixels that a stride leaves over, side by side. */
 static size_t scratch_bytes(const struct op_conv *conv, const struct shape *in,
-                            const struct shape *out)
+                            const struct shape *out, int threads)
 {
+    (void)threads;
     int64_t pixels = shape_elements(out) / out->dims[out->rank - 1];
     return strided(conv) ? (size_t)(pixels * in->dims[in->rank - 1]) * sizeof(uint16_t) : 0;
 }
@@ -279,4 +280,4 @@ static void run(const struct own_call *call)
 }
 #endif
 
-const struct own_conv own_pointwise = {packed_bytes, pack, run, scratch_bytes};
+const struct own_conv own_pointwise = {sizeof(uint16_t), packed_bytes, pack, run, scratch_bytes};

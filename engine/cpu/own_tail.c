@@ -28,6 +28,15 @@ bool own_tail_of(const struct op *op, struct own_tail *tail, int *value)
            unary->function == UNARY_GELU_TANH;
 }
 
+bool own_has_avx512(void)
+{
+#ifdef OWN_AVX512
+    return dnn_has_avx512();
+#else
+    return false;
+#endif
+}
+
 bool own_has_avx512_bf16(void)
 {
 #ifdef OWN_AVX512
