@@ -417,6 +417,23 @@ static void products_of_many_rows(void **state)
               "r = ReLU(a)\ns = Dense(r) {'units': 1} k 33,1 b 1\nout r\nout s\n");
 }
 
+/* Weights that take long to read: our own kernel's, with AVX-512. */
+static void layers_with_heavy_weights(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "x = Input 8,8,128\n"
+        "c = Conv2D(x) {'filters': 128, 'kernel_size': 3, 'padding': 'same', 'activation': 'gelu'} "
+        "k 3,3,128,128 b 128\n"
+        "p = Conv2D(c) {'filters': 128, 'kernel_size': 3, 'padding': 'same'} k 3,3,128,128 b 128\n"
+        "a = Add(p, x)\nr = ReLU(a)\n"
+        "d = Dense(r) {'units': 500, 'activation': 'silu'} k 128,500 b 500\n"
+        "s = Conv2D(d) {'filters': 130, 'kernel_size': 1, 'strides': 2, 'use_bias': false} "
+        "k 1,1,500,130\nout r\nout s\n";
+    check(text, 1, true, 1);
+    check(text, 3, false, 1);
+}
+
 /* Long sequences cross the blocks of queries (64) and of keys (512). */
 static void attention_of_every_sort(void **state)
 {
@@ -706,6 +723,7 @@ int main(void)
         cmocka_unit_test(attention_of_every_sort),
         cmocka_unit_test(attention_of_every_size),
         cmocka_unit_test(products_of_many_rows),
+        cmocka_unit_test(layers_with_heavy_weights),
         cmocka_unit_test(running_sums_and_the_largest),
         cmocka_unit_test(whole_blocks),
         cmocka_unit_test(no_op_models),
