@@ -27,7 +27,7 @@
  *   inputs. A layer that nothing calls has no node.
  * - Wrappers (Bidirectional, TimeDistributed, RNN ...) are one layer with the weights of all they
  *   wrap, in order.
- * - Float weights are float32; data are aligned to their element size.
+ * - Float weights are float32.
  *
  * Ownership: everything belongs to the model and dies with model_free(). Weight data are views into
  * a read-only mapping of the file where the file allows it, else into one memory file.
@@ -45,7 +45,7 @@ struct model_weight {
     char *name; /* last component without ":0": "kernel", "moving_mean" */
     enum dtype dtype;
     struct shape shape;
-    const void *data; /* host, little endian, C order, aligned to its element size */
+    const void *data; /* host, little endian, C order; at any byte of the file: copy what is read */
     uint64_t bytes;
 };
 

@@ -338,6 +338,7 @@ static bool make_plans(struct session *session, const struct settings *settings,
         phases_begin(&session->phases, PHASE_COMPILE);
         slots[i].plan = slots[i].backend->plan_new(slots[i].device, share, &options, error);
         phases_end(&session->phases);
+        constant_pool_trim(session->pool);
         if (slots[i].plan == NULL) {
             free_plans(slots, i);
             return false;

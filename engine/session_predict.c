@@ -166,6 +166,7 @@ static bool predict_exact(struct prediction *p, size_t first, size_t count, stru
         return false;
     session_give_ranges(session, options.fusion, &plan);
     slot.plan = slot.backend->plan_new(slot.device, graph, &plan, error);
+    constant_pool_trim(session->pool);
     struct step_context step = {.cancel = session->ports->cancel};
     bool good = slot.plan != NULL && give_inputs(p, graph, &slot, first, count, error);
     if (good)

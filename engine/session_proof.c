@@ -50,6 +50,7 @@ static bool trial_run(struct session *session, struct trial *trial, bool fusion,
     slot->samples = 1;
     session_give_ranges(session, fusion, &options);
     slot->plan = slot->backend->plan_new(slot->device, trial->graph, &options, error);
+    constant_pool_trim(session->pool);
     return slot->plan != NULL &&
            session_fill_inputs(session, &session->settings, trial->graph, slot, 1, error) &&
            slot->backend->plan_run(slot->plan, &step, error);

@@ -2,6 +2,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 struct entry {
     struct constant constant; /* first, so that addresses stay with the entry */
@@ -18,10 +19,14 @@ struct scaled {
 };
 
 #define BUCKETS 1024
+/* Touching large memory in pages of 4 KiB takes longer than filling it. */
+#define HUGE    ((size_t)2 << 20)
 
 struct constant_pool {
     struct entry *buckets[BUCKETS];
     uint64_t owned_bytes;
+    float *spare; /* what was released last, for the next that is made: its pages are there */
+    size_t spare_bytes;
 };
 
 struct constant_pool *constant_pool_new(void)
@@ -33,6 +38,7 @@ void constant_pool_free(struct constant_pool *pool)
 {
     if (!pool)
         return;
+    free(pool->spare);
     for (size_t i = 0; i < BUCKETS; i++) {
         for (struct entry *entry = pool->buckets[i], *next; entry; entry = next) {
             next = entry->next;
@@ -44,6 +50,12 @@ void constant_pool_free(struct constant_pool *pool)
         }
     }
     free(pool);
+}
+
+void constant_pool_trim(struct constant_pool *pool)
+{
+    free(pool->spare);
+    pool->spare = NULL;
 }
 
 uint64_t constant_pool_bytes(const struct constant_pool *pool)
@@ -84,9 +96,14 @@ static struct constant *add(struct constant_pool *pool, const char *key, const s
 static float *data_new(const struct constant *constant, struct error *error)
 {
     size_t bytes = (size_t)constant->bytes;
-    float *data = aligned_alloc(64, (bytes + 64) & ~(size_t)63);
-    if (!data)
+    void *data; /* of any size, which aligned_alloc does not promise */
+    if (posix_memalign(&data, bytes >= HUGE ? HUGE : 64, (bytes + 64) & ~(size_t)63) != 0) {
         error_set(error, ERROR_MEMORY, "weights", "no memory for %zu bytes of constants", bytes);
+        return NULL;
+    }
+    /* whole ones only: nothing beyond the data becomes resident */
+    if (bytes >= HUGE)
+        madvise(data, bytes & ~(HUGE - 1), MADV_HUGEPAGE);
     return data;
 }
 
@@ -243,6 +260,63 @@ double weight_element(const struct model_weight *weight, size_t index)
 #undef READ
 }
 
+/* From so many bytes on, data that are not where a float may lie are copied for who reads them alone. */
+#define LARGE_BYTES ((size_t)1 << 20)
+
+struct misaligned {
+    struct constant_origin origin; /* first, so that the constant's origin is this */
+    struct constant_pool *pool;
+    const void *from;
+};
+
+static const float *misaligned_make(const struct constant *constant, struct error *error)
+{
+    const struct misaligned *source = (const struct misaligned *)constant->origin;
+    struct constant_pool *pool = source->pool;
+    size_t bytes = (size_t)constant->bytes;
+    bool fits = pool->spare && pool->spare_bytes == bytes;
+    float *data = fits ? pool->spare : data_new(constant, error);
+    if (!data)
+        return NULL;
+    if (fits)
+        pool->spare = NULL;
+#pragma omp parallel for
+    for (size_t at = 0; at < bytes; at += LARGE_BYTES)
+        memcpy((char *)data + at, (const char *)source->from + at,
+               bytes - at < LARGE_BYTES ? bytes - at : LARGE_BYTES);
+    /* the pool's constants are const for their readers only */
+    ((struct constant *)(uintptr_t)constant)->data = data;
+    pool->owned_bytes += bytes;
+    return data;
+}
+
+static void misaligned_release(const struct constant *constant)
+{
+    const struct misaligned *source = (const struct misaligned *)constant->origin;
+    struct constant_pool *pool = source->pool;
+    if (!constant->data)
+        return;
+    free(pool->spare);
+    pool->spare = (float *)(uintptr_t)constant->data;
+    pool->spare_bytes = (size_t)constant->bytes;
+    ((struct constant *)(uintptr_t)constant)->data = NULL;
+    pool->owned_bytes -= constant->bytes;
+}
+
+/* A large float32 weight that begins at an odd byte: three in four of those in a .keras do, which is
+ * a zip. Its data are made when they are read first. */
+static const struct constant *constant_misaligned(struct constant_pool *pool, const char *key,
+                                                  const struct shape *shape, const void *from)
+{
+    struct misaligned *source = xcalloc(1, sizeof *source);
+    *source = (struct misaligned){
+        .origin = {misaligned_make, misaligned_release, false}, .pool = pool, .from = from};
+    struct constant *constant = add(pool, key, shape);
+    constant->owned = true;
+    constant->origin = &source->origin;
+    return constant;
+}
+
 const struct constant *constant_from_weight(struct constant_pool *pool, const char *key,
                                             const struct shape *shape,
                                             const struct model_weight *weight, struct error *error)
@@ -255,11 +329,13 @@ const struct constant *constant_from_weight(struct constant_pool *pool, const ch
         constant->data = (const float *)weight->data;
         return constant;
     }
+    if (weight->dtype == DTYPE_F32 && weight->bytes >= LARGE_BYTES)
+        return constant_misaligned(pool, key, shape, weight->data);
     float *data;
     const struct constant *constant = constant_new(pool, key, shape, &data, error);
     if (!constant)
         return NULL;
-    if (weight->dtype == DTYPE_F32) { /* a zip member may start at any byte */
+    if (weight->dtype == DTYPE_F32) {
         memcpy(data, weight->data, (size_t)constant->bytes);
         return constant;
     }

@@ -14,8 +14,9 @@
 /* The constant made before under this key, or NULL. */
 const struct constant *constant_find(const struct constant_pool *pool, const char *key);
 
-/* A float32 constant of `shape` from data of any dtype: a view if the data are aligned float32,
- * else a converted copy. The element count must fit the data. NULL on ERROR_MEMORY. */
+/* A float32 constant of `shape` from data of any dtype: a view if the data are aligned float32, a
+ * copy that comes and goes (constant_data) if they are large and lie at an odd byte, else a converted
+ * copy. The element count must fit the data. NULL on ERROR_MEMORY. */
 const struct constant *constant_from_weight(struct constant_pool *pool, const char *key,
                                             const struct shape *shape,
                                             const struct model_weight *weight, struct error *error);

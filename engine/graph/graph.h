@@ -25,6 +25,8 @@ struct constant_pool *constant_pool_new(void);
 void constant_pool_free(struct constant_pool *pool);
 /* Bytes of the constants that were computed (folded, converted), in anonymous memory. */
 uint64_t constant_pool_bytes(const struct constant_pool *pool);
+/* Let go of memory that is kept for the next constant to be made: to be called when a plan is. */
+void constant_pool_trim(struct constant_pool *pool);
 
 struct graph {
     const struct model *model;

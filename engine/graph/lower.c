@@ -261,6 +261,25 @@ static void mark_bytes(struct graph *graph)
     }
 }
 
+/* Constants that a backend copies into a layout of its own may go after that; what other ops read
+ * stays where it is. */
+static bool keep_constants(const struct graph *graph, struct error *error)
+{
+    for (size_t i = 0; i < graph->op_count; i++) {
+        const struct op *op = &graph->ops[i];
+        const struct constant *constants[4];
+        size_t count = op_constants(op, constants);
+        bool copied = op->kind == OP_CONV || op->kind == OP_MATMUL || op->kind == OP_RECURRENT;
+        for (size_t j = 0; j < count; j++) {
+            bool small = constants[j]->shape.rank < 2; /* a bias */
+            if ((!copied || small) && constants[j]->bytes > 0 &&
+                !constant_keep(constants[j], error))
+                return false;
+        }
+    }
+    return true;
+}
+
 struct graph *graph_lower(const struct model *model, const struct graph_options *options,
                           struct constant_pool *pool, struct error *error)
 {
@@ -299,7 +318,8 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
     mask_free_all(&low);
     free(low.node_value_counts);
 
-    if (low.failed || (options->fusion && !graph_fuse(graph, pool, error))) {
+    if (low.failed || (options->fusion && !graph_fuse(graph, pool, error)) ||
+        !keep_constants(graph, error)) {
         graph_free(graph);
         model_error_hint(error, model->file != NULL ? model->file : "FILE");
         return NULL;

@@ -141,7 +141,8 @@ struct constant_origin {
 };
 
 /* The data of a constant whose data may have been released: made again if need be. NULL on
- * ERROR_MEMORY. Weights of OP_CONV and OP_MATMUL are read through this. */
+ * ERROR_MEMORY. Weights of OP_CONV, OP_MATMUL and OP_RECURRENT are read through this; those of other
+ * ops are kept by graph_lower(). */
 static inline const float *constant_data(const struct constant *constant, struct error *error)
 {
     if (constant->data != NULL || constant->origin == NULL)

@@ -14,8 +14,8 @@ static bool misfit(struct reader *reader, const struct child *child, const char 
                      why);
 }
 
-/* The bytes of a weight, in the file or in the memory file. */
-static const void *weight_bytes(const struct reader *reader, json_t *weight)
+/* The bytes of a weight, in the file or in the memory file: they may lie at an odd one. */
+static const unsigned char *weight_bytes(const struct reader *reader, json_t *weight)
 {
     size_t offset = (size_t)json_integer_value(json_object_get(weight, "offset"));
     json_int_t place = json_integer_value(json_object_get(weight, "place"));
@@ -65,8 +65,8 @@ static float *weight_new(struct reader *reader, const char *name, const struct s
 }
 
 /* y.dims[i] = x.dims[permutation[i]]; `flips`: that many leading axes of y run backwards. */
-static void permute(const float *x, const struct shape *from, const int *permutation, int flips,
-                    float *y)
+static void permute(const unsigned char *x, const struct shape *from, const int *permutation,
+                    int flips, float *y)
 {
     int64_t stride[TENSOR_RANK_MAX], index[TENSOR_RANK_MAX] = {0}, step = 1;
     struct shape to = {.rank = from->rank};
@@ -81,7 +81,7 @@ static void permute(const float *x, const struct shape *from, const int *permuta
         int64_t at = 0;
         for (int i = 0; i < to.rank; i++)
             at += (i < flips ? to.dims[i] - 1 - index[i] : index[i]) * stride[permutation[i]];
-        y[n] = x[at];
+        memcpy(&y[n], x + (size_t)at * sizeof *y, sizeof *y);
         for (int i = to.rank - 1; i >= 0 && ++index[i] == to.dims[i]; i--)
             index[i] = 0;
     }
@@ -174,10 +174,10 @@ static bool join_gates(struct reader *reader, const struct child *child, json_t 
     if (y == NULL)
         return false;
     for (size_t g = 0; g < gates; g++) {
-        const float *x = weight_bytes(reader, json_array_get(parts, order[g]));
+        const unsigned char *x = weight_bytes(reader, json_array_get(parts, order[g]));
         for (int64_t r = 0; r < rows; r++)
-            memcpy(y + (r * (int64_t)gates + (int64_t)g) * width, x + r * width,
-                   (size_t)width * sizeof *x);
+            memcpy(y + (r * (int64_t)gates + (int64_t)g) * width,
+                   x + (size_t)(r * width) * sizeof *y, (size_t)width * sizeof *y);
     }
     return true;
 }

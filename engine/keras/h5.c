@@ -437,10 +437,10 @@ static json_t *dataset_read(struct h5 *h5, hid_t dataset, const char *path, cons
             haddr_t address = contiguous && elements > 0 ? H5Dget_offset(dataset) : HADDR_UNDEF;
             size_t offset = 0;
             bool ok = true;
+            /* in an archive they begin at any byte, and are looked at where they are all the same */
             if (address != HADDR_UNDEF && H5Tget_class(type) != H5T_OPAQUE &&
                 H5Tequal(type, memory_type) > 0 && address <= h5->image.size &&
-                bytes <= h5->image.size - address &&
-                (h5->offset + address) % dtype_bytes(dtype) == 0) {
+                bytes <= h5->image.size - address) {
                 offset = h5->offset + (size_t)address;
             } else if (elements > 0) {
                 place = PLACE_MEMORY;

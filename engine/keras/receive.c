@@ -46,8 +46,7 @@ static bool weight_take(json_t *object, const struct keras_places *places,
     int64_t elements = shape_elements(&weight->shape);
     int64_t size = (int64_t)dtype_bytes(weight->dtype);
     if (elements < 0 || elements > INT64_MAX / size || elements * size != bytes || offset < 0 ||
-        offset % size != 0 || (uint64_t)offset > mapped.size ||
-        (uint64_t)bytes > mapped.size - (uint64_t)offset)
+        (uint64_t)offset > mapped.size || (uint64_t)bytes > mapped.size - (uint64_t)offset)
         return false;
     /* an empty weight may lie in a place that does not exist */
     weight->data = mapped.data != NULL ? mapped.data + offset : (const unsigned char *)"";

@@ -1,6 +1,7 @@
 /* What other writers do differently: tf.keras 2.12 and 2.15, other number formats, other HDF5
  * habits. The tf2* files were written by those versions; hashes are those of their own arrays. */
 #include "engine/model.h"
+#include "support/hostile.h"
 
 #include <hdf5.h>
 #include <math.h>
@@ -421,6 +422,50 @@ static void windows_paths(void **state)
     rmdir(folder);
 }
 
+/* MobileNetV3 of tf.keras calls its layers "expanded_conv/squeeze_excite/Conv", and HDF5 takes that
+ * for a path: the group of one layer may lie in the group of another. */
+static void slashes_in_names(void **state)
+{
+    (void)state;
+    copy_sample();
+    hostile_edit_config(path, "\"dense\"", "\"block/a/dense\"");
+    hostile_edit_config(path, "\"add\"", "\"block\"");
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT), links = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(links, 1);
+    hid_t group = H5Gopen2(file, "model_weights", H5P_DEFAULT);
+    H5Lmove(group, "add", group, "block", links, H5P_DEFAULT);
+    H5Lmove(group, "dense", group, "block/a/dense", links, H5P_DEFAULT);
+    hid_t dense = H5Gopen2(group, "block/a/dense", H5P_DEFAULT);
+    H5Lmove(dense, "dense", dense, "block/a/dense", links, H5P_DEFAULT);
+    H5Adelete(dense, "weight_names");
+    write_names(dense, "weight_names", "block/a/dense/kernelblock/a/dense/bias\0\0", 20, 2);
+    H5Adelete(group, "layer_names");
+    write_names(group, "layer_names",
+                "input_layer\0\0\0"
+                "block/a/dense\0"
+                "input_layer_1\0"
+                "block\0\0\0\0\0\0\0\0\0",
+                14, 4);
+    H5Gclose(dense);
+    H5Gclose(group);
+    H5Pclose(links);
+    H5Fclose(file);
+    struct model *model = load(path, NULL);
+    const struct model_layer *found = layer(model, "block/a/dense");
+    assert_int_equal(found->weight_count, 2);
+    assert_int_equal(hash(&found->weights[0]), 0xb35f7fcea816fafcu);
+    assert_string_equal(found->weights[1].name, "bias");
+    assert_int_equal(layer(model, "block")->weight_count, 0);
+    json_t *outputs = json_pack("[s]", "block/a/dense");
+    struct error error = {0};
+    struct model *part = model_load(path, &(struct model_options){.outputs = outputs}, &error);
+    assert_non_null(part);
+    assert_string_equal(part->outputs[0].name, "block/a/dense");
+    json_decref(outputs);
+    model_free(part);
+    model_free(model);
+}
+
 /* A user block moves every address in the file. */
 static void user_block(void **state)
 {
@@ -481,6 +526,7 @@ int main(void)
         cmocka_unit_test(split_and_padded_names),
         cmocka_unit_test(names_that_say_nothing),
         cmocka_unit_test(windows_paths),
+        cmocka_unit_test(slashes_in_names),
         cmocka_unit_test(user_block),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
