@@ -8,7 +8,7 @@
  *   unfold.c     weights whose paths Windows wrote
  *   network.c    the tree of layers and nested models, and their calls           (inbound.c)
  *   trace.c      nested models inlined, calls in topological order
- *   config.c     class names and config keys in Keras 3 spelling                 (tfop.c)
+ *   config.c     class names and config keys in Keras 3 spelling       (tfop.c, tfnode.c)
  *   cut.c        a model that ends at layers the user named
  *   variables.c  which variables a layer class has, in Keras's order
  *   bind.c       which dataset of the file is which variable       (bind_legacy.c, bind_v3.c)
@@ -257,6 +257,10 @@ bool config_map_check(struct reader *reader);
  * Leaves a child it does not know as it is. */
 bool tfop_is(const char *class_name);
 bool tfop_normalise(struct reader *reader, struct child *child);
+
+/* tfnode.c: give the inputs and attributes of a raw TensorFlow node (TensorFlowOpLayer) the names that
+ * they have in a call of TensorFlow's, whose symbol is returned; NULL: not known, nothing changed. */
+const char *tfnode_name(struct reader *reader, struct child *child);
 
 /* One variable of a layer. */
 struct variable {

@@ -96,6 +96,7 @@ static const struct tfop tfops[] = {
     {"nn.leaky_relu", "LeakyRelu", "features", "alpha=negative_slope", "{\"negative_slope\": 0.2}"},
     {"nn.softmax", "Softmax", "logits", "axis", "{\"axis\": -1}"},
     {"nn.log_softmax", "LogSoftmax", "logits", "axis", "{\"axis\": -1}"},
+    {"identity_n", "IdentityN", "input", "", NULL},
     {"nn.bias_add", "Add", "value bias", "", NULL},
     {"nn.depth_to_space", "DepthToSpace", "input", "block_size data_format", NULL},
     {"nn.space_to_depth", "SpaceToDepth", "input", "block_size data_format", NULL},
@@ -356,81 +357,13 @@ static void rewrite_slice(struct call *call)
     json_object_del(call->kwargs, "slice_spec");
 }
 
-/* TensorFlow 2.0 to 2.3: a raw graph node; constants are keyed by the position of the input. */
-static const struct {
-    const char *raw, *op, *parameter; /* parameter: config key of the last, constant input */
-} raw_ops[] = {
-    {"AddV2", "Add", NULL},
-    {"Add", "Add", NULL},
-    {"Sub", "Subtract", NULL},
-    {"Mul", "Multiply", NULL},
-    {"RealDiv", "TrueDivide", NULL},
-    {"Maximum", "Maximum", NULL},
-    {"Minimum", "Minimum", NULL},
-    {"Pow", "Power", NULL},
-    {"Relu", "Relu", NULL},
-    {"Relu6", "Relu6", NULL},
-    {"Sigmoid", "Sigmoid", NULL},
-    {"Tanh", "Tanh", NULL},
-    {"Exp", "Exp", NULL},
-    {"Log", "Log", NULL},
-    {"Sqrt", "Sqrt", NULL},
-    {"Rsqrt", "Rsqrt", NULL},
-    {"Square", "Square", NULL},
-    {"Neg", "Negative", NULL},
-    {"Abs", "Absolute", NULL},
-    {"MatMul", "Matmul", NULL},
-    {"BatchMatMulV2", "Matmul", NULL},
-    {"Identity", "StopGradient", NULL},
-    {"Mean", "Mean", "axis"},
-    {"Sum", "Sum", "axis"},
-    {"Max", "Max", "axis"},
-    {"Min", "Min", "axis"},
-    {"Reshape", "Reshape", "newshape"},
-    {"ExpandDims", "ExpandDims", "axis"},
-    {"Transpose", "Transpose", "axes"},
-    {"ConcatV2", "Concatenate", "axis"},
-};
-
-static const char *rewrite_raw(struct reader *reader, struct child *child, json_t *config)
+/* einsum(equation, *inputs) */
+static void rewrite_einsum(struct call *call, json_t *config)
 {
-    json_t *given = json_object_get(child->object, "config");
-    json_t *def = json_object_get(given, "node_def");
-    json_t *constants = json_object_get(given, "constants");
-    const char *raw = json_text(def, "op", NULL);
-    size_t row = 0, rows = sizeof raw_ops / sizeof *raw_ops;
-    while (row < rows && (raw == NULL || strcmp(raw_ops[row].raw, raw) != 0))
-        row++;
-    if (row == rows || child->call_count != 1)
-        return reader_print(reader, "tf.%s", raw != NULL ? raw : "TensorFlowOpLayer");
-    struct call *call = &child->calls[0];
-    json_t *first = json_array_get(call->args, 0);
-    bool many = json_is_array(first);
-    size_t tensors = many ? json_array_size(first) : 1;
-    size_t count = tensors + json_object_size(constants), next = 0;
-    json_t *args = json_array();
-    for (size_t i = 0; i < count; i++) {
-        char position[24];
-        snprintf(position, sizeof position, "%zu", i);
-        json_t *value = json_object_get(constants, position);
-        if (value != NULL && raw_ops[row].parameter != NULL && i + 1 == count)
-            json_object_set(config, raw_ops[row].parameter, value);
-        else if (value != NULL)
-            json_array_append(args, value);
-        else if (next < tensors)
-            json_array_append(args, many ? json_array_get(first, next++) : (next++, first));
-    }
-    json_t *keep = json_object_get(json_object_get(def, "attr"), "keep_dims");
-    if (keep != NULL)
-        json_object_set_new(config, "keepdims", json_boolean(json_truth(keep, "b", false)));
-    if (strcmp(raw, "ConcatV2") == 0) {
-        json_t *list = json_array();
-        json_array_append_new(list, args);
-        args = list;
-    }
+    json_object_set(config, "subscripts", json_object_get(call->kwargs, "equation"));
     json_decref(call->args);
-    call->args = args;
-    return raw_ops[row].op;
+    call->args = json_incref(json_object_get(call->kwargs, "inputs"));
+    json_object_clear(call->kwargs);
 }
 
 bool tfop_normalise(struct reader *reader, struct child *child)
@@ -439,8 +372,18 @@ bool tfop_normalise(struct reader *reader, struct child *child)
     json_t *given = json_object_get(child->object, "config");
     const char *op = NULL;
     const char *symbol = json_text(given, "function", json_text(given, "symbol", "?"));
-    if (strcmp(child->class_name, "TensorFlowOpLayer") == 0) {
-        op = rewrite_raw(reader, child, config);
+    bool raw = strcmp(child->class_name, "TensorFlowOpLayer") == 0, named = true;
+    if (raw) {
+        symbol = tfnode_name(reader, child);
+        named = symbol != NULL;
+        if (!named)
+            symbol = json_text(json_object_get(given, "node_def"), "op", "TensorFlowOpLayer");
+    }
+    if (!named) {
+        op = reader_print(reader, "tf.%s", symbol);
+    } else if (raw && strcmp(symbol, "einsum") == 0) {
+        rewrite_einsum(&child->calls[0], config);
+        op = "Einsum";
     } else if (strcmp(symbol, "__operators__.getitem") == 0 ||
                strcmp(child->class_name, "SlicingOpLambda") == 0) {
         for (size_t i = 0; i < child->call_count; i++)

@@ -129,7 +129,72 @@ def training():
     return [x], [y, base(y, training=True), L.TimeDistributed(L.BatchNormalization())(x, training=True)]
 
 
-CASES = {'training': training, 'elementwise': elementwise, 'axes': axes, 'images': images, 'local': local, 'time_major': time_major}
+# What TensorFlow 2.0 to 2.3 did not write for the calls above, or what is not read.
+NEW_NODES = {'Erfc', 'StatelessIf', 'ScaleAndTranslate', 'MatrixDiagPartV3'}
+
+
+def nodes():
+    """All the calls above as raw nodes, each a layer: what old tf.keras made of bare calls."""
+    from google.protobuf import json_format
+    from tf_keras.src.engine.base_layer import TensorFlowOpLayer
+    graph, sources, ends = tf.Graph(), [], []
+
+    class Symbols:
+        def __getattr__(self, name):
+            return getattr(keras.layers, name)
+
+        def Input(self, shape):
+            sources.append(tf.compat.v1.placeholder(tf.float32, (None,) + shape))
+            return sources[-1]
+
+    global L
+    try:
+        L = Symbols()
+        with graph.as_default(), tf.compat.v1.Session() as session:
+            for case in (elementwise, axes, images):
+                ends += case()[1]
+            x = sources[2]
+            ends += [tf.slice(x, [0, 1, 2], [-1, 2, 3]), x[..., 1:2, tf.newaxis, ::2], x[:, -1],
+                     tf.einsum('bij,bkj->bik', x, x), tf.raw_ops.Concat(concat_dim=2, values=[x, x])]
+            made = {source.op for source in sources}  # and what is made of them
+            for op in graph.get_operations():
+                if any(t.op in made for t in op.inputs):
+                    made.add(op)
+            constants = {}
+            needed = {}
+
+            def need(op):
+                """Whether this and all before it is known."""
+                if op not in needed:
+                    sizes = any(t.op in made for t in op.inputs[1:]) and op.type == 'Slice' or 'Tensordot' in op.name
+                    good = op.type not in NEW_NODES and not sizes  # that are computed in the model
+                    needed[op] = good and all(need(t.op) for t in op.inputs if t.op in made)
+                return needed[op]
+
+            ends = [end for end in ends if need(end.op)]
+            needed = {}
+            list(map(lambda end: need(end.op), ends))
+            for op in needed:
+                for i, t in enumerate(op.inputs):
+                    if t.op not in made:
+                        constants.setdefault(op, {})[i] = session.run(t)
+    finally:
+        L = keras.layers
+    values = {source.ref(): L.Input(tuple(source.shape[1:])) for source in sources}
+    inputs = list(values.values())
+    for op in graph.get_operations():
+        if op not in needed or op.type == 'Placeholder':
+            continue
+        layer = TensorFlowOpLayer(json_format.MessageToDict(op.node_def), name=op.name.replace('/', '_'),
+                                  constants=constants.get(op, {}))
+        given = [values[t.ref()] for t in op.inputs if t.ref() in values]
+        y = layer(given if len(given) > 1 else given[0])
+        for t, value in zip(op.outputs, y if isinstance(y, (list, tuple)) else [y]):
+            values[t.ref()] = value
+    return inputs, [values[end.ref()] for end in ends]
+
+
+CASES = {'training': training, 'elementwise': elementwise, 'axes': axes, 'images': images, 'local': local, 'time_major': time_major, 'nodes': nodes}
 
 
 def make(name):
@@ -139,7 +204,11 @@ def make(name):
     model.set_weights([0.5 * rng.normal(size=w.shape) for w in model.get_weights()])
     inputs = [rng.normal(size=(2,) + tuple(x.shape[1:])).astype('float32') for x in model.inputs]
     answers = model(inputs if len(inputs) > 1 else inputs[0])
-    model.save(os.path.join(DATA, 'keras', 'tf_%s.h5' % name))
+    if model.weights:
+        model.save(os.path.join(DATA, 'keras', 'tf_%s.h5' % name))
+    else:
+        with open(os.path.join(DATA, 'keras', 'tf_%s.json' % name), 'w') as f:
+            f.write(model.to_json())
     with h5py.File(os.path.join(DATA, 'models', 'tf_%s.io.h5' % name), 'w') as f:
         for i, x in enumerate(inputs):
             f['x%d' % i] = x

@@ -87,6 +87,7 @@ static const char *const MODELS[][2] = {
     {"keras/theano.h5", "models/theano.io.h5"},
     {"keras/tf_axes.h5", "models/tf_axes.io.h5"},
     {"keras/tf_elementwise.h5", "models/tf_elementwise.io.h5"},
+    {"keras/tf_nodes.json", "models/tf_nodes.io.h5"},
     {"keras/tf_images.h5", "models/tf_images.io.h5"},
     {"keras/tf_local.h5", "models/tf_local.io.h5"},
     {"keras/tf_time_major.h5", "models/tf_time_major.io.h5"},

@@ -2,6 +2,7 @@
 #include "engine/keras/layers/arguments.h"
 #include "engine/keras/layers/table.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -52,11 +53,14 @@ size_t op_operands(struct call *call, size_t position, const char *name, int *va
         return 0;
     }
     for (size_t i = 0; i < count; i++) {
-        values[i] = op_tensor(call, json_array_get(list, i));
-        if (values[i] < 0) {
-            call_refuse(call, "its argument '%s' holds a constant", name);
+        const json_t *item = json_array_get(list, i);
+        char role[64];
+        snprintf(role, sizeof role, "%s %zu", name, i);
+        values[i] = op_tensor(call, item);
+        if (values[i] < 0) /* numbers among them */
+            values[i] = emit_constant(call->low, lower_json_constant(call, role, item));
+        if (values[i] < 0)
             return 0;
-        }
     }
     return count;
 }
@@ -66,9 +70,13 @@ int64_t op_integer(struct call *call, size_t position, const char *name, int64_t
     const json_t *value = op_argument(call, position, name);
     if (!value)
         return missing;
-    if (!json_is_integer(value))
-        call_refuse(call, "its argument '%s' is not an integer", name);
-    return json_integer_value(value);
+    double number;
+    if (json_is_integer(value))
+        return json_integer_value(value);
+    if (json_is_object(value) && op_number(call, value, &number) && fabs(number) < INT32_MAX)
+        return (int64_t)number; /* the size of an axis */
+    call_refuse(call, "its argument '%s' is not an integer", name);
+    return 0;
 }
 
 /* ---- constants ---- */

@@ -177,6 +177,20 @@ bool lower_op_add_n(struct call *call)
     return call_return(call, y);
 }
 
+/* Each tensor of a list as an output of its own. (TensorFlow wraps what has a gradient of its own, as
+ * swish has, in one.) */
+bool lower_op_identity_n(struct call *call)
+{
+    int values[64];
+    size_t count = op_operands(call, 0, "input", values, 64);
+    bool good = count > 0;
+    for (size_t i = 0; good && i < count; i++) {
+        struct shape shape = *call_shape(call, values[i]);
+        good = call_return(call, emit_reshape(call->low, values[i], &shape));
+    }
+    return good;
+}
+
 /* Isnan (parameter 0): different from itself; Isinf (1); Isfinite (2). */
 bool lower_op_is(struct call *call)
 {

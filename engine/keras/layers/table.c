@@ -209,6 +209,7 @@ static const struct layer_row ROWS[] = {
     {"ops.HardSwish", lower_op_activation, 0},
     {"ops.HardTanh", lower_op_activation, 0},
     {"ops.Identity", lower_op_unary, UNARY_IDENTITY},
+    {"ops.IdentityN", lower_op_identity_n, 0},
     {"ops.Inner", lower_op_inner, 0},
     {"ops.Isfinite", lower_op_is, 2},
     {"ops.Isinf", lower_op_is, 1},

@@ -193,6 +193,7 @@ bool lower_op_rot90(struct call *call);
 bool lower_op_no_nan(struct call *call); /* parameter: 0 quotient, 1 product, 2 x log(y) */
 bool lower_op_squared_difference(struct call *call);
 bool lower_op_add_n(struct call *call);
+bool lower_op_identity_n(struct call *call);
 bool lower_op_is(struct call *call); /* parameter: 0 NaN, 1 infinite, 2 finite */
 bool lower_op_grayscale(struct call *call);
 bool lower_op_gray_to_rgb(struct call *call);
