@@ -22,6 +22,17 @@ bench: all $(BENCH)/fma_peak
 	    $(if $(QUICK),--quick) $(if $(MODELS),--models $(MODELS)) \
 	    $(if $(BATCHES),--batches $(BATCHES)) $(if $(PRECISIONS),--precisions $(PRECISIONS))
 
+## bench-load      how fast files of 100 MB and 1 GB load; needs 2.2 GB of disk for a minute
+$(BENCH)/load: tests/bench/load.c $(B)/tests/support/large_model.o $(LIBRARY)
+	@mkdir -p $(@D)
+	@$(if $(filter 1,$(V)),,echo "  CC      $<")
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests $(ALL_LDFLAGS) -o $@ $< $(B)/tests/support/large_model.o \
+	    -Wl,--whole-archive $(LIBRARY) -Wl,--no-whole-archive $(LIBS)
+
+.PHONY: bench-load
+bench-load: all $(BENCH)/load
+	$(Q)$(BENCH)/load $(PROGRAM) $(BENCH) $(or $(TABLE),tests/results/load.json)
+
 ## bench-gpu       side by side with PyTorch, JAX and Keras on this machine's GPU; BUDGET_S=540 MODELS= BATCHES= PRECISIONS= ENGINES= REQUIRE_PEERS=1
 # From a bundle, where nothing is built: libexec/bench-gpu.sh. Points are taken in a printed order and
 # appended one by one; the next run goes on where this one ended.

@@ -41,8 +41,8 @@ static void put(struct buffer *to, const void *data, size_t size)
 
 static void put_number(struct buffer *to, uint64_t number, size_t bytes)
 {
-    for (size_t i = 0; i < bytes; i++)
-        put(to, &(unsigned char){(unsigned char)(number >> 8 * i)}, 1);
+    for (size_t i = 0; i < bytes; i++, number >>= 8)
+        put(to, &(unsigned char){(unsigned char)number}, 1);
 }
 
 /* What both headers have in common, from the flags on. */
