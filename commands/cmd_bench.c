@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define ROUNDS_DEFAULT 10
+#define STEPS_MAX      100000
 #define REUSE_MS       200 /* of a turn with the engine that stays */
 #define REUSE_LEAST    3
 #define REUSE_MOST     1000
@@ -22,9 +23,8 @@ static const char *const kind_words[] = {"", "--recreate", "--single", "--nosync
 struct bench {
     struct trials trials; /* of --single; first: see trials.c */
     enum kind kind;
-    int64_t rounds;
+    int64_t rounds, steps; /* steps 0: as many as take about 0.2 s */
     /* of --recreate */
-    int64_t steps;
     size_t turn; /* 0 looks; then pairs, every other one the other way round */
     double reuse_ms[PAIRS_MAX], recreate_ms[PAIRS_MAX], load_ms[PAIRS_MAX], first_ms[PAIRS_MAX];
 };
@@ -107,6 +107,7 @@ static void run_single(struct execution *execution, struct bench *bench)
         return;
     }
     bench->trials.rounds = bench->rounds;
+    bench->trials.steps = bench->steps;
     bench->trials.end = single_ended;
     if (trial_side_parse(&bench->trials.side[0], "batch=1", "bench", &error))
         trials_start(execution, &bench->trials);
@@ -160,15 +161,15 @@ static void ran(struct execution *execution, const json_t *reply, const struct e
     }
     const json_t *wall = json_object_get(reply, "wall_ms");
     size_t pair = (bench->turn - 1) / 2;
-    if (bench->turn == 0) {
+    if (bench->turn == 0 && bench->steps == 0) { /* nobody said how many */
         double steps = ceil(REUSE_MS / json_get_double(wall, "median"));
         bench->steps = steps > REUSE_MOST    ? REUSE_MOST
                        : steps < REUSE_LEAST ? REUSE_LEAST
                                              : (int64_t)steps;
-    } else if (is_recreating(bench->turn)) {
+    } else if (bench->turn > 0 && is_recreating(bench->turn)) {
         bench->first_ms[pair] = json_get_double(wall, "median");
         bench->recreate_ms[pair] = bench->load_ms[pair] + bench->first_ms[pair];
-    } else {
+    } else if (bench->turn > 0) {
         bench->reuse_ms[pair] = json_get_double(wall, "mean");
     }
     bench->turn++;
@@ -298,6 +299,9 @@ static bool parse_words(struct bench *bench, int argc, char *const *argv, struct
             if (!parse_integer(argv[++i], PAIRS_MIN, PAIRS_MAX, "bench --rounds", &bench->rounds,
                                error))
                 return error_hint(error, "bench --recreate --rounds 20");
+        } else if (strcmp(argv[i], "--steps") == 0 && i + 1 < argc) {
+            if (!parse_integer(argv[++i], 1, STEPS_MAX, "bench --steps", &bench->steps, error))
+                return error_hint(error, "bench --single --steps 50");
         } else if (kind != KIND_NONE && (bench->kind == KIND_NONE || bench->kind == kind)) {
             bench->kind = kind;
         } else {
@@ -336,11 +340,12 @@ static void complete_bench(struct command_completion *completion, int argc, char
     for (size_t i = 1; i < sizeof kind_words / sizeof *kind_words; i++)
         completion_add(completion, kind_words[i]);
     completion_add(completion, "--rounds");
+    completion_add(completion, "--steps");
 }
 
 const struct command command_bench = {
     .name = "bench",
-    .usage = "bench --recreate|--single|--nosync [--rounds N]",
+    .usage = "bench --recreate|--single|--nosync [--rounds N] [--steps N]",
     .summary = "a habit that makes predictions slow, or their times wrong, against the right way",
     .help =
         "--recreate reads the model and plans it anew for each call; --reuse, its counterpart, "
@@ -353,12 +358,13 @@ const struct command command_bench = {
         "see.\n"
         "Both ways run in turns, in the order A B, B A, ...; the ratio is that of --rounds pairs "
         "(10)\n"
-        "with Wilcoxon's 95 % interval, as in `ab`. It is how many times as long the habit takes.\n"
+        "with Wilcoxon's 95 % interval, as in `ab`; --steps says how many steps a turn has. It is "
+        "how many times as long the habit takes.\n"
         "JSON: habit, pairs, ratio, ratio_interval, differ, and the times of both ways.",
     .examples = WORDS("bench --recreate", "bench --single --rounds 20", "bench --nosync"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,
-    .arguments_max = 4,
+    .arguments_max = 6,
     .run = run_bench,
     .complete = complete_bench,
 };
