@@ -1,4 +1,6 @@
-/* `compare`: two models against each other, in turn, layer by layer, and how far their outputs agree. */
+/* `compare`: two models against each other, in turn, layer by layer, and how far their outputs agree;
+ * or two recordings (compare_recordings.h). */
+#include "commands/compare_recordings.h"
 #include "commands/compare_report.h"
 #include "commands/complete.h"
 #include "commands/format.h"
@@ -240,10 +242,9 @@ static json_t *load_of(const struct workbench *workbench, const char *word)
 }
 
 static bool parse_words(struct execution *execution, struct comparison *comparison, int argc,
-                        char *const *argv, struct error *error)
+                        char *const *argv, const char *files[2], struct error *error)
 {
     const struct workbench *workbench = execution->workbench;
-    const char *files[2] = {0};
     int count = 0;
     for (int i = 1; i < argc; i++) {
         if (strncmp(argv[i], "--", 2) == 0) {
@@ -264,8 +265,10 @@ static bool parse_words(struct execution *execution, struct comparison *comparis
         error_set(error, ERROR_SYNTAX, "compare", "which two models? %s", command_compare.usage);
         return error_hint(error, "compare teacher.keras student.keras");
     }
-    for (int s = 0; s < 2; s++)
-        comparison->trials.side[s].load = load_of(workbench, files[s]);
+    if (compare_is_recording(files[0]) != compare_is_recording(files[1])) {
+        error_set(error, ERROR_VALUE, "compare", "a recording and a model cannot be compared");
+        return error_hint(error, "compare before.ltr after.ltr");
+    }
     return true;
 }
 
@@ -273,6 +276,7 @@ static void run_compare(struct execution *execution, int argc, char *const *argv
 {
     struct comparison *comparison = xcalloc(1, sizeof *comparison);
     struct error error = {0};
+    const char *files[2] = {0};
     comparison->top = TOP_DEFAULT;
     comparison->trials.rounds = ROUNDS_DEFAULT;
     comparison->trials.looked = looked;
@@ -282,11 +286,18 @@ static void run_compare(struct execution *execution, int argc, char *const *argv
     if (execution->workbench->replay.path) {
         error_set(&error, ERROR_COMMAND, "compare", "a recording is being played");
         error_hint(&error, "replay off");
-    } else if (parse_words(execution, comparison, argc, argv, &error)) {
+        execution_fail(execution, &error);
+    } else if (!parse_words(execution, comparison, argc, argv, files, &error)) {
+        execution_fail(execution, &error);
+    } else if (compare_is_recording(files[0])) {
+        size_t top = (size_t)comparison->top;
+        free_comparison(comparison);
+        compare_recordings(execution, files[0], files[1], top);
+    } else {
+        for (int s = 0; s < 2; s++)
+            comparison->trials.side[s].load = load_of(execution->workbench, files[s]);
         trials_start(execution, &comparison->trials);
-        return;
     }
-    execution_fail(execution, &error);
 }
 
 static void complete_compare(struct command_completion *completion, int argc, char *const *argv)
@@ -305,7 +316,7 @@ static void complete_compare(struct command_completion *completion, int argc, ch
 const struct command command_compare = {
     .name = "compare",
     .usage = "compare [A] B [--rounds N] [--steps N] [--top N]",
-    .summary = "two models against each other: layers, totals, intervals, and their outputs",
+    .summary = "two models or recordings: layers, totals, intervals, and the models' outputs",
     .help =
         "A and B are what `load` takes; without A the present model is A. They run in turns of "
         "some\n"
@@ -322,9 +333,15 @@ const struct command command_compare = {
         "or 64 random samples: how often both choose the same class, the divergence of B's "
         "chances\n"
         "from A's (Kullback and Leibler, mean in nats), and how far the numbers lie apart.\n"
+        "Two recordings (.ltr, .part) are played, and the last stretch of each with one plan "
+        "counts:\n"
+        "its mean over up to 20 stretches of time against the other's, by sample, with an interval "
+        "by\n"
+        "Mann and Whitney. What drifted between them is in the difference.\n"
         "`compare turns` and `compare concurrent` are the setting of that name.",
-    .examples = WORDS("compare demo:digits demo:mlp60 --rounds 6",
-                      "compare teacher.keras student.keras", "compare student.keras --top 20"),
+    .examples =
+        WORDS("compare demo:digits demo:mlp60 --rounds 6", "compare teacher.keras student.keras",
+              "compare before.ltr after.ltr", "compare student.keras --top 20"),
     .flags = COMMAND_RESULT,
     .not_words = WORDS("turns", "concurrent"),
     .arguments_min = 1,

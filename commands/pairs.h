@@ -22,6 +22,14 @@ struct pairs_ratio {
 /* Of b[i] / a[i], all above 0; `count` at most PAIRS_MAX, more are left out. */
 void pairs_ratio(const double *a, const double *b, size_t count, struct pairs_ratio *out);
 
+/* The same of two samples that were not taken in pairs: the Hodges-Lehmann estimate of the shift of
+ * the logarithms, the median of all differences, and its interval by the exact distribution of Mann
+ * and Whitney's U (Hollander, Wolfe, Chicken, section 4.3). At most SAMPLES_MAX of each, more are left
+ * out; low and high are NaN where there are too few for 95 %: four of each are enough. */
+#define SAMPLES_MAX 40
+void samples_ratio(const double *a, size_t a_count, const double *b, size_t b_count,
+                   struct pairs_ratio *out);
+
 /* Of values, at most PAIRS_MAX of them; NaN without any. */
 double pairs_median(const double *values, size_t count);
 

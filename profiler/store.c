@@ -37,6 +37,7 @@ struct store {
     size_t ledger_head, ledger_used;
     struct store_cost cost;
 
+    int64_t plan_ns;  /* the newest record's time when the present plan came */
     json_t *plan_key; /* what makes two plans the same one for the statistics */
     int device;       /* of the plan; DEVICE_ANY before one is known */
     char timing_source[8];
@@ -176,6 +177,7 @@ void store_plan(struct store *store, const json_t *plan)
         statistics_clear(store);
         layer_table_reset(&store->layers, false);
         trace_slots_clear(&store->traces);
+        store->plan_ns = store->newest_ns;
     }
     json_decref(store->plan_key);
     store->plan_key = key;
@@ -647,6 +649,11 @@ uint64_t store_dropped(const struct store *store)
 uint64_t store_generation(const struct store *store)
 {
     return store->generation;
+}
+
+int64_t store_plan_time_ns(const struct store *store)
+{
+    return store->plan_ns;
 }
 
 int64_t store_time_ns(const struct store *store)

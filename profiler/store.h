@@ -174,6 +174,8 @@ bool store_in_bursts(const struct store *store);
 uint64_t store_dropped(const struct store *store);
 /* Changes whenever something that can be drawn changed. */
 uint64_t store_generation(const struct store *store);
+/* The same when the present plan came in the place of another; 0: it was the first. */
+int64_t store_plan_time_ns(const struct store *store);
 /* Time of the newest record, on the front's clock; 0 if none. */
 int64_t store_time_ns(const struct store *store);
 

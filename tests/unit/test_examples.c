@@ -59,6 +59,7 @@ static bool is_typed(const char *example)
                                          "advise --try",
                                          "ab fusion=off vs fusion=on precision=bf16 --rounds 20",
                                          "compare teacher.keras student.keras",
+                                         "compare before.ltr after.ltr",
                                          "compare student.keras --top 20",
                                          "bench --recreate",
                                          "bench --single --rounds 20",
