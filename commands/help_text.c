@@ -46,6 +46,16 @@ static const struct help_text topics[] = {
      "context      what the driver and the libraries take for themselves\n"
      "planned is weights + activations + workspace, computed before anything runs; measured comes\n"
      "from outside our allocator. `plan 256` asks what a batch would need."},
+    {"tflite", "what TFLite (LiteRT) is for, and what it is not",
+     "TFLite, now LiteRT, runs models on phones, boards and browsers: small files, a small\n"
+     "interpreter, int8 on CPUs (XNNPACK), mobile GPUs and edge accelerators. Its GPU delegates\n"
+     "are OpenGL, OpenCL, Metal and WebGPU: it does not run on CUDA. Converting a model to TFLite\n"
+     "makes nothing faster on an NVIDIA GPU; there it is fp16 or bf16 (`ab precision=fp16`), or\n"
+     "an engine of TensorRT's.\n"
+     "On a server's CPU int8 needs no other format: `calibrate FILE; precision int8`, then\n"
+     "`evaluate` says what it costs and `ab precision=fp32 precision=int8` what it brings. The\n"
+     "converter's Optimize.DEFAULT without representative data quantises the weights alone.\n"
+     "layertop reads Keras files, not .tflite ones: load the model that was converted."},
     {"tensorflow", "TensorFlow's names for things",
      "  batch_size               batch 64\n"
      "  set_visible_devices      devices 0   (indices stay nvidia-smi's)\n"
