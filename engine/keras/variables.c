@@ -332,6 +332,11 @@ static const struct quantised {
     {"int4/*", {"Dense", "kernel! bias?use_bias kernel_scale! kernel_zero! g_idx!"}},
     {"int4/*", {"EinsumDense", "kernel! bias+bias_axes kernel_scale! kernel_zero! g_idx!"}},
     {"int4/*", {"Embedding", "embeddings! embeddings_scale! embeddings_zero! g_idx!"}},
+    {"gptq/*", {"Dense", "bias?use_bias kernel! kernel_scale! kernel_zero! g_idx!"}},
+    {"gptq/*", {"EinsumDense", "bias+bias_axes kernel! kernel_scale! zero_point! g_idx!"}},
+    {"awq/*", {"Dense", "bias?use_bias kernel! kernel_scale! kernel_zero! awq_scales! g_idx!"}},
+    {"awq/*",
+     {"EinsumDense", "bias+bias_axes kernel! kernel_scale! zero_point! awq_scales! g_idx!"}},
     {"float8", {"Dense", "kernel bias?use_bias" FLOAT8_VARIABLES}},
     {"float8", {"EinsumDense", "kernel bias+bias_axes" FLOAT8_VARIABLES}},
 };

@@ -29,6 +29,8 @@ static const char *const MODELS[][2] = {
     {"models/convlstm2d_v_s2.keras", "models/convlstm2d_v_s2.io.h5"},
     {"models/LSTM_bi_masked.h5", "models/LSTM_bi_masked.io.h5"},
     {"models/LSTM_hs_relu.keras", "models/LSTM_hs_relu.io.h5"},
+    {"models/gptq.keras", "models/gptq.io.h5"},
+    {"models/gptq.h5", "models/gptq.io.h5"},
     {"models/int8.h5", "models/int8.io.h5"},
     {"models/integers.keras", "models/integers.io.h5"},
     {"models/windows.keras", "models/windows.io.h5"},

@@ -48,7 +48,7 @@ static struct shape kernel_shape(struct call *call, const struct einsum *e,
     const struct labels *kernel = &e->operands[1];
     const json_t *given = json_object_get(call->config, "output_shape");
     struct shape shape = call->layer->weights[call->next_weight].shape;
-    if (quantised_mode(call) == QUANTISED_INT4) /* packed, it has another */
+    if (quantised_packed(call)) /* packed, it has another */
         shape = (struct shape){.rank = kernel->rank};
     for (int i = 0; i < kernel->rank; i++) {
         int axis = axis_of(&e->operands[0], kernel->list[i]);
@@ -287,7 +287,7 @@ bool lower_einsum_dense(struct call *call)
     if (x < 0 || call->layer->weight_count == 0)
         return call_misfit(call, "it has no kernel");
     const struct shape *have = &call->layer->weights[0].shape;
-    bool packed = quantised_mode(call) == QUANTISED_INT4;
+    bool packed = quantised_packed(call);
     const int ranks[2] = {call_shape(call, x)->rank, packed ? kernel_rank(equation) : have->rank};
     if (!einsum_parse(call, equation, ranks, 2, &e))
         return false;

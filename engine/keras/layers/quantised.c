@@ -10,8 +10,15 @@ enum quantised_mode quantised_mode(struct call *call)
     const char *policy = config_string(call, "dtype", "");
     return strncmp(policy, "int8_from_", 10) == 0     ? QUANTISED_INT8
            : strncmp(policy, "int4/", 5) == 0         ? QUANTISED_INT4
+           : strncmp(policy, "gptq/", 5) == 0         ? QUANTISED_GPTQ
+           : strncmp(policy, "awq/", 4) == 0          ? QUANTISED_GPTQ
            : strncmp(policy, "float8_from_", 12) == 0 ? QUANTISED_FLOAT8
                                                       : QUANTISED_NONE;
+}
+
+bool quantised_packed(struct call *call)
+{
+    return quantised_mode(call) == QUANTISED_INT4 || quantised_mode(call) == QUANTISED_GPTQ;
 }
 
 /* The configuration of what rounds the input; *given: the file says something about it. */
@@ -171,6 +178,63 @@ const struct constant *quantised_rows(struct call *call, const struct shape *tab
     return made;
 }
 
+/* ---- gptq and awq ---- */
+
+/* Integer of `bits` for output `column` and input `row` of a transposed kernel: several outputs a
+ * byte, from its low bits on. */
+static double packed_integer(const struct model_weight *packed, int64_t rows, int64_t row,
+                             int64_t column, int bits)
+{
+    int64_t each = 8 / bits;
+    unsigned byte = (unsigned)weight_element(packed, (size_t)(column / each * rows + row));
+    return (double)(byte >> (column % each * bits) & ((1U << bits) - 1));
+}
+
+/* Keras: keras/src/layers/core/dense.py, _gptq_call and _awq_call. The last weights are kernel, scale,
+ * zero, (awq: scales of the inputs,) block of each input. */
+static const struct constant *unpack_gptq(struct call *call, const struct shape *kernel)
+{
+    const char *policy = config_string(call, "dtype", "");
+    bool awq = policy[0] == 'a';
+    int bits = policy[awq ? 4 : 5] - '0';
+    size_t extras = awq ? 5 : 4;
+    if (call->layer->weight_count < extras) {
+        call_misfit(call, "its file lacks a part of its quantised weights");
+        return NULL;
+    }
+    const struct model_weight *part = &call->layer->weights[call->layer->weight_count - extras];
+    const struct model_weight *packed = part, *scale = part + 1, *zero = part + 2;
+    const struct model_weight *inputs = awq ? part + 3 : NULL, *block = part + extras - 1;
+    int64_t columns = scale->shape.dims[0], groups = scale->shape.dims[1],
+            rows = block->shape.dims[0];
+    if (packed->shape.rank == 2 && packed->shape.dims[0] == columns)
+        bits = 8; /* one a byte: 3 bits, and 2 before Keras 3.16 */
+    bool known = bits == 2 || bits == 4 || bits == 8;
+    int64_t each = known ? 8 / bits : 1;
+    bool fits = known && scale->shape.rank == 2 && groups > 0 && rows > 0 && columns > 0 &&
+                packed->dtype == DTYPE_U8 && rows <= shape_elements(kernel) &&
+                rows * columns == shape_elements(kernel) &&
+                weight_has(packed, (columns + each - 1) / each, rows) &&
+                weight_has(zero, columns, groups) && weight_has(block, rows, 0) &&
+                (!awq || weight_has(inputs, rows, 0));
+    if (!fits) {
+        call_misfit(call, "its packed kernel does not fit its configuration");
+        return NULL;
+    }
+    float *data;
+    const struct constant *made = call_constant(call, "unpacked kernel", kernel, &data);
+    for (int64_t i = 0; made && data && i < rows * columns; i++) {
+        int64_t row = i / columns, column = i % columns;
+        int64_t group = (int64_t)weight_element(block, (size_t)row);
+        size_t at = (size_t)(column * groups + (group < 0 || group >= groups ? 0 : group));
+        double value = packed_integer(packed, rows, row, column, bits) - weight_element(zero, at);
+        data[i] = (float)value * (float)weight_element(scale, at);
+        if (awq)
+            data[i] /= (float)weight_element(inputs, (size_t)row);
+    }
+    return made;
+}
+
 /* ---- float8 ---- */
 
 #define FLOAT8_EXTRAS                                                                              \
@@ -216,8 +280,10 @@ static const struct constant *round_kernel(struct call *call, const struct shape
 
 const struct constant *quantised_kernel(struct call *call, const struct shape *kernel)
 {
-    bool int4 = quantised_mode(call) == QUANTISED_INT4;
-    return int4 ? unpack_kernel(call, kernel) : round_kernel(call, kernel);
+    enum quantised_mode mode = quantised_mode(call);
+    return mode == QUANTISED_INT4   ? unpack_kernel(call, kernel)
+           : mode == QUANTISED_GPTQ ? unpack_gptq(call, kernel)
+                                    : round_kernel(call, kernel);
 }
 
 /* Keras rounds the bias of a float8 layer that computes in float32 to bfloat16. */
@@ -235,7 +301,7 @@ const struct constant *quantised_bias(struct call *call, const struct shape *bia
                                       const struct shape *wide)
 {
     float *data;
-    const struct model_weight *stored = weight_at(call, 1);
+    const struct model_weight *stored = weight_at(call, quantised_mode(call) != QUANTISED_GPTQ);
     bool rounded = quantised_mode(call) == QUANTISED_FLOAT8 &&
                    strstr(config_string(call, "dtype", ""), "_from_float32") != NULL;
     if (!stored || !shape_equal(&stored->shape, bias)) {
@@ -260,6 +326,8 @@ int quantised_operand(struct call *call, int x, const bool *axes, int *scale)
         return !has_blocks(call) && json_is_object(rounding(call, &given))
                    ? quantised_input(call, x, axes, scale)
                    : x;
+    if (quantised_mode(call) == QUANTISED_GPTQ)
+        return x;
     double own = float8_scale(call, 0);
     const struct constant *number = lowering_number(low, own, call_shape(call, x)->rank);
     x = emit_binary_constant(low, BINARY_DIVIDE, x, number, false);
