@@ -301,6 +301,14 @@ static bool is_advice(enum advise_state state)
     return state >= ADVISE_TRY;
 }
 
+/* What would save far less than another is not what that one comes from: at least this share of it.
+ * Other programs and missing pages hit every layer alike: they must be much larger than what is seen
+ * at one. */
+static double least_of_cause(const struct advise_rule *cause)
+{
+    return advise_listed("A57 A58", cause->id) ? 1.5 : 0.5;
+}
+
 /* An advice that is only what another one brings with it: of those that explain it, the one that
  * saves most. A risk or a try explains as well as a gain. */
 static const struct advise_rule *cause_of(const struct advise_report *report, size_t index)
@@ -311,8 +319,8 @@ static const struct advise_rule *cause_of(const struct advise_report *report, si
         if (i == index || !is_advice(other->finding->state) ||
             !advise_listed(other->rule->causes, report->results[index].rule->id))
             continue;
-        /* what would save far less than this one is not what it comes from */
-        if (other->finding->saved_ms < 0.5 * report->results[index].finding->saved_ms)
+        if (other->finding->saved_ms <
+            least_of_cause(other->rule) * report->results[index].finding->saved_ms)
             continue;
         if (!best || other->finding->saved_ms > best->finding->saved_ms)
             best = other;

@@ -8,9 +8,9 @@
 /* A57: a step's worst thread waited so much of it for a processor */
 #define WAITED_SHARE 0.05
 /* A59 [M]: of the time in layers this part goes down with the number of cores */
-#define PARALLEL     0.9
+#define PARALLEL     0.93
 /* More threads than cores: a step waits for whichever thread got none [M] */
-#define CROWDED_GAIN 1.3
+#define CROWDED_GAIN 1.45
 #define CROWDED_MOST 3
 
 void advise_check_load(const struct advise_facts *facts, struct advise_finding *finding)
@@ -54,12 +54,12 @@ void advise_check_threads(const struct advise_facts *facts, struct advise_findin
     if (few) {
         advise_say(finding, "%.0f thread%s on %.0f cores that may be used", threads,
                    threads == 1 ? "" : "s", cores);
-        advise_formula(finding, "time in layers %.3g ms x %.1f x (1 - %.0f/%.0f)", layers, PARALLEL,
+        advise_formula(finding, "time in layers %.3g ms x %.2f x (1 - %.0f/%.0f)", layers, PARALLEL,
                        threads, cores);
     } else {
         advise_say(finding, "%.0f threads on %.0f cores: each step waits for whichever got none",
                    threads, cores);
-        advise_formula(finding, "step x (1 - 1/%.1f), up to (1 - 1/%d)", CROWDED_GAIN,
+        advise_formula(finding, "step x (1 - 1/%.2f), up to (1 - 1/%d)", CROWDED_GAIN,
                        CROWDED_MOST);
     }
     advise_change(finding, "threads", "0");
