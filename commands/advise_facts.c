@@ -278,11 +278,22 @@ static double parameters_of(const json_t *model, size_t layer)
     return json_get_double(json_array_get(json_object_get(model, "layers"), layer), "parameters");
 }
 
+/* Of a layer's time, in the run or since the plan changed. */
+static double median_of(const struct store *store, const struct store_segment *run, size_t index)
+{
+    struct store_layer layer;
+    if (run)
+        return index < run->layer_count ? run->layers[index].p50 : (double)NAN;
+    store_layer(store, index, &layer);
+    return layer.total.p50;
+}
+
 static void fill_layers(struct advise_facts *facts, const struct workbench *workbench,
                         uint32_t segment, double mean_ms)
 {
     const struct store *store = workbench_store(workbench);
     const json_t *planned = json_object_get(workbench_plan(workbench), "layers");
+    const struct store_segment *run = segment ? store_segment_get(store, segment) : NULL;
     struct layer_row *rows;
     double wall_ms, before = NAN;
     size_t count = layer_rows_read(store, segment, mean_ms, &rows, &wall_ms);
@@ -297,6 +308,8 @@ static void fill_layers(struct advise_facts *facts, const struct workbench *work
         out->op_count = ops ? (double)json_array_size(ops) : (double)NAN;
         out->fused = rows[i].fused_into >= 0 ? FLAG_YES : FLAG_NO;
         out->time_ms = rows[i].time_ms;
+        if (isfinite(rows[i].time_ms))
+            out->median_ms = median_of(store, run, i);
         out->kernels = rows[i].kernels;
         out->flops = bytes_of(rows[i].flops);
         out->bytes = bytes_of(rows[i].bytes);

@@ -141,7 +141,26 @@ double advise_scaled(const struct advise_facts *facts, double mean_ms)
 
 double advise_layer_ms(const struct advise_facts *facts, const struct advise_layer *layer)
 {
-    return layer->fused != FLAG_YES ? advise_scaled(facts, layer->time_ms) : 0;
+    (void)facts; /* scaled_layers() has made it a part of the step */
+    return layer->fused != FLAG_YES && layer->time_ms > 0 ? layer->time_ms : 0;
+}
+
+/* The layers with their times as parts of the step, which together are no more than all of it. Caller
+ * frees. */
+static struct advise_layer *scaled_layers(const struct advise_facts *facts)
+{
+    size_t count = facts->layers_count;
+    struct advise_layer *layers = xcalloc(count + 1, sizeof *layers);
+    double sum_ms = 0, step_ms = advise_step_ms(facts);
+    for (size_t i = 0; i < count; i++) {
+        layers[i] = facts->layers[i];
+        layers[i].time_ms = layers[i].median_ms >= 0 ? layers[i].median_ms
+                                                     : advise_scaled(facts, layers[i].time_ms);
+        sum_ms += layers[i].fused != FLAG_YES ? layers[i].time_ms : 0;
+    }
+    for (size_t i = 0; i < count && sum_ms > step_ms; i++) /* of other steps than the wall */
+        layers[i].time_ms *= step_ms / sum_ms;
+    return layers;
 }
 
 /* ---- what rules say ---- */
@@ -363,17 +382,20 @@ void advise_examine(const struct advise_facts *facts, struct advise_report *out)
         out->step_ms = (double)NAN;
         return;
     }
+    struct advise_facts even = *facts;
+    even.layers = scaled_layers(facts);
     for (const struct advise_rule *rule = advise_rules; rule->id; rule++) {
         struct advise_finding *finding = &out->findings[out->count];
         struct advise_result *result = &out->results[out->count++];
         finding->base_ms = out->step_ms;
         finding->sure = rule->sure;
-        rule->check(facts, finding);
+        rule->check(&even, finding);
         *result = (struct advise_result){.rule = rule, .finding = finding};
         result->trial = trial_of(facts, rule);
         if (result->trial)
             believe(finding, result->trial);
     }
+    free(even.layers);
     tell_consequences(out);
     qsort(out->results, out->count, sizeof *out->results, by_rank);
     while (out->advice < out->count && is_advice(out->results[out->advice].finding->state))

@@ -143,7 +143,8 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(NUM, knee)
 
 /* A Keras layer in the model's order. label: with what was fused into it; ops: "conv+unary", each
- * kind once; op_count: how many there are; channels: last dimension of its output; before: channels
+ * kind once; op_count: how many there are; time_ms: the mean over the steps, median_ms: the median,
+ * which one step that another program held up leaves as it is; channels: last dimension of its output; before: channels
  * of the layer before; elements: of its output; fused: it runs inside another layer. */
 #define ADVISE_LAYER(X)                                                                            \
     X(TEXT, name)                                                                                  \
@@ -154,6 +155,7 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(NUM, op_count)                                                                               \
     X(FLAG, fused)                                                                                 \
     X(NUM, time_ms)                                                                                \
+    X(NUM, median_ms)                                                                              \
     X(NUM, kernels)                                                                                \
     X(NUM, flops)                                                                                  \
     X(NUM, bytes)                                                                                  \
