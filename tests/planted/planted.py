@@ -24,6 +24,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 DATA = os.path.join(ROOT, "tests", "data")
 HEALTHY_TIMES = 2
+POLICIES = {os.SCHED_OTHER: "usual", os.SCHED_FIFO: "real time", os.SCHED_RR: "real time"}
 TRIES = 3  # of a scenario that another program disturbed
 
 
@@ -360,6 +361,7 @@ def main():
     told = summary(planted.scenarios, planted.healthy)
     result = {"command": "make planted", "version": version, "machine": platform.machine(),
               "isa": isa, "cores": os.cpu_count(), "load_average": os.getloadavg()[0],
+              "scheduler": POLICIES.get(os.sched_getscheduler(0), "other"),
               "summary": told, "scenarios": planted.scenarios, "healthy": planted.healthy}
     with open(options.out, "w") as file:
         json.dump(result, file, indent=1)
