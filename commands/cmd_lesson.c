@@ -134,6 +134,8 @@ static void start(struct execution *execution, const char *word)
         free(synthetic);
     }
     tell_settings(execution);
+    if (execution->workbench->display_text) /* there is a screen */
+        execution_print(execution, "Esc L makes this log taller, : comes back to the prompt");
     tutor_start(tutor, lesson);
     show(execution);
 }

@@ -103,7 +103,7 @@ static const struct help_text errors[] = {
      "Refused before running. `limit none` takes the fence away; a smaller\n"
      "batch needs less."},
     {"E050", "CUPTI refused", "Layer times come from the next best source. `help profile`."},
-    {"E060", "an assertion was false", ""},
+    {"E060", "an assertion was false, or the answer to a lesson was", ""},
     {"E070", "a --require was not met", ""},
     {"E071", "--require steady was not met",
      "Warm up longer, run more steps, and stop what else runs."},

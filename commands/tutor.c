@@ -176,9 +176,13 @@ static void finish(struct tutor *tutor, char **text)
         append(text, filled(tutor, lesson->ending));
     if (!lesson_progress_finish(tutor->progress, lesson->id, tutor->tries, &error))
         append(text, xasprintf("note: %s", error.why));
-    append(text,
-           xasprintf("[%s is finished, %zu questions in %d answers] next: lesson list",
-                     label(lesson, name, sizeof name), lesson_questions(lesson), tutor->tries));
+    char next[16];
+    snprintf(next, sizeof next, "%d", lesson->number + 1);
+    struct lesson *following = lesson->number > 0 ? lesson_find(next, NULL) : NULL;
+    append(text, xasprintf("[%s is finished, %zu questions in %d answers] next: lesson %s%s",
+                           label(lesson, name, sizeof name), lesson_questions(lesson), tutor->tries,
+                           following ? "start " : "list", following ? next : ""));
+    lesson_free(following);
     tutor->lesson = NULL;
     lesson_free(lesson);
 }

@@ -263,7 +263,8 @@ static void a_lesson_goes_on_by_itself(void **state)
     assert_int_equal(learner->code, ERROR_VALUE);
     say_well(learner, "lesson check 43000 us");
     assert_non_null(strstr(learner->text, "right.\nYes.\n"));
-    assert_non_null(strstr(learner->text, "is finished, 3 questions in 5 answers"));
+    assert_non_null(
+        strstr(learner->text, "is finished, 3 questions in 5 answers] next: lesson list"));
     free(line);
     learner_free(learner);
 }
@@ -532,6 +533,7 @@ static void lesson_one_by_the_screen_alone(void **state)
     }
     if (typed > 10)
         fail_msg("it took %d lines", typed);
+    assert_true(vt_wait(vt, "next: lesson start 2", SLOW));
     vt_type(vt, "lesson list\r");
     assert_true(vt_wait(vt, "1 of [0-9]+ finished", SLOW));
     vt_free(vt);
