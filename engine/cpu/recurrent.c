@@ -180,6 +180,8 @@ static void lay_out(struct recurrent_plan *plan)
     if (plan->narrow) { /* between c and update: begin() clears up to `reset` */
         plan->row16 = plan->row > plan->depth_h ? plan->row : plan->depth_h;
         plan->row16 = (plan->row16 + RECURRENT_DEPTH - 1) / RECURRENT_DEPTH * RECURRENT_DEPTH;
+        if (plan->row16 % 256 == 0) /* rows of a block would share few sets of the cache */
+            plan->row16 += RECURRENT_DEPTH;
         plan->h16_at[0] = take(plan, plan->samples * plan->row16 / 2);
         plan->h16_at[1] = take(plan, plan->samples * plan->row16 / 2);
         plan->pad_at = take(plan, plan->threads * RECURRENT_ROWS * plan->depth_x / 2);
@@ -253,12 +255,13 @@ static void project_narrow(const struct share *share, const struct stage *stage,
     int64_t width = stage->vectors * RECURRENT_LANES;
     int64_t mine = share->end_sample - share->first_sample;
     const uint16_t *weights = (const uint16_t *)stage->kernel + panel * plan->depth_x * width;
-    const uint16_t *list[RECURRENT_BLOCK];
+    const uint16_t *list[2 * RECURRENT_BLOCK];
     for (int i = 0; i < count; i++)
         list[i] =
             row_of_x(share, first_step + (row + i) / mine, share->first_sample + (row + i) % mine);
-    if (count == RECURRENT_BLOCK) {
-        recurrent_bf16_block(list[0], list[1] - list[0], weights, plan->depth_x, stage->vectors, z);
+    if (count >= RECURRENT_BLOCK) {
+        recurrent_bf16_block(list[0], list[1] - list[0], count, weights, plan->depth_x,
+                             stage->vectors, z);
         return;
     }
     for (int i = 0; i < count && plan->depth_x != plan->features; i++) {
@@ -274,7 +277,7 @@ static void project_narrow(const struct share *share, const struct stage *stage,
 static int rows_at_once(const struct recurrent_plan *plan, int64_t left)
 {
     if (plan->tiles && left >= RECURRENT_BLOCK)
-        return RECURRENT_BLOCK;
+        return left >= 2 * RECURRENT_BLOCK ? 2 * RECURRENT_BLOCK : RECURRENT_BLOCK;
     return (int)(left < RECURRENT_ROWS ? left : RECURRENT_ROWS);
 }
 
@@ -395,9 +398,9 @@ static void run_panel(const struct share *share, const struct stage *stage, int6
     int64_t from = stage == &plan->stages[1] ? plan->reset_at : plan->h_at[step % 2];
     int count;
     for (int64_t sample = share->first_sample; sample < share->end_sample; sample += count) {
-        const float *rows[RECURRENT_BLOCK];
-        const uint16_t *narrow_rows[RECURRENT_BLOCK];
-        float u[RECURRENT_BLOCK * RECURRENT_VECTORS_MAX * RECURRENT_LANES];
+        const float *rows[2 * RECURRENT_BLOCK];
+        const uint16_t *narrow_rows[2 * RECURRENT_BLOCK];
+        float u[2 * RECURRENT_BLOCK * RECURRENT_VECTORS_MAX * RECURRENT_LANES];
         count = rows_at_once(plan, share->end_sample - sample);
         float *z = z_of(share, stage, panel, step_in_chunk, sample);
         for (int i = 0; i < count; i++) {
@@ -412,8 +415,8 @@ static void run_panel(const struct share *share, const struct stage *stage, int6
                 memset(u + i * width, 0, (size_t)width * sizeof *u);
         }
         float *sums = plan->op->reset_after ? u : z;
-        if (count == RECURRENT_BLOCK)
-            recurrent_bf16_block(narrow_rows[0], plan->row16,
+        if (count >= RECURRENT_BLOCK)
+            recurrent_bf16_block(narrow_rows[0], plan->row16, count,
                                  (const uint16_t *)stage->recurrent + weights, plan->depth_h,
                                  stage->vectors, sums);
         else if (plan->narrow)

@@ -45,12 +45,13 @@ extern const struct recurrent_kernels recurrent_kernels_plain;
 /* recurrent_bf16.c: the same product over bfloat16, where own_has_avx512_bf16(). The depth is a
  * multiple of RECURRENT_DEPTH: rows and panels end in zeros. */
 #define RECURRENT_DEPTH 32
-#define RECURRENT_BLOCK 16 /* rows of recurrent_bf16_block() */
+#define RECURRENT_BLOCK 16 /* rows of recurrent_bf16_block(), or twice as many */
 void recurrent_bf16_rows(const uint16_t *const *rows, int count, const uint16_t *panel,
                          int64_t depth, int vectors, float *out);
-/* Of 16 rows that lie `pitch` apart, where own_has_amx_bf16(), between begin and end in a thread. */
-void recurrent_bf16_block(const uint16_t *rows, int64_t pitch, const uint16_t *panel, int64_t depth,
-                          int vectors, float *out);
+/* Of 16 or 32 rows that lie `pitch` apart, where own_has_amx_bf16(), between begin and end in a
+ * thread. */
+void recurrent_bf16_block(const uint16_t *rows, int64_t pitch, int count, const uint16_t *panel,
+                          int64_t depth, int vectors, float *out);
 struct recurrent_tiles {
     unsigned char before[64];
 };

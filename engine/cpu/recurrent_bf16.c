@@ -76,10 +76,48 @@ OWN_BF16 void recurrent_bf16_rows(const uint16_t *const *rows, int count, const 
         tile_rows(rows, count, panel, depth, 4, out);
 }
 
-/* Tiles 0..3 are sums, 4 is rows, 5 weights. */
-OWN_AMX void recurrent_bf16_block(const uint16_t *rows, int64_t pitch, const uint16_t *panel,
-                                  int64_t depth, int vectors, float *out)
+/* 32 rows by two vectors of the panel or its last one. Tiles 0..3 are sums, 4 and 5 rows, 6 and 7
+ * weights, which are read half as often as for 16 rows at a time. */
+OWN_AMX static void block_of_32(const uint16_t *rows, int64_t pitch, const uint16_t *panel,
+                                int64_t depth, int vectors, bool both, float *out)
 {
+    int64_t bytes = pitch * 2, weights = vectors * 64, width = vectors * 64;
+    float *lower = out + OWN_TILE * vectors * RECURRENT_LANES;
+    _tile_loadd(0, out, width);
+    _tile_loadd(2, lower, width);
+    if (both) {
+        _tile_loadd(1, out + RECURRENT_LANES, width);
+        _tile_loadd(3, lower + RECURRENT_LANES, width);
+    }
+    for (int64_t k = 0; k < depth; k += 2 * OWN_TILE, panel += vectors * 2 * OWN_TILE * OWN_TILE) {
+        _tile_loadd(4, rows + k, bytes);
+        _tile_loadd(6, panel, weights);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_loadd(5, rows + OWN_TILE * pitch + k, bytes);
+        _tile_dpbf16ps(2, 5, 6);
+        if (both) {
+            _tile_loadd(7, panel + 2 * OWN_TILE, weights);
+            _tile_dpbf16ps(1, 4, 7);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, out, width);
+    _tile_stored(2, lower, width);
+    if (both) {
+        _tile_stored(1, out + RECURRENT_LANES, width);
+        _tile_stored(3, lower + RECURRENT_LANES, width);
+    }
+}
+
+/* Tiles 0..3 are sums, 4 is rows, 5 to 7 weights. */
+OWN_AMX void recurrent_bf16_block(const uint16_t *rows, int64_t pitch, int count,
+                                  const uint16_t *panel, int64_t depth, int vectors, float *out)
+{
+    for (int v = 0; count == 2 * OWN_TILE && v < vectors; v += 2)
+        block_of_32(rows, pitch, panel + v * 2 * OWN_TILE, depth, vectors, v + 1 < vectors,
+                    out + v * RECURRENT_LANES);
+    if (count == 2 * OWN_TILE)
+        return;
     int64_t bytes = pitch * 2, weights = vectors * 64, width = vectors * 64;
     _tile_loadd(0, out, width);
     _tile_loadd(1, out + RECURRENT_LANES, width);
@@ -124,10 +162,10 @@ void recurrent_bf16_rows(const uint16_t *const *rows, int count, const uint16_t 
     (void)rows, (void)count, (void)panel, (void)depth, (void)vectors, (void)out; /* never called */
 }
 
-void recurrent_bf16_block(const uint16_t *rows, int64_t pitch, const uint16_t *panel, int64_t depth,
-                          int vectors, float *out)
+void recurrent_bf16_block(const uint16_t *rows, int64_t pitch, int count, const uint16_t *panel,
+                          int64_t depth, int vectors, float *out)
 {
-    (void)rows, (void)pitch, (void)panel, (void)depth, (void)vectors, (void)out;
+    (void)rows, (void)pitch, (void)count, (void)panel, (void)depth, (void)vectors, (void)out;
 }
 
 void recurrent_bf16_begin(struct recurrent_tiles *before)

@@ -454,13 +454,13 @@ static void in_bf16_and_in_slices(void **state)
     }
 }
 
-/* In bf16 the products are of their own kernels: whole blocks of 16 samples and what is left of
+/* In bf16 the products are of their own kernels: whole blocks of 32 or 16 samples and what is left of
  * them, features and units that fill the depth of a product and that do not, masks and states. */
 static void in_bf16_of_every_size(void **state)
 {
     (void)state;
-    static const int sizes[][3] = {
-        {16, 32, 64}, {37, 64, 40}, {1, 5, 33}, {20, 33, 32}, {48, 96, 17}};
+    static const int sizes[][3] = {{16, 32, 64}, {37, 64, 40}, {1, 5, 33},
+                                   {20, 33, 32}, {48, 96, 17}, {33, 32, 256}};
     for (size_t k = 0; k < KIND_COUNT && dnn_has_bf16(); k++) {
         for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
             struct subject s = {.batch = sizes[i][0], .threads = 2, .precision = PRECISION_BF16};
