@@ -33,11 +33,13 @@ struct recurrent_plan {
     int64_t chunk;
     struct stage stages[2];
     int stage_count;
-    bool narrow;               /* values and weights are bfloat16; sums and states float32 */
-    bool tiles;                /* and blocks of rows are multiplied with AMX */
-    int64_t depth_x, depth_h;  /* of the two products; narrow: filled up to RECURRENT_DEPTH */
-    int64_t row16;             /* narrow: values of a sample's state in bfloat16 */
-    int64_t h16_at[2], pad_at; /* narrow: the states, and rows of x with zeros behind, per thread */
+    bool narrow;              /* values and weights are bfloat16; sums and states float32 */
+    bool tiles;               /* and blocks of rows are multiplied with AMX */
+    bool gathers;             /* narrow: a chunk of inputs is copied side by side */
+    int64_t depth_x, depth_h; /* of the two products; narrow: filled up to RECURRENT_DEPTH */
+    int64_t row16;            /* narrow: values of a sample's state in bfloat16 */
+    int64_t row_x;            /* narrow: and of its inputs, with zeros behind */
+    int64_t h16_at[2], x_at;  /* narrow: the states, and a chunk of inputs per thread */
     /* in floats, within the scratchpad */
     int64_t h_at[2], c_at, update_at, reset_at, z_at, first_at;
     size_t scratch_bytes;
@@ -171,6 +173,12 @@ static int64_t take(struct recurrent_plan *plan, int64_t floats)
     return at;
 }
 
+/* The distance of rows of a block, which should not share a few sets of the cache. */
+static int64_t apart(int64_t width)
+{
+    return width % 256 == 0 ? width + RECURRENT_DEPTH : width;
+}
+
 static void lay_out(struct recurrent_plan *plan)
 {
     int64_t state = plan->samples * plan->row, step = 0;
@@ -180,11 +188,10 @@ static void lay_out(struct recurrent_plan *plan)
     if (plan->narrow) { /* between c and update: begin() clears up to `reset` */
         plan->row16 = plan->row > plan->depth_h ? plan->row : plan->depth_h;
         plan->row16 = (plan->row16 + RECURRENT_DEPTH - 1) / RECURRENT_DEPTH * RECURRENT_DEPTH;
-        if (plan->row16 % 256 == 0) /* rows of a block would share few sets of the cache */
-            plan->row16 += RECURRENT_DEPTH;
+        plan->row16 = apart(plan->row16);
+        plan->row_x = apart(plan->depth_x);
         plan->h16_at[0] = take(plan, plan->samples * plan->row16 / 2);
         plan->h16_at[1] = take(plan, plan->samples * plan->row16 / 2);
-        plan->pad_at = take(plan, plan->threads * RECURRENT_ROWS * plan->depth_x / 2);
     }
     plan->update_at = take(plan, state);
     plan->reset_at = take(plan, state);
@@ -196,6 +203,8 @@ static void lay_out(struct recurrent_plan *plan)
     plan->chunk = CHUNK_BYTES / (int64_t)sizeof(float) / step;
     plan->chunk = plan->chunk < 1 ? 1 : plan->chunk > plan->steps ? plan->steps : plan->chunk;
     plan->z_at = take(plan, step * plan->chunk);
+    if (plan->gathers)
+        plan->x_at = take(plan, plan->threads * plan->chunk * plan->samples * plan->row_x / 2);
     int64_t at = 0;
     for (int i = 0; i < plan->stage_count; i++) {
         struct stage *stage = &plan->stages[i];
@@ -214,7 +223,7 @@ struct share {
     int64_t first_sample, end_sample; /* of every panel it owns */
     int64_t first_panel[2], end_panel[2];
     const void *x, *mask; /* bfloat16 if the plan is narrow */
-    uint16_t *pad;        /* RECURRENT_ROWS rows of x */
+    uint16_t *rows;       /* narrow: a chunk of x */
 };
 
 static int64_t time_of(const struct recurrent_plan *plan, int64_t step)
@@ -247,29 +256,44 @@ static const void *row_of_x(const struct share *share, int64_t step, int64_t sam
     return (const char *)share->x + (size_t)at * element_bytes(plan);
 }
 
-/* z += x kernel for `count` rows from `row` on, in bfloat16. */
+/* The inputs of a chunk side by side, with zeros up to the depth: then a few samples make blocks of
+ * many steps. Many samples make blocks of their own, and a copy would cost more than it brings. */
+static void gather(const struct share *share, int64_t first_step, int64_t steps)
+{
+    const struct recurrent_plan *plan = share->plan;
+    uint16_t *to = share->rows;
+    for (int64_t step = first_step; step < first_step + steps; step++) {
+        for (int64_t n = share->first_sample; n < share->end_sample; n++, to += plan->row_x) {
+            memcpy(to, row_of_x(share, step, n), (size_t)plan->features * sizeof *to);
+            memset(to + plan->features, 0, (size_t)(plan->depth_x - plan->features) * sizeof *to);
+        }
+    }
+}
+
+/* Row `row` of a chunk: the inputs of one sample at a step. */
+static const uint16_t *row_of_chunk(const struct share *share, int64_t first_step, int64_t row)
+{
+    int64_t mine = share->end_sample - share->first_sample;
+    if (share->plan->gathers)
+        return share->rows + row * share->plan->row_x;
+    return row_of_x(share, first_step + row / mine, share->first_sample + row % mine);
+}
+
+/* z += x kernel for `count` rows from `row` of the chunk on, in bfloat16. */
 static void project_narrow(const struct share *share, const struct stage *stage, int64_t panel,
                            int64_t first_step, int64_t row, int count, float *z)
 {
     const struct recurrent_plan *plan = share->plan;
     int64_t width = stage->vectors * RECURRENT_LANES;
-    int64_t mine = share->end_sample - share->first_sample;
     const uint16_t *weights = (const uint16_t *)stage->kernel + panel * plan->depth_x * width;
     const uint16_t *list[2 * RECURRENT_BLOCK];
     for (int i = 0; i < count; i++)
-        list[i] =
-            row_of_x(share, first_step + (row + i) / mine, share->first_sample + (row + i) % mine);
-    if (count >= RECURRENT_BLOCK) {
+        list[i] = row_of_chunk(share, first_step, row + i);
+    if (count >= RECURRENT_BLOCK)
         recurrent_bf16_block(list[0], list[1] - list[0], count, weights, plan->depth_x,
                              stage->vectors, z);
-        return;
-    }
-    for (int i = 0; i < count && plan->depth_x != plan->features; i++) {
-        uint16_t *to = share->pad + i * plan->depth_x;
-        memcpy(to, list[i], (size_t)plan->features * sizeof *to);
-        list[i] = to;
-    }
-    recurrent_bf16_rows(list, count, weights, plan->depth_x, stage->vectors, z);
+    else
+        recurrent_bf16_rows(list, count, weights, plan->depth_x, stage->vectors, z);
 }
 
 /* How many of the samples from `sample` on are multiplied at a time: as many as a block of tiles has
@@ -292,12 +316,9 @@ static void project(const struct share *share, const struct stage *stage, int64_
     float *z = z_of(share, stage, panel, 0, share->first_sample);
     const float *weights = (const float *)stage->kernel + panel * plan->features * width;
     const float *bias = stage->bias ? stage->bias + panel * width : NULL;
-    bool whole = plan->depth_x == plan->features; /* rows of x end in no zeros */
     for (int64_t row = 0, count; row < rows; row += count, z += count * width) {
-        /* a block has rows of one step, which lie evenly */
-        count = rows_at_once(plan, whole ? mine - row % mine : 0);
-        if (count < RECURRENT_BLOCK)
-            count = rows - row < RECURRENT_ROWS ? rows - row : RECURRENT_ROWS;
+        /* the rows of a block lie evenly: in place, they are of one step */
+        count = rows_at_once(plan, plan->gathers || !plan->tiles ? rows - row : mine - row % mine);
         for (int64_t i = 0; i < count; i++) {
             if (bias)
                 memcpy(z + i * width, bias, (size_t)width * sizeof *z);
@@ -435,6 +456,8 @@ static void run_share(const struct share *share)
     const struct recurrent_plan *plan = share->plan;
     for (int64_t first = 0; first < plan->steps; first += plan->chunk) {
         int64_t steps = plan->steps - first < plan->chunk ? plan->steps - first : plan->chunk;
+        if (plan->gathers)
+            gather(share, first, steps);
         for (int s = 0; s < plan->stage_count; s++) {
             for (int64_t p = share->first_panel[s]; p < share->end_panel[s]; p++)
                 project(share, &plan->stages[s], p, first, steps);
@@ -521,8 +544,8 @@ void own_recurrent(const struct own_call *call)
         struct recurrent_tiles before;
         if (plan->tiles)
             recurrent_bf16_begin(&before);
-        share.pad = (uint16_t *)(void *)(all.scratch + plan->pad_at) +
-                    omp_get_thread_num() * RECURRENT_ROWS * plan->depth_x;
+        share.rows = (uint16_t *)(void *)(all.scratch + plan->x_at) +
+                     omp_get_thread_num() * plan->chunk * plan->samples * plan->row_x;
         /* should OpenMP give fewer threads than were asked for, one does it all */
         bool full = omp_get_num_threads() == plan->threads;
         int64_t groups = full ? plan->sample_groups : 1, thread = omp_get_thread_num();
@@ -571,6 +594,8 @@ bool build_recurrent(struct builder *b)
     plan->narrow = b->plan->type == dnnl_bf16 && own_has_avx512_bf16() &&
                    (op->cell == CELL_LSTM || (op->cell == CELL_GRU && op->reset_after));
     plan->tiles = plan->narrow && own_has_amx_bf16();
+    plan->gathers = plan->narrow &&
+                    (plan->samples < 2 * RECURRENT_BLOCK || plan->features % RECURRENT_DEPTH != 0);
     int64_t fill = plan->narrow ? RECURRENT_DEPTH : 1;
     plan->depth_x = (plan->features + fill - 1) / fill * fill;
     plan->depth_h = (plan->units + fill - 1) / fill * fill;
