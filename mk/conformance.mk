@@ -16,6 +16,20 @@ conformance: all
 	$(Q)CONFORMANCE_TF=$(TF) CONFORMANCE_DEVICE=$(or $(DEVICE),cpu) nice $(CONFORMANCE_VENV)/bin/python \
 	    tests/conformance/run.py $(PROGRAM) $(CONFORMANCE_VENV)-models $(CONFORMANCE_TABLE) $(if $(ONLY),'$(ONLY)')
 
+## conformance-all  the same with each Keras of RELEASES="3.0.5 3.3.3 3.8.0", the newest, and tf-keras
+RELEASES ?= 3.0.5 3.3.3 3.8.0
+.PHONY: conformance-all
+conformance-all: all
+	$(Q)bad=0; for release in $(RELEASES) ''; do $(MAKE) --no-print-directory conformance TF= KERAS=$$release || bad=1; done; \
+	    $(MAKE) --no-print-directory conformance TF=1 KERAS= || bad=1; exit $$bad
+
+## conformance-samples  every NAME.keras and NAME.h5 of FOLDER against its NAME.io.h5 (needs numpy, h5py)
+FOLDER ?= tests/data/models
+.PHONY: conformance-samples
+conformance-samples: all
+	$(Q)mkdir -p $(CONFORMANCE)
+	$(Q)nice $(or $(PYTHON),python3) tests/conformance/samples.py $(PROGRAM) $(FOLDER) $(CONFORMANCE)/samples.json
+
 ## conformance-random  random graphs from COUNT=500 fresh seeds (or SEED=N) against real Keras
 COUNT ?= 500
 .PHONY: conformance-random

@@ -87,14 +87,16 @@ class Case:
 
 
 def draw(rng, kind, shape, bound=None):
-    """One input: 'index' integers below bound, 'steep' numbers far from 0, 'scene' pictures that differ as a whole
-    (deep networks average noise away, and then every picture of noise has the same answer), 'pixels' the same 0..255."""
+    """One input: 'index' integers below bound, 'steep' numbers far from 0, 'truth' 0 and 1, 'scene' pictures that differ as a
+    whole (deep networks average noise away, and then every picture of noise has the same answer), 'pixels' the same 0..255."""
     if kind == 'index':
         return rng.integers(0, bound, shape).astype('int32')
     if kind == 'image':
         return rng.uniform(0, 255, shape).astype('float32')
     if kind == 'steep':
         return (20 * rng.normal(size=shape)).astype('float32')
+    if kind == 'truth':
+        return (rng.random(shape) < 0.6).astype('float32')
     if kind in ('scene', 'pixels'):
         batch, height, width, channels = shape
         y, x = np.mgrid[0:height, 0:width, 0:1][:2]
