@@ -30,10 +30,47 @@ static int layer_find(struct reader *reader, const char *wanted)
     return -1;
 }
 
-/* The last call of a layer, -1 and an error if nothing calls it. */
-static int node_find(struct reader *reader, const char *wanted)
+/* A nested model by its path ("base/inner") or its name: the first that is called so. */
+static const struct scope *model_find(const struct scope *scope, const char *wanted)
 {
-    int layer = layer_find(reader, wanted), found = -1;
+    size_t length = strlen(wanted);
+    for (size_t i = 0; i < scope->child_count; i++) {
+        const struct child *child = &scope->children[i];
+        if (child->scope == NULL)
+            continue;
+        const char *path = child->scope->path;
+        if (strcmp(child->name, wanted) == 0 ||
+            (strncmp(path, wanted, length) == 0 && strcmp(path + length, "/") == 0))
+            return child->scope;
+        const struct scope *inner = model_find(child->scope, wanted);
+        if (inner != NULL)
+            return inner;
+    }
+    return NULL;
+}
+
+/* The layer that makes output `at` of a nested model, -1 if that is an input of its own; *output: which
+ * of the layer's. */
+static int model_end(const struct scope *scope, size_t at, int *output)
+{
+    for (;;) {
+        struct tensor_ref ref = scope->outputs[at];
+        const struct child *child = ref.child >= 0 ? &scope->children[ref.child] : NULL;
+        if (child == NULL || child->scope == NULL) {
+            *output = ref.output;
+            return child != NULL ? child->layer : -1;
+        }
+        scope = child->scope;
+        at = (size_t)ref.output;
+        if (at >= scope->output_count)
+            return -1;
+    }
+}
+
+/* The last call of a layer, -1 and an error if nothing calls it. */
+static int node_find(struct reader *reader, int layer, const char *wanted)
+{
+    int found = -1;
     size_t i;
     json_t *node;
     if (layer < 0)
@@ -107,6 +144,30 @@ static void renumber(json_t *nodes, json_t *inputs, const int *node_map, const i
     }
 }
 
+/* End the model at what is called so: a layer, or every output of a nested model. */
+static bool end_at(struct reader *reader, const char *wanted, bool *needed, json_t *ports)
+{
+    const struct scope *scope = model_find(reader->top, wanted);
+    size_t count = scope != NULL ? scope->output_count : 1;
+    for (size_t i = 0; i < count; i++) {
+        int output = 0,
+            layer = scope != NULL ? model_end(scope, i, &output) : layer_find(reader, wanted);
+        int node = node_find(reader, layer, wanted);
+        if (node < 0 && reader->error->code == ERROR_NONE)
+            error_set(reader->error, ERROR_MODEL_LAYERS, reader->files->name,
+                      "the model \"%s\" ends at its own input", wanted);
+        if (node < 0)
+            return false;
+        const char *name =
+            count == 1 ? wanted
+                       : json_text(json_array_get(reader->layers, (size_t)layer), "path", wanted);
+        needed[node] = true;
+        json_array_append_new(ports, json_pack("{s:s, s:[i,i], s:[], s:s}", "name", name, "tensor",
+                                               node, output, "shape", "dtype", "float32"));
+    }
+    return true;
+}
+
 bool network_cut(struct reader *reader, json_t *inputs, json_t *outputs)
 {
     json_t *wanted = reader->files->outputs, *ports = json_array(), *name;
@@ -118,13 +179,9 @@ bool network_cut(struct reader *reader, json_t *inputs, json_t *outputs)
     int *layer_map = xcalloc(layer_count + 1, sizeof *layer_map);
     json_array_foreach(wanted, i, name)
     {
-        int node = node_find(reader, json_string_value(name));
-        ok = node >= 0;
+        ok = end_at(reader, json_string_value(name), needed, ports);
         if (!ok)
             break;
-        needed[node] = true;
-        json_array_append_new(ports, json_pack("{s:O, s:[i,i], s:[], s:s}", "name", name, "tensor",
-                                               node, 0, "shape", "dtype", "float32"));
     }
     if (ok) {
         mark(reader->nodes, needed);

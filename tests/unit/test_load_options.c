@@ -71,6 +71,26 @@ static void ends_where_asked(void **state)
     model_free(whole);
 }
 
+/* A nested model is no layer, and its name says where to end all the same. */
+static void ends_at_a_nested_model(void **state)
+{
+    (void)state;
+    struct error error;
+    struct model *whole = load(DATA "nested_frozen.keras", NULL, NULL, NULL, &error);
+    struct model *part = load(DATA "nested_frozen.keras", "[\"base\"]", NULL, NULL, &error);
+    assert_non_null(part);
+    assert_int_equal(part->output_count, 1);
+    assert_string_equal(part->outputs[0].name, "base");
+    const struct model_node *end = &part->nodes[part->outputs[0].tensor.node];
+    assert_int_equal(strncmp(part->layers[end->layer].path, "base/", 5), 0);
+    assert_true(part->layer_count < whole->layer_count);
+    assert_true(lowers(part, &error));
+    model_free(part);
+    model_free(whole);
+    assert_null(load(DATA "nested_frozen.keras", "[\"bas\"]", NULL, NULL, &error));
+    assert_int_equal(error.code, ERROR_MODEL_LAYERS);
+}
+
 /* An architecture alone is a whole model where no layer has parameters, and no other one is. */
 static void weightless_needs_no_weights(void **state)
 {
@@ -256,10 +276,15 @@ static void weights_twice(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(ends_where_asked),    cmocka_unit_test(weightless_needs_no_weights),
-        cmocka_unit_test(other_quantisations), cmocka_unit_test(wrapped_layer_without_class),
-        cmocka_unit_test(drops_inputs),        cmocka_unit_test(custom_class),
-        cmocka_unit_test(weights_twice),       cmocka_unit_test(map_is_checked),
+        cmocka_unit_test(ends_at_a_nested_model),
+        cmocka_unit_test(ends_where_asked),
+        cmocka_unit_test(weightless_needs_no_weights),
+        cmocka_unit_test(other_quantisations),
+        cmocka_unit_test(wrapped_layer_without_class),
+        cmocka_unit_test(drops_inputs),
+        cmocka_unit_test(custom_class),
+        cmocka_unit_test(weights_twice),
+        cmocka_unit_test(map_is_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
