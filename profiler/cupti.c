@@ -48,7 +48,7 @@ const struct gpu_trace *cupti_open(const struct cupti_api *api, const char *raw,
 #define UNTAGGED_MAX    64      /* without one correlation mean that the chosen calls give none */
 
 /* CUPTI's buffer callbacks carry no pointer of ours, and there is one CUPTI in a process */
-static struct cupti *the_cupti;
+static _Atomic(struct cupti *) the_cupti;
 
 /* ---------------------------------------------------------------- buffers */
 
@@ -72,10 +72,12 @@ static void buffer_free(struct buffer *buffer)
 
 static void CUPTIAPI on_request(uint8_t **data, size_t *size, size_t *max_records)
 {
-    struct cupti *c = the_cupti;
+    struct cupti *c = atomic_load(&the_cupti);
     *max_records = 0;
     *data = NULL;
     *size = 0;
+    if (!c)
+        return;
     pthread_mutex_lock(&c->buffer_lock);
     struct buffer *buffer = c->pool;
     if (buffer) {
@@ -96,10 +98,12 @@ static void CUPTIAPI on_request(uint8_t **data, size_t *size, size_t *max_record
 static void CUPTIAPI on_complete(CUcontext context, uint32_t stream, uint8_t *data, size_t size,
                                  size_t valid)
 {
-    struct cupti *c = the_cupti;
+    struct cupti *c = atomic_load(&the_cupti);
     (void)context;
     (void)stream;
     (void)size;
+    if (!c)
+        return;
     pthread_mutex_lock(&c->buffer_lock);
     struct buffer **link = &c->out;
     while (*link && (*link)->data != data)
@@ -457,7 +461,7 @@ static void trace_close(void *context)
     c->api.unsubscribe(c->subscriber);
     /* the library stays loaded, and where it still holds a buffer so does what it may call back to */
     if (!c->out) {
-        the_cupti = NULL;
+        atomic_store(&the_cupti, NULL);
         cupti_free(c);
     }
 }
@@ -516,17 +520,18 @@ static struct cupti *open_with(const struct cupti_api *api, const char *raw, CUp
         c->pool_count++;
         c->buffer_count++;
     }
-    the_cupti = c;
+    atomic_store(&the_cupti, c);
     if ((raw && !cupti_raw_open(c, raw, version, error)) ||
         !cupti_start(c, on_request, on_complete, refused, error)) {
-        the_cupti = NULL;
+        atomic_store(&the_cupti, NULL);
         cupti_free(c);
         return NULL;
     }
     if (pthread_create(&c->thread, NULL, decoder_main, c) != 0) {
         error_set(error, ERROR_CUPTI, "CUPTI", "no thread could be started for it");
+        cupti_disable(c);
         (void)c->api.unsubscribe(c->subscriber);
-        the_cupti = NULL;
+        atomic_store(&the_cupti, NULL);
         cupti_free(c);
         return NULL;
     }
@@ -537,7 +542,7 @@ const struct gpu_trace *cupti_open(const struct cupti_api *mock, const char *raw
                                    struct error *error)
 {
     CUptiResult refused = CUPTI_SUCCESS;
-    if (the_cupti) {
+    if (atomic_load(&the_cupti)) {
         error_set(error, ERROR_CUPTI, "CUPTI",
                   "it was closed while it still held records; a fresh "
                   "worker is needed to open it again");

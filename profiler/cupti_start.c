@@ -174,6 +174,9 @@ void cupti_disable(struct cupti *c)
         (void)c->api.disable(CUPTI_ACTIVITY_KIND_RUNTIME);
         (void)c->api.disable(CUPTI_ACTIVITY_KIND_DRIVER);
     }
+    /* each by itself: they are of no kind, and a call that is still recorded asks for buffers */
+    if (c->api.enable_runtime && c->api.enable_driver)
+        (void)record_calls(c, false);
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         (void)c->api.disable(kinds[i].kind);
 }

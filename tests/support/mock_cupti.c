@@ -94,7 +94,9 @@ static CUptiResult CUPTIAPI mock_disable(CUpti_ActivityKind kind)
 }
 static CUptiResult CUPTIAPI mock_enable_call(CUpti_CallbackId id, uint8_t enable)
 {
-    (void)id, (void)enable;
+    (void)id;
+    if (mock_cupti.call_result == CUPTI_SUCCESS)
+        mock_cupti.calls += enable ? 1 : -1;
     return mock_cupti.call_result;
 }
 
@@ -196,7 +198,7 @@ int mock_cupti_reset(void **state)
     mock_cupti.withhold = mock_cupti.unpinned = false;
     mock_cupti.dropped = mock_cupti.pending_count = 0;
     mock_cupti.enabled = mock_cupti.disabled = mock_cupti.flushes = mock_cupti.unsubscribed = 0;
-    mock_cupti.depth = mock_cupti.surplus = 0;
+    mock_cupti.depth = mock_cupti.surplus = mock_cupti.calls = 0;
     mock_cupti.next_correlation = 1;
     memset(mock_cupti.on, 0, sizeof mock_cupti.on);
     return 0;

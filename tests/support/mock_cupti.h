@@ -30,6 +30,7 @@ extern struct mock_cupti {
     bool on[MOCK_CUPTI_KINDS]; /* kinds that are recorded now */
     uint64_t stack[8];         /* external correlations */
     int depth, surplus;        /* surplus: pops of an empty stack */
+    int calls;                 /* API calls that are recorded, each by itself */
     /* what the next flush delivers, under the lock */
     pthread_mutex_t lock;
     struct activity *pending;

@@ -64,6 +64,25 @@ static void kernels_arrive_with_their_op(void **state)
     assert_true(mock_cupti.disabled >= 6);
 }
 
+/* A worker may go on without CUPTI (events take over): nothing is recorded any more, and what CUPTI
+ * asks for all the same it does not get. */
+static void nothing_is_recorded_behind_it(void **state)
+{
+    (void)state;
+    const struct gpu_trace *trace = cupti_open(&mock_cupti_api, NULL, NULL);
+    assert_non_null(trace);
+    assert_true(mock_cupti.calls > 0);
+    trace->close(trace->context);
+    assert_int_equal(mock_cupti.calls, 0);
+    for (int kind = 0; kind < MOCK_CUPTI_KINDS; kind++)
+        assert_false(mock_cupti.on[kind]);
+    uint8_t *data = (uint8_t *)&mock_cupti;
+    size_t size = 1, most = 1;
+    mock_cupti.request(&data, &size, &most);
+    assert_null(data);
+    mock_cupti.complete(NULL, 0, data, 0, 0);
+}
+
 /* A CUPTI that gives correlations only where whole kinds are recorded is asked for those */
 static void missing_correlations_widen_the_calls(void **state)
 {
@@ -379,6 +398,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(kernels_arrive_with_their_op, mock_cupti_reset),
+        cmocka_unit_test_setup(nothing_is_recorded_behind_it, mock_cupti_reset),
         cmocka_unit_test_setup(missing_correlations_widen_the_calls, mock_cupti_reset),
         cmocka_unit_test_setup(lesser_refusals_are_borne, mock_cupti_reset),
         cmocka_unit_test_setup(its_own_memory_is_told, mock_cupti_reset),
