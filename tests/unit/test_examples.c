@@ -85,6 +85,9 @@ static void write_files(void)
                               .data = image,
                               .bytes = sizeof image};
     assert_true(npy_write("x.npy", &array, 1, &error));
+    for (int i = 0; i < 28 * 28; i++)
+        image[i] = (float)(i % 17);
+    assert_true(npy_write("train_x.npy", &array, 1, &error));
     cli_write_file("session.lt", "echo sourced\n");
     cli_write_file("facts.json", "{\"version\": 1, \"run\": {\"wall_ms\": 10}}");
     cli_write_file("probes.json", "{\"version\": 1, \"driver\": {\"module_loaded\": true}}");
@@ -177,13 +180,18 @@ static int make_folder(void **state)
 {
     const char *program = getenv("LAYERTOP_BIN");
     char *whole = realpath(program ? program : "build/layertop", NULL);
-    char *picture = realpath("tests/data/pictures/rgba.png", NULL), command[PATH_MAX + 64];
-    if (!whole || !picture || cli_make_folder(state) != 0)
+    char *picture = realpath("tests/data/pictures/rgba.png", NULL), command[3 * PATH_MAX + 192];
+    char *digits = realpath("share/layertop/demo/digits", NULL);
+    if (!whole || !picture || !digits || cli_make_folder(state) != 0)
         return -1;
     setenv("LAYERTOP_BIN", whole, 1);
     setenv("XDG_CONFIG_HOME", cli_folder, 1);
-    snprintf(command, sizeof command, "cp '%s' %s/cat.jpg", picture, cli_folder);
+    snprintf(command, sizeof command,
+             "cp '%s' %s/cat.jpg && cp '%s/heldout_x.npy' %s/test_x.npy && "
+             "cp '%s/heldout_y.npy' %s/test_y.npy",
+             picture, cli_folder, digits, cli_folder, digits, cli_folder);
     free(whole);
+    free(digits);
     free(picture);
     return system(command) == 0 ? chdir(cli_folder) : -1;
 }
