@@ -144,7 +144,19 @@ def training():
     return keras.Model(x, [y, base(y, training=True), L.TimeDistributed(L.BatchNormalization())(x, training=True)])
 
 
+def masked_scores():
+    """Queries that see nothing, and the scores that say so."""
+    x = L.Input((5, 3))
+    steps = L.ReLU()(x)  # zeros, so that some are masked
+    masked = L.Masking(0.)(steps)
+    y, scores = L.MultiHeadAttention(2, 4)(masked, masked, return_attention_scores=True)
+    masked = L.Masking(0.)(steps)  # attention takes the mask off its inputs: another one
+    z, causal = L.MultiHeadAttention(1, 3)(masked, masked, return_attention_scores=True, use_causal_mask=True)
+    return keras.Model(x, [y, scores, z, causal])
+
+
 CASES = [
+    Case('masked_scores', masked_scores, [('normal', (4, 5, 3))]),
     Case('ops_activations', ops_activations, [('normal', (2, 4, 6))]),
     Case('training', training, [('normal', (2, 4, 3))]),
     Case('integers', integers, [('index', (2, 5), 12), ('index', (2, 5), 12), ('normal', (2, 4, 3))]),

@@ -82,6 +82,7 @@ static const char *const MODELS[][2] = {
     {"models/softmax_ax12.h5", "models/softmax_ax12.io.h5"},
     {"models/specnorm.h5", "models/specnorm.io.h5"},
     {"models/training.keras", "models/training.io.h5"},
+    {"models/masked_scores.keras", "models/masked_scores.io.h5"},
     {"models/up2_bilinear.h5", "models/up2_bilinear.io.h5"},
     {"keras/corner_sampling.h5", "models/corner_sampling.io.h5"},
     {"keras/integer_lookup.h5", "models/integer_lookup.io.h5"},

@@ -36,20 +36,21 @@ int attention_steps(struct call *call, int mask, int axis)
 
 /* ---- scores that somebody wants to see ---- */
 
-/* What causality and the window leave, as a constant (1, 1, T, S); NULL without either. */
+/* What causality and the window leave, as a constant (1, 1, T, S) of two values; NULL without either. */
 static const struct constant *band(struct call *call, const struct op_attention *attention,
-                                   int64_t steps, int64_t keys)
+                                   int64_t steps, int64_t keys, float seen, float unseen)
 {
     float *data;
     struct shape shape = {.rank = 4, .dims = {1, 1, steps, keys}};
     if (!attention->causal && attention->window == 0)
         return NULL;
-    const struct constant *constant = call_constant(call, "band", &shape, &data);
+    const struct constant *constant =
+        call_constant(call, seen > 0 ? "seen" : "band", &shape, &data);
     for (int64_t i = 0; constant && data && i < steps * keys; i++) {
         int64_t t = i / keys, s = i % keys;
         bool real = (!attention->causal || s <= t) &&
                     (attention->window == 0 || llabs(t - s) < attention->window);
-        data[i] = real ? 0.0F : (float)-LARGE;
+        data[i] = real ? seen : unseen;
     }
     return constant;
 }
@@ -78,7 +79,7 @@ static int repeat_heads(struct call *call, int x, int64_t heads)
 
 /* Scores after the softmax as (N, H, T, S): attention in its parts. */
 static int weights_of(struct call *call, int scores, int mask, int bias,
-                      const struct op_attention *attention)
+                      const struct op_attention *attention, bool zeroed)
 {
     struct lowering *low = call->low;
     if (scores < 0 || low->failed)
@@ -93,10 +94,16 @@ static int weights_of(struct call *call, int scores, int mask, int bias,
         scores = emit_binary(low, BINARY_ADD, scores, bias);
     if (mask >= 0)
         scores = emit_binary(low, BINARY_ADD, scores, emit_linear(low, mask, LARGE, -LARGE));
-    const struct constant *hidden = band(call, attention, shape.dims[2], shape.dims[3]);
+    int64_t steps = shape.dims[2], keys = shape.dims[3];
+    const struct constant *hidden = band(call, attention, steps, keys, 0, (float)-LARGE);
     if (hidden)
         scores = emit_binary_constant(low, BINARY_ADD, scores, hidden, false);
-    return emit_softmax(low, scores, 3, false);
+    int weights = emit_softmax(low, scores, 3, false);
+    if (!zeroed || mask < 0)
+        return weights;
+    weights = emit_binary(low, BINARY_MULTIPLY, weights, mask);
+    const struct constant *seen = band(call, attention, steps, keys, 1, 0);
+    return seen ? emit_binary_constant(low, BINARY_MULTIPLY, weights, seen, false) : weights;
 }
 
 /* weights (N, H, T, S) times values (N, S, H, V), as (N, T, H, V) */
@@ -106,7 +113,7 @@ static int combine(struct call *call, int weights, int v)
 }
 
 int lower_attention(struct call *call, int q, int k, int v, int mask, int bias,
-                    const struct op_attention *attention, int *scores)
+                    const struct op_attention *attention, bool zeroed, int *scores)
 {
     if (call->low->failed || q < 0 || k < 0 || v < 0)
         return -1;
@@ -118,7 +125,7 @@ int lower_attention(struct call *call, int q, int k, int v, int mask, int bias,
     v = repeat_heads(call, v, heads);
     int y = emit_matmul_values(call->low, heads_first(call, q), k);
     y = emit_linear(call->low, y, (double)attention->scale, 0);
-    *scores = weights_of(call, y, mask, bias, attention);
+    *scores = weights_of(call, y, mask, bias, attention, zeroed);
     return combine(call, *scores, v);
 }
 
@@ -213,10 +220,10 @@ bool lower_attention_layer(struct call *call)
     int heads = one_head(call, q), values = one_head(call, v), keys = one_head(call, k), y;
     if (additive || concat) {
         scores = additive_scores(call, heads, keys, scales, scale, outer);
-        scores = weights_of(call, scores, mask, -1, &attention);
+        scores = weights_of(call, scores, mask, -1, &attention, false);
         y = combine(call, scores, values);
     } else {
-        y = lower_attention(call, heads, keys, values, mask, -1, &attention,
+        y = lower_attention(call, heads, keys, values, mask, -1, &attention, false,
                             scored ? &scores : NULL);
     }
     y = emit_reshape(low, y, &out);
@@ -250,7 +257,7 @@ bool lower_op_attention(struct call *call)
         .scale = (float)(json_is_number(scale) ? json_number_value(scale) : usual),
         .causal = config_bool(call, "is_causal", false) || call_flag(call, "is_causal"),
         .soft_cap = (float)config_number(call, "attn_logits_soft_cap", 0)};
-    return call_return(call,
-                       lower_attention(call, q, k, v, mask ? op_value(call, 4, "mask") : -1,
-                                       bias ? op_value(call, 3, "bias") : -1, &attention, NULL));
+    return call_return(call, lower_attention(call, q, k, v, mask ? op_value(call, 4, "mask") : -1,
+                                             bias ? op_value(call, 3, "bias") : -1, &attention,
+                                             false, NULL));
 }

@@ -6,9 +6,10 @@
 
 /* q (N, T, H, D), k (N, S, G, D), v (N, S, G, V), mask and bias as OP_ATTENTION has them (-1: none)
  * to (N, T, H, V). If `scores` is not NULL, *scores is the softmax, (N, H, T, S), and the op is
- * lowered in its parts. */
+ * lowered in its parts; zeroed: a query that sees nothing gets no share of anything (the Softmax of
+ * Keras 3's multi-head layers), else equal ones. */
 int lower_attention(struct call *call, int q, int k, int v, int mask, int bias,
-                    const struct op_attention *attention, int *scores);
+                    const struct op_attention *attention, bool zeroed, int *scores);
 
 /* Two masks of 0 and 1 that must both hold; -1 is none. They broadcast. */
 int attention_both(struct call *call, int a, int b);

@@ -253,9 +253,9 @@ static bool attend(struct call *call, const struct heads *heads, const struct sh
                                      .causal = call_flag(call, "use_causal_mask"),
                                      .window = config_int(call, "sliding_window", 0, 1)};
     int mask = join_masks(call, q, k, &axes), scores = -1;
-    int y =
-        lower_attention(call, gather_axes(call, q, &axes), gather_axes(call, k, &axes),
-                        gather_axes(call, v, &axes), mask, -1, &attention, scored ? &scores : NULL);
+    int y = lower_attention(call, gather_axes(call, q, &axes), gather_axes(call, k, &axes),
+                            gather_axes(call, v, &axes), mask, -1, &attention,
+                            config_keras_major(call) >= 3, scored ? &scores : NULL);
     y = scatter_axes(call, y, q, heads->value_dim, &axes);
     if (gated)
         y = emit_binary(low, BINARY_MULTIPLY, y, emit_unary(low, gate, UNARY_SIGMOID, 0, 0));
