@@ -286,6 +286,8 @@ void builder_use_own(struct builder *b, own_kernel *kernel)
         step->call.inputs[i] = plan_value(b->plan, b->part, op->inputs[i]);
     size_t scratch = own_scratch_bytes(&step->call, b->device->threads);
     step->scratch_bytes = scratch > step->scratch_bytes ? scratch : step->scratch_bytes;
+    step->own_scratch_bytes =
+        (scratch + 63) & ~(size_t)63; /* copies of a widened step come behind */
     step->posts = op->posts;
     step->post_count = op->post_count;
     step->impl = "own";

@@ -161,7 +161,8 @@ static void the_ledger_shows_the_pipeline(void **state)
     (void)state;
     struct cli_outcome outcome = cli_run(
         NULL, DIGITS "--json -k -c 'run 5' -c 'picture 640x480' -c 'set pipeline serial' "
-                     "-c 'run 5' -c 'set pipeline overlap' -c 'run 5' -c 'set pipeline off' "
+                     "-c 'run 5' -c 'picture 40x30' -c 'batch 512' -c 'set pipeline overlap' "
+                     "-c 'run 5' -c 'set pipeline off' "
                      "-c 'run 5'");
     assert_int_equal(outcome.code, 0);
     const json_t *runs[4];
