@@ -92,19 +92,26 @@ void prune_two_of_four(float *weights, const struct shape *shape, int axis)
     }
 }
 
-void sparsity_count(const float *weights, const struct shape *shape, int axis, struct sparsity *out)
+static bool is_zero(const void *weights, int64_t at)
+{
+    float value;
+    memcpy(&value, (const char *)weights + (size_t)at * sizeof value, sizeof value);
+    return value == 0;
+}
+
+void sparsity_count(const void *weights, const struct shape *shape, int axis, struct sparsity *out)
 {
     int64_t outer, inner, length = shape->dims[axis], count = shape_elements(shape);
     split(shape, axis, &outer, &inner);
     out->elements += (uint64_t)count;
     for (int64_t i = 0; i < count; i++)
-        out->zeros += weights[i] == 0;
+        out->zeros += is_zero(weights, i);
     for (int64_t o = 0; o < outer; o++) {
         for (int64_t four = 0; four + 4 <= length; four += 4) {
-            const float *at = weights + (o * length + four) * inner;
+            int64_t at = (o * length + four) * inner;
             for (int64_t i = 0; i < inner; i++, at++) {
-                int zeros =
-                    (at[0] == 0) + (at[inner] == 0) + (at[2 * inner] == 0) + (at[3 * inner] == 0);
+                int zeros = is_zero(weights, at) + is_zero(weights, at + inner) +
+                            is_zero(weights, at + 2 * inner) + is_zero(weights, at + 3 * inner);
                 out->fours++;
                 out->two_of_four += zeros >= 2;
             }

@@ -18,8 +18,7 @@ struct sparsity {
     uint64_t fours, two_of_four; /* whole groups of four along the axis, and those with two zeros */
 };
 
-/* Added to *out. */
-void sparsity_count(const float *weights, const struct shape *shape, int axis,
-                    struct sparsity *out);
+/* Of float32 weights at any byte. Added to *out. */
+void sparsity_count(const void *weights, const struct shape *shape, int axis, struct sparsity *out);
 
 #endif
