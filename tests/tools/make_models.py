@@ -3,8 +3,8 @@
 
 Each is NAME.keras and NAME.io.h5: its inputs x<i> and float64 outputs y64_<i> in Keras's flatten order, and for each
 output the type that Keras gives it (attribute dtype). SHARDED ones are a folder NAME with config.json, metadata.json
-and weights in shards. Needs the packages of tests/conformance (keras 3, jax, numpy, h5py); weights and inputs are
-drawn from the name.
+and weights in shards. pack_models.py makes them small afterwards. Needs the packages of tests/conformance (keras 3,
+jax, numpy, h5py); weights and inputs are drawn from the name.
 """
 import json
 import os
