@@ -45,7 +45,7 @@ CANVAS = 56       # sources are kept at twice the model's 28 pixels, ink in the 
 SHIPPED_PER_DIGIT = 10
 CALIBRATION = 128  # scans of the training part that ship, so that int8 can be calibrated on them
 BATCH = 64
-LAYER_IMAGES = 2  # images whose every layer goes into reference.h5
+LAYER_IMAGES = 1  # images whose every layer goes into reference.h5
 REFERENCE_IMAGES = 16
 
 

@@ -120,7 +120,7 @@ static void check(const char *path)
         }
         model->outputs[0].tensor = (struct model_ref){(int)i, 0};
         for (int fusion = 0; fusion < 2; fusion++) {
-            float *y = outputs(model, fusion, 2, &count);
+            float *y = outputs(model, fusion, 1, &count);
             assert_int_equal(count, expected);
             double error = relative_error(y, layer64, count);
             if (error > TOLERANCE)
