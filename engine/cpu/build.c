@@ -165,6 +165,10 @@ struct posts builder_posts(struct builder *b, const struct view *result,
         if (in_place(b, post->value)) {
             binary = (struct dnn_post){.kind = DNN_SUM};
             posts.sums = true;
+        } else if (op->kind == OP_CONV && result->dims[1] == 1) {
+            /* an operand of one channel looks broadcast over channels, and the convolution by gemm
+             * of oneDNN 2.6 reads it wrongly then */
+            break;
         }
         posts.values[posts.count] = post->value;
         posts.list[posts.count++] = binary;

@@ -254,6 +254,25 @@ static void pools(void **state)
               "'channels_first'}\nout y");
 }
 
+/* oneDNN takes an addend of one channel for one that is broadcast. */
+static void addends_of_one_channel(void **state)
+{
+    (void)state;
+    check_all("x = Input 5,2,6,3\ny = Input 5,2,6,3\n"
+              "a = Conv3D(x) {'filters': 1, 'kernel_size': [1, 3, 2], 'strides': [2, 1, 2], "
+              "'padding': 'same', 'activation': 'softplus', 'use_bias': false} kernel 1,3,2,3,1\n"
+              "b = Conv3D(y) {'filters': 1, 'kernel_size': [1, 3, 2], 'strides': [2, 1, 2], "
+              "'padding': 'same', 'activation': 'softplus', 'use_bias': false} kernel 1,3,2,3,1\n"
+              "c = Add(a, b)\nout a\nout c");
+    check_all(
+        "x = Input 9,8,3\ny = Input 9,8,3\n"
+        "a = Conv2D(x) {'filters': 1, 'kernel_size': 3, 'padding': 'same', 'activation': "
+        "'relu', 'use_bias': false} kernel 3,3,3,1\n"
+        "b = Conv2D(y) {'filters': 1, 'kernel_size': 3, 'padding': 'same', 'use_bias': false} "
+        "kernel 3,3,3,1\n"
+        "c = Add(a, b)\nd = Activation(c) {'activation': 'softplus'}\nout b\nout d");
+}
+
 /* One float that all of a picture is added to is off by 4e-6 here. */
 static void means_keep_their_digits(void **state)
 {
@@ -714,6 +733,7 @@ int main(void)
         cmocka_unit_test(channels_first),
         cmocka_unit_test(dense_layers),
         cmocka_unit_test(pools),
+        cmocka_unit_test(addends_of_one_channel),
         cmocka_unit_test(means_keep_their_digits),
         cmocka_unit_test(norms),
         cmocka_unit_test(activations),
