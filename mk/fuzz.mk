@@ -5,16 +5,16 @@ SECONDS ?= 60
 FUZZ    := build/fuzz
 FUZZ_CC := clang
 FUZZ_CHECKS := address,undefined
-# what the targets call; the backends and the threads of OpenMP are not among it
-FUZZ_SOURCES := $(sort $(wildcard engine/*.c engine/keras/*.c engine/keras/layers/*.c engine/graph/*.c \
-                  engine/probe/*.c profiler/*.c profiler/doctor/*.c commands/*.c tui/*.c))
+# what the targets call: the library without the CPU's kernels and the threads of OpenMP, but with
+# the roof's ceilings
+FUZZ_SOURCES := $(filter-out engine/cpu/%,$(SOURCES)) engine/cpu/ceilings.c engine/cpu/machine.c
 FUZZ_OBJECTS := $(FUZZ_SOURCES:%.c=$(FUZZ)/%.o)
 FUZZ_TARGETS := $(patsubst tests/fuzz/fuzz_%.c,%,$(sort $(wildcard tests/fuzz/fuzz_*.c)))
 FUZZ_SUPPORT := $(FUZZ)/tests/fuzz/fuzz.o
 FUZZ_CFLAGS := -std=gnu17 -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=undefined -I. -Itests \
                -DLAYERTOP_VERSION='"fuzz"' $(filter-out -fopenmp,$(DEPS_CFLAGS)) -Wall -Wextra \
-               -Wno-unknown-pragmas
-FUZZ_LIBS := $(filter-out -fopenmp,$(LIBS))
+               -Wno-unknown-pragmas -Wno-missing-field-initializers -Wno-format-zero-length
+FUZZ_LIBS := $(filter-out -fopenmp,$(LIBS)) -lgomp
 
 $(FUZZ)/%.o: %.c | fuzz-check
 	@mkdir -p $(@D)
@@ -31,7 +31,7 @@ $(FUZZ)/fuzz_%: $(FUZZ)/tests/fuzz/fuzz_%.o $(FUZZ_SUPPORT) $(FUZZ)/library.a
 # this one forks the program's own confined reader: no sanitizers, whose system calls it would refuse
 $(FUZZ)/fuzz_damaged: tests/fuzz/fuzz_damaged.c tests/fuzz/fuzz.c $(LIBRARY)
 	@mkdir -p $(@D)
-	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS) -lgomp
+	$(Q)$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $^ $(FUZZ_LIBS)
 
 # writes the first inputs, and what a run found out into tests/results/fuzz.json
 $(FUZZ)/helper: tests/fuzz/helper.c $(LIBRARY)
