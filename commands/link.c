@@ -25,18 +25,17 @@ static uint64_t submit(struct workbench *workbench, const char *verb, json_t *ar
     workbench->pending =
         xrealloc(workbench->pending, (workbench->pending_count + 1) * sizeof *workbench->pending);
     struct pending *pending = &workbench->pending[workbench->pending_count++];
-    *pending = (struct pending){.serial = workbench->next_serial++,
-                                .engine_id = engine_submit(workbench->engine, verb, arguments),
+    *pending = (struct pending){.id = engine_submit(workbench->engine, verb, arguments),
                                 .reply = reply,
                                 .context = context};
     snprintf(pending->verb, sizeof pending->verb, "%s", verb);
-    return pending->serial;
+    return workbench->last_id = pending->id;
 }
 
-static bool take_pending(struct workbench *workbench, uint64_t engine_id, struct pending *out)
+static bool take_pending(struct workbench *workbench, uint64_t id, struct pending *out)
 {
     for (size_t i = 0; i < workbench->pending_count; i++) {
-        if (engine_id && workbench->pending[i].engine_id != engine_id)
+        if (workbench->pending[i].id != id)
             continue;
         *out = workbench->pending[i];
         workbench->pending_count--;
@@ -45,15 +44,6 @@ static bool take_pending(struct workbench *workbench, uint64_t engine_id, struct
         return true;
     }
     return false;
-}
-
-/* No reply of this worker will come any more: answer everybody. */
-static void fail_pending(struct workbench *workbench, const struct error *error)
-{
-    struct pending pending;
-    while (take_pending(workbench, 0, &pending))
-        if (pending.reply)
-            pending.reply(workbench, pending.context, NULL, error);
 }
 
 uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
@@ -65,14 +55,14 @@ uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t
     if (!workbench->engine && !connect_worker(workbench, !replaces_model, &error)) {
         json_decref(arguments);
         reply(workbench, context, NULL, &error);
-        return workbench->next_serial++;
+        return ++workbench->last_id;
     }
     bool resume = fresh && workbench->live && strcmp(verb, "load") == 0;
-    uint64_t serial = submit(workbench, verb, arguments, reply, context);
+    uint64_t id = submit(workbench, verb, arguments, reply, context);
     /* a worker that was live goes on after a `load`; its successor has to be told */
     if (resume)
         submit(workbench, "start", NULL, on_resumed, NULL);
-    return serial;
+    return id;
 }
 
 void workbench_cancel(struct workbench *workbench)
@@ -84,7 +74,7 @@ void workbench_cancel(struct workbench *workbench)
         error_set(&workbench->connect_error, ERROR_INTERRUPTED, "worker", "killed");
     workbench->cancel_ns = now_ns;
     for (size_t i = 0; workbench->engine && i < workbench->pending_count; i++)
-        engine_cancel(workbench->engine, workbench->pending[i].engine_id);
+        engine_cancel(workbench->engine, workbench->pending[i].id);
 }
 
 /* ---- the worker's life ---- */
@@ -220,7 +210,8 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
     struct engine_options options = {.program = workbench->program,
                                      .worker_command = workbench->worker_command,
                                      .replay = workbench->replay.path,
-                                     .replay_speed = workbench->replay.speed};
+                                     .replay_speed = workbench->replay.speed,
+                                     .last_id = workbench->last_id};
     if (options.replay)
         options.worker_command = NULL;
     workbench->connect_ns = workbench_now_ns(workbench);
@@ -245,7 +236,7 @@ static bool connect_worker(struct workbench *workbench, bool reload, struct erro
     return true;
 }
 
-static void drop_worker(struct workbench *workbench)
+static void stop_worker(struct workbench *workbench)
 {
     workbench->journal = engine_take_journal(workbench->engine);
     engine_stop(workbench->engine);
@@ -254,26 +245,46 @@ static void drop_worker(struct workbench *workbench)
     store_ended(workbench->store);
 }
 
-void workbench_end_worker(struct workbench *workbench)
+/* Let the worker go. No reply of it will come any more: everybody who waits gets `error`, whose
+ * `what`, if it is empty, becomes the request's. */
+static void drop_worker(struct workbench *workbench, const struct error *error)
 {
-    struct error ended = {0};
-    if (!workbench->engine)
-        return;
-    drop_worker(workbench);
-    error_set(&ended, ERROR_WORKER, "worker", "it was ended");
-    fail_pending(workbench, &ended);
+    struct pending *pending = workbench->pending;
+    size_t count = workbench->pending_count;
+    bool live = workbench->live;
+    stop_worker(workbench);
+    workbench->pending = NULL; /* whoever asks again asks the next worker */
+    workbench->pending_count = 0;
+    for (size_t i = 0; i < count; i++) {
+        struct error cause = *error;
+        if (!*cause.what)
+            memcpy(cause.what, pending[i].verb, sizeof pending[i].verb);
+        if (pending[i].reply)
+            pending[i].reply(workbench, pending[i].context, NULL, &cause);
+    }
+    free(pending);
+    workbench->live = live; /* the next worker resumes what this one did not */
+    workbench->connect_error = (struct error){0}; /* set again by what has just failed */
 }
 
-/* Give the worker up: everybody who waits gets `error`, a change under way last, for it may start
- * the next worker. */
+static void end_worker(struct workbench *workbench, const char *why)
+{
+    struct error ended = {0};
+    error_set(&ended, ERROR_WORKER, "", "%s", why);
+    if (workbench->engine)
+        drop_worker(workbench, &ended);
+}
+
+void workbench_end_worker(struct workbench *workbench)
+{
+    end_worker(workbench, "it was ended");
+}
+
+/* Give the worker up: a change under way hears of it last, for it may start the next one. */
 static void give_up(struct workbench *workbench, const struct error *error)
 {
     struct error cause = *error;
-    bool live = workbench->live;
-    drop_worker(workbench);
-    fail_pending(workbench, &cause);
-    workbench->live = live; /* the next worker resumes what this one did not */
-    workbench->connect_error = (struct error){0}; /* set again by what has just failed */
+    drop_worker(workbench, &cause);
     if (workbench->change.restarting && !workbench->restart_wanted)
         finish_change(workbench, &cause);
 }
@@ -289,8 +300,7 @@ static void forget_model(struct workbench *workbench)
 void workbench_replay(struct workbench *workbench, const char *path, double speed)
 {
     struct replaying *replay = &workbench->replay;
-    if (workbench->engine)
-        drop_worker(workbench);
+    end_worker(workbench, "it was ended for a recording");
     workbench->notice[0] = '\0';
     if (!replay->path) {
         replay->settings = json_deep_copy(workbench->settings);
@@ -314,8 +324,7 @@ static void leave_replay(struct workbench *workbench)
 {
     struct replaying replay = workbench->replay;
     workbench->replay = (struct replaying){0};
-    if (workbench->engine)
-        drop_worker(workbench);
+    end_worker(workbench, "the recording was ended");
     workbench->notice[0] = '\0';
     forget_model(workbench);
     json_decref(workbench->settings);
@@ -353,8 +362,7 @@ static void settle_worker(struct workbench *workbench)
     }
     if (workbench->restart_wanted) {
         workbench->restart_wanted = false;
-        if (workbench->engine)
-            drop_worker(workbench);
+        end_worker(workbench, "it was ended for a new one");
         if (!connect_worker(workbench, true, &error))
             finish_change(workbench, &error);
     }
@@ -582,7 +590,7 @@ void workbench_dispatch(struct workbench *workbench)
 bool link_close(struct workbench *workbench, struct error *error)
 {
     if (workbench->engine)
-        drop_worker(workbench);
+        stop_worker(workbench);
     struct journal *journal = workbench->journal;
     workbench->journal = NULL;
     if (!journal)

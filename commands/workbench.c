@@ -22,7 +22,6 @@ struct workbench *workbench_new(const struct workbench_options *options, struct 
     store_set_clock(workbench->store, workbench->clock);
     workbench->settings = json_object();
     workbench->aliases_answered = json_object();
-    workbench->next_serial = 1;
     for (size_t i = 0; i < setting_count(); i++) {
         const struct setting *setting = setting_at(i);
         json_t *value = setting_parse(setting, setting->value, error);

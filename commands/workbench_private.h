@@ -10,8 +10,7 @@ typedef void workbench_reply(struct workbench *workbench, void *context, const j
                              const struct error *error);
 
 struct pending {
-    uint64_t serial; /* ours: never reused, while each engine counts its ids anew */
-    uint64_t engine_id;
+    uint64_t id; /* never used again, whichever worker comes next */
     char verb[16];
     workbench_reply *reply;
     void *context;
@@ -96,7 +95,7 @@ struct workbench {
 
     struct pending *pending;
     size_t pending_count;
-    uint64_t next_serial;
+    uint64_t last_id; /* of a request */
     struct change change;
 
     struct queued *queue; /* [0] is next */
@@ -118,8 +117,9 @@ static inline int64_t workbench_now_ns(const struct workbench *workbench)
     return clock_read_ns(workbench->clock);
 }
 
-/* link.c (and workbench_dispatch()). Submit a request, starting a worker if there is none. Returns its serial, > 0. If no worker can
- * be started, `reply` is called before this returns. Steals `arguments`. */
+/* link.c (and workbench_dispatch()). Submit a request, starting a worker if there is none. Returns its id, > 0. If no worker can
+ * be started, `reply` is called before this returns; if the worker goes, with what became of it.
+ * Steals `arguments`. */
 uint64_t workbench_request(struct workbench *workbench, const char *verb, json_t *arguments,
                            workbench_reply *reply, void *context);
 /* Cancel what is pending; called again within a second, give the worker up. */

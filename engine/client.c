@@ -96,6 +96,7 @@ struct engine *engine_start(const struct engine_options *options, struct error *
     }
     struct engine *engine = xcalloc(1, sizeof *engine);
     engine->process = process;
+    engine->last_id = options->last_id;
     engine->epoll = epoll_create1(EPOLL_CLOEXEC);
     engine->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     watch(engine, process.output, EPOLLIN);

@@ -183,6 +183,7 @@ struct engine_options {
     const char *worker_command; /* --worker-command CMD: run `sh -c "CMD --worker"`, or NULL */
     const char *replay;         /* play this recording instead, or NULL */
     double replay_speed;        /* 1 = real time */
+    uint64_t last_id;           /* ids of its requests begin after this one */
 };
 
 struct engine;

@@ -1,7 +1,7 @@
 /* What the workbench does when a worker asks to be replaced, refuses, or dies: held against a worker
  * that only plays one. It is this very program, started with --worker; every request it gets goes
  * to a file, with the number of the process that got it. */
-#include "commands/command.h"
+#include "commands/workbench_private.h"
 #include "engine/stream.h"
 
 #include <setjmp.h>
@@ -70,7 +70,7 @@ static json_t *answer(const char *verb, const json_t *arguments, struct error *e
                          (int)devices);
     }
     if (strcmp(verb, "load") == 0) {
-        if (strcmp(json_string_value(json_object_get(arguments, "path")), "good") != 0) {
+        if (!strstr(json_string_value(json_object_get(arguments, "path")), "good")) {
             error_set(error, ERROR_MODEL_FILE, "load", "it is bad");
             return NULL;
         }
@@ -90,6 +90,10 @@ static void serve(const struct stream_frame *frame, struct stream_buffer *out)
     if (strcmp(verb, "devices") !=
         0) /* the names for the header, asked for beside everything else */
         note(verb, arguments);
+    if (strcmp(verb, "hang") == 0) {
+        json_decref(request);
+        return;
+    }
     json_t *data = answer(verb, arguments, &error);
     if (!data)
         data = stream_error_json(&error);
@@ -288,6 +292,68 @@ static void a_model_that_is_gone_is_told_to_whoever_needs_it(void **state)
     bench_free(bench);
 }
 
+/* What became of a request that no worker answers. */
+struct fate {
+    int answers;
+    struct error error;
+};
+
+static void keep_fate(struct workbench *workbench, void *context, const json_t *data,
+                      const struct error *error)
+{
+    struct fate *fate = context;
+    (void)workbench;
+    assert_null(data);
+    fate->answers++;
+    fate->error = *error;
+}
+
+/* The worker of a request is dropped by `line`; then its successor answers others. */
+static void drops_nobody(const char *line, const char *expected, const char *why)
+{
+    struct bench *bench = bench_new();
+    struct fate fate = {0};
+    say(bench, "load good; start", "configure \"auto\"; load \"good\"; start; ");
+    uint64_t asked = workbench_request(bench->workbench, "hang", NULL, keep_fate, &fate);
+    say(bench, line, expected);
+    assert_int_equal(fate.answers, 1);
+    assert_int_equal(fate.error.code, ERROR_WORKER);
+    assert_string_equal(fate.error.what, "hang");
+    assert_string_equal(fate.error.why, why);
+    struct fate other = {0};
+    assert_true(workbench_request(bench->workbench, "hang", NULL, keep_fate, &other) > asked);
+    say(bench, "stop; mem", "hang; stop; memory; ");
+    assert_int_equal(bench->workbench->pending_count, 1);
+    assert_true(bench->workbench->pending[0].id > asked);
+    assert_int_equal(fate.answers + other.answers, 1);
+    bench_free(bench);
+}
+
+static void a_dropped_worker_leaves_no_request_without_an_answer(void **state)
+{
+    (void)state;
+    drops_nobody("devices 1",
+                 "hang; set [\"gpu:1\"]; configure [\"gpu:1\"]; load \"good\"; start; ",
+                 "it was ended for a new one");
+}
+
+static void nor_do_recordings_that_begin_and_end(void **state)
+{
+    char path[] = "/tmp/layertop-XXXXXX-good"; /* the fake worker plays nothing: any file will do */
+    char line[64], expected[256];
+    (void)state;
+    int fd = mkstemps(path, 5);
+    assert_true(fd >= 0);
+    close(fd);
+    snprintf(line, sizeof line, "replay %s; replay off", path);
+    snprintf(expected, sizeof expected,
+             "hang; configure \"auto\"; load \"%s\"; start; configure \"auto\"; load \"good\"; "
+             "start; memory; ",
+             path);
+    drops_nobody(line, expected, "it was ended for a recording");
+    unlink(path);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && strcmp(argv[1], "--worker") == 0)
@@ -299,6 +365,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(without_a_worker_a_value_is_checked_by_configure),
         cmocka_unit_test(a_dead_worker_is_replaced_by_the_next_command),
         cmocka_unit_test(a_model_that_is_gone_is_told_to_whoever_needs_it),
+        cmocka_unit_test(a_dropped_worker_leaves_no_request_without_an_answer),
+        cmocka_unit_test(nor_do_recordings_that_begin_and_end),
     };
     int fd = mkstemp(log_path);
     if (fd < 0)
