@@ -316,17 +316,10 @@ int main(void)
 }
 
 #else /* built with CUDA=0 */
-
-static void test_cuda_parts(void **state)
-{
-    (void)state;
-    skip();
-}
+#include "support/no_cuda.h"
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_cuda_parts)};
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return no_cuda_main();
 }
-
 #endif
