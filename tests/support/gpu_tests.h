@@ -55,6 +55,16 @@ void gpu_test_logical(const struct context *context, struct outcome *outcome);
 void gpu_test_compare(const struct context *context, struct outcome *outcome);
 void gpu_test_proof(const struct context *context, struct outcome *outcome);
 
+/* gpu_experiments.c: experiments, advice, the pipeline, lessons */
+void gpu_test_roof(const struct context *context, struct outcome *outcome);
+void gpu_test_cold(const struct context *context, struct outcome *outcome);
+void gpu_test_nosync(const struct context *context, struct outcome *outcome);
+void gpu_test_memory_parts(const struct context *context, struct outcome *outcome);
+void gpu_test_pipeline(const struct context *context, struct outcome *outcome);
+void gpu_test_int8(const struct context *context, struct outcome *outcome);
+void gpu_test_advise(const struct context *context, struct outcome *outcome);
+void gpu_test_lessons(const struct context *context, struct outcome *outcome);
+
 /* gpu_screen.c: the screen */
 void gpu_test_screen(const struct context *context, struct outcome *outcome);
 void gpu_test_screens(const struct context *context, struct outcome *outcome);
