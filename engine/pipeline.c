@@ -38,7 +38,7 @@ struct job {
 
 struct pipeline {
     struct pipeline_options options;
-    char preprocess[16];
+    char preprocess[16], *source;
     struct encoded pictures[PIPELINE_PICTURES];
     size_t picture_count, first; /* the batch's first picture */
     size_t row_elements, row_bytes, bytes;
@@ -423,6 +423,7 @@ struct pipeline *pipeline_new(const struct pipeline_options *options, struct err
     p->options = *options;
     snprintf(p->preprocess, sizeof p->preprocess, "%s", options->preprocess);
     p->options.preprocess = p->preprocess;
+    p->options.source = p->source = xstrdup(options->source);
     p->row_elements = (size_t)shape_elements(&options->port.row);
     p->row_bytes = p->row_elements * dtype_bytes(options->port.dtype);
     pthread_mutex_init(&p->lock, NULL);
@@ -465,11 +466,26 @@ void pipeline_free(struct pipeline *p)
     pthread_cond_destroy(&p->asked);
     pthread_cond_destroy(&p->answered);
     pthread_mutex_destroy(&p->lock);
+    free(p->source);
     free(p->decoded);
     free(p->values);
     free(p->room);
     free(p->ready);
     free(p);
+}
+
+bool pipeline_serves(const struct pipeline *pipeline, const struct pipeline_options *options)
+{
+    const struct pipeline_options *own = &pipeline->options;
+    bool same_pictures = strcmp(own->source, options->source) == 0 &&
+                         own->made_width == options->made_width &&
+                         own->made_height == options->made_height && own->seed == options->seed;
+    bool same_batches = shape_equal(&own->port.row, &options->port.row) &&
+                        own->port.dtype == options->port.dtype && own->batch == options->batch &&
+                        strcmp(own->preprocess, options->preprocess) == 0 &&
+                        own->filter == options->filter;
+    return same_pictures && same_batches && own->overlap == options->overlap &&
+           own->batched == options->batched && own->threads == options->threads;
 }
 
 size_t pipeline_pictures(const struct pipeline *pipeline)

@@ -22,6 +22,7 @@
 
 struct pipeline_options {
     struct input *input; /* of pictures; NULL: made-up ones. Needed by pipeline_new() only */
+    const char *source;  /* names that input; "": made-up ones */
     int made_width, made_height; /* of made-up pictures */
     uint64_t seed;
     struct input_port port; /* the model's input: height, width and 1 or 3 channels */
@@ -39,6 +40,9 @@ struct pipeline;
  * takes no pictures, or the file holds none), ERROR_MEMORY. */
 struct pipeline *pipeline_new(const struct pipeline_options *options, struct error *error);
 void pipeline_free(struct pipeline *pipeline);
+
+/* Would pipeline_new() make the same again, as long as the source holds the same pictures? */
+bool pipeline_serves(const struct pipeline *pipeline, const struct pipeline_options *options);
 
 /* The next batch, dense, into `out` of batch rows: prepared now, or (overlap) waited for and copied;
  * then the one after it is begun. */

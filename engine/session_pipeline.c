@@ -6,19 +6,16 @@
 
 #include <string.h>
 
-static bool make(const struct session *session, const struct settings *settings,
-                 struct pipeline **out, struct error *error)
+/* What the settings ask for, without an open input; false if they ask for no pipeline. */
+static bool asked(const struct session *session, const struct settings *settings,
+                  struct pipeline_options *out)
 {
-    *out = NULL;
-    if (settings->pipeline == PIPELINE_OFF || session->graph == NULL)
-        return true;
     const struct graph *graph = session->graph;
-    if (graph->input_count != 1)
-        return error_set(error, ERROR_INPUT, "pipeline",
-                         "it fills one input with pictures, and the model has %zu",
-                         graph->input_count);
+    if (settings->pipeline == PIPELINE_OFF || graph == NULL || graph->input_count == 0)
+        return false;
     const struct graph_value *value = &graph->values[graph->inputs[0]];
-    struct pipeline_options options = {
+    *out = (struct pipeline_options){
+        .source = settings->input,
         .made_width = settings->picture_width,
         .made_height = settings->picture_height,
         .seed = settings->seed,
@@ -31,6 +28,21 @@ static bool make(const struct session *session, const struct settings *settings,
         .overlap = settings->pipeline == PIPELINE_OVERLAP,
         .batched = settings->batched,
         .threads = settings->parallel_calls};
+    return true;
+}
+
+static bool make(const struct session *session, const struct settings *settings,
+                 struct pipeline **out, struct error *error)
+{
+    struct pipeline_options options;
+    *out = NULL;
+    if (!asked(session, settings, &options))
+        return true;
+    const struct graph *graph = session->graph;
+    if (graph->input_count != 1)
+        return error_set(error, ERROR_INPUT, "pipeline",
+                         "it fills one input with pictures, and the model has %zu",
+                         graph->input_count);
     if (settings->input[0] != '\0') {
         options.input = session_open_input(session, settings, graph, settings->input, error);
         if (options.input == NULL)
@@ -56,11 +68,20 @@ bool session_set_pipeline(struct session *session, const struct settings *next, 
     return true;
 }
 
-void session_renew_pipeline(struct session *session)
+void session_drop_pipeline(struct session *session)
 {
-    struct error why = {0};
     pipeline_free(session->pipeline);
     session->pipeline = NULL;
+}
+
+void session_renew_pipeline(struct session *session)
+{
+    struct pipeline_options options;
+    struct error why = {0};
+    if (session->pipeline != NULL && asked(session, &session->settings, &options) &&
+        session->graph->input_count == 1 && pipeline_serves(session->pipeline, &options))
+        return;
+    session_drop_pipeline(session);
     if (!make(session, &session->settings, &session->pipeline, &why))
         session_note(session, "no pipeline here, inputs are made ready once: %s", why.why);
 }

@@ -640,6 +640,7 @@ bool session_adopt(struct session *session, struct model *model, const char *pat
         session->baseline_bytes -=
             with > without && with - without < session->baseline_bytes ? with - without : 0;
     }
+    session_drop_pipeline(session); /* a folder may hold other pictures by now */
     session_renew_pipeline(session);
     session_publish_plan(session);
     session_observe(session, &session->slots[0]);
@@ -689,7 +690,7 @@ void session_drop_model(struct session *session)
     drop_plans(session);
     struct held held = take_model(session);
     free_model(&held);
-    session_renew_pipeline(session); /* without a model there is none */
+    session_drop_pipeline(session);
     if (had_plan)
         session->ports->plan(session->ports->context, NULL);
 }

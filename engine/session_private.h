@@ -187,9 +187,10 @@ struct pipeline;
  * plans are not touched. */
 bool session_set_pipeline(struct session *session, const struct settings *next,
                           struct error *error);
-/* After the model, the plans or the input changed. A model that takes no pictures has none, which
- * becomes a note. */
+/* After the plans or the input changed: the present one stays if it serves them too. A model that
+ * takes no pictures has none, which becomes a note. */
 void session_renew_pipeline(struct session *session);
+void session_drop_pipeline(struct session *session);
 /* Inside a step: the next batch for the slots first..first+members-1. */
 bool session_feed(struct session *session, size_t first, size_t members, struct error *error);
 /* At the end of the step that began at start_ns: tell what was prepared behind it. */

@@ -3,6 +3,7 @@
 #include "engine/clock.h"
 #include "engine/npy.h"
 #include "engine/pipeline.h"
+#include "engine/session_private.h"
 #include "support/cli.h"
 
 #include <setjmp.h>
@@ -98,6 +99,7 @@ static struct pipeline *open_pipeline(bool overlap, bool batched, int threads, e
     static const char *const name = "pictures";
     struct error error = {0};
     const struct pipeline_options options = {
+        .source = "",
         .made_width = 61,
         .made_height = 40,
         .seed = 3,
@@ -223,6 +225,87 @@ static void a_folder_feeds_it(void **state)
     cli_outcome_free(&outcome);
 }
 
+/* ---- in a session ---- */
+
+static void no_progress(void *context, uint64_t id, double fraction, const char *text)
+{
+    (void)context;
+    (void)id;
+    (void)fraction;
+    (void)text;
+}
+
+static void no_plan(void *context, const json_t *plan)
+{
+    (void)context;
+    (void)plan;
+}
+
+/* Steals the arguments. */
+static void ask(struct session *session, const char *verb, json_t *arguments)
+{
+    struct error error = {0};
+    json_t *reply = session_execute(session, 1, verb, arguments, &error);
+    if (reply == NULL)
+        fail_msg("%s: %s: %s", verb, error.what, error.why);
+    json_decref(reply);
+    json_decref(arguments);
+    session_replied(session);
+}
+
+static void set(struct session *session, const char *key, json_t *value)
+{
+    ask(session, "set", json_pack("{s:s, s:o}", "key", key, "value", value));
+}
+
+/* Batches since the pipeline was made or, if that was later, since the last `run`. */
+static uint64_t batches(const struct session *session)
+{
+    return pipeline_times(session->pipeline, false).batches;
+}
+
+static void a_new_plan_does_not_decode_the_pictures_again(void **state)
+{
+    (void)state;
+    static atomic_bool cancel;
+    struct worker_hooks hooks = {0};
+    struct session_ports ports = {NULL, no_progress, no_plan, &cancel};
+    struct session *session = session_new(&hooks, &ports);
+    ask(session, "configure",
+        json_pack("{s:{s:[s], s:i, s:i}}", "settings", "devices", "cpu", "batch", 2, "threads", 1));
+    ask(session, "load", json_pack("{s:s}", "path", "demo:digits"));
+    set(session, "picture", json_string("40x40"));
+    set(session, "pipeline", json_string("serial"));
+    ask(session, "run", json_pack("{s:i, s:i}", "steps", 3, "warmup", 0));
+    assert_int_equal(batches(session), 3);
+    /* other plans, the same input */
+    set(session, "fusion", json_false());
+    set(session, "precision", json_string("bf16"));
+    set(session, "prune", json_string("0.5"));
+    assert_int_equal(batches(session), 3);
+    const struct {
+        const char *key;
+        json_t *value;
+    } others[] = {{"batch", json_integer(3)},
+                  {"seed", json_integer(5)},
+                  {"input", json_string("tests/data/digits")},
+                  {"preprocess", json_string("unit")}};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        ask(session, "run", json_pack("{s:i, s:i}", "steps", 3, "warmup", 0));
+        assert_int_equal(batches(session), 3);
+        set(session, others[i].key, others[i].value);
+        if (batches(session) != 0)
+            fail_msg("the pipeline took no notice of %s", others[i].key);
+    }
+    /* a load reads everything again: the folder may hold other pictures by now */
+    ask(session, "run", json_pack("{s:i, s:i}", "steps", 3, "warmup", 0));
+    ask(session, "load", json_pack("{s:s}", "path", "demo:digits"));
+    assert_int_equal(batches(session), 0);
+    ask(session, "unload", json_object());
+    assert_null(session->pipeline);
+    session_free(session);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -233,6 +316,7 @@ int main(void)
         cmocka_unit_test(the_ledger_shows_the_pipeline),
         cmocka_unit_test(it_is_refused_where_it_cannot_be),
         cmocka_unit_test(a_folder_feeds_it),
+        cmocka_unit_test(a_new_plan_does_not_decode_the_pictures_again),
     };
     return cmocka_run_group_tests_name("pipeline", tests, cli_make_folder, cli_remove_folder);
 }
