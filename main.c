@@ -1,5 +1,7 @@
 /* layertop: options, the worker's entry, and the choice between script, screen and prompt. */
 #include "commands/command.h"
+#include "commands/complete_shell.h"
+#include "commands/options.h"
 #include "commands/parse.h"
 #include "commands/script.h"
 #include "profiler/collector.h"
@@ -11,6 +13,7 @@
 #include <getopt.h>
 #include <locale.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,6 +24,7 @@
 #endif
 
 #define EXIT_OPTION 2
+#define LONG_OPTION 256 /* of the table's first row, for getopt */
 
 struct options {
     char *model;
@@ -30,34 +34,11 @@ struct options {
     size_t piece_count;
     bool reads_stdin; /* -f - */
     bool interactive, json, no_tui, plain, keep_going, worker;
+    const char *complete; /* a command line that a shell asks about */
     const char *replay;
     const char *speed; /* of the replay, as typed; NULL: 1 */
     unsigned require;
 };
-
-static const char usage_text[] =
-    "layertop [MODEL] [-c CMD]... [-f FILE|-] [-i] [--json] [--no-tui] [--plain] [-k]\n"
-    "         [--require steady|gpu|cupti] [--worker-command CMD] [--replay FILE [--speed X]]\n"
-    "         [--version] [--help]\n"
-    "\n"
-    "Top for the layers of a neural network: loads a Keras model (.keras, .h5, demo:NAME), runs "
-    "it\n"
-    "on the CPU and on NVIDIA GPUs, and shows where every microsecond and every byte goes.\n"
-    "\n"
-    "  MODEL                 load it; on a terminal also start it live\n"
-    "  -c CMD                run a command line and leave (several: in their order)\n"
-    "  -f FILE               run the commands of a file (-: standard input) and leave\n"
-    "  -i                    stay at the prompt after -c and -f\n"
-    "  -k                    go on after an error; leave with the code of the first\n"
-    "  --json                one JSON object a line for each command on standard output\n"
-    "  --no-tui              lines instead of a screen, and nothing starts by itself\n"
-    "  --plain               lines instead of a screen, for dumb terminals and screen readers\n"
-    "  --replay FILE         play a recording; --speed X: faster (0.01 to 1000, max)\n"
-    "  --require WHAT,...    fail unless each run was steady, on a gpu, timed by cupti\n"
-    "  --worker-command CMD  run the engine by `sh -c \"CMD --worker\"`: ssh host layertop\n"
-    "  --version  --help\n"
-    "\n"
-    "A standard input that is no terminal is a script. `layertop -c help` lists the commands.\n";
 
 static int fail(const struct error *error)
 {
@@ -113,93 +94,122 @@ static bool add_file(struct options *options, const char *path, struct error *er
     return true;
 }
 
-enum long_option {
-    OPTION_JSON = 256,
-    OPTION_NO_TUI,
-    OPTION_PLAIN,
-    OPTION_REQUIRE,
-    OPTION_WORKER_COMMAND,
-    OPTION_WORKER,
-    OPTION_REPLAY,
-    OPTION_REPLAY_SPEED,
-    OPTION_VERSION,
-    OPTION_HELP
+/* Those that are only on or off. */
+static const struct {
+    const char *name;
+    size_t offset;
+} flags[] = {
+    {"i", offsetof(struct options, interactive)}, {"k", offsetof(struct options, keep_going)},
+    {"json", offsetof(struct options, json)},     {"no-tui", offsetof(struct options, no_tui)},
+    {"plain", offsetof(struct options, plain)},   {"worker", offsetof(struct options, worker)},
 };
 
-static const struct option long_options[] = {
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"no-tui", no_argument, NULL, OPTION_NO_TUI},
-    {"plain", no_argument, NULL, OPTION_PLAIN},
-    {"require", required_argument, NULL, OPTION_REQUIRE},
-    {"worker-command", required_argument, NULL, OPTION_WORKER_COMMAND},
-    {"worker", no_argument, NULL, OPTION_WORKER},
-    {"replay", required_argument, NULL, OPTION_REPLAY},
-    {"replay-speed", required_argument, NULL, OPTION_REPLAY_SPEED},
-    {"speed", required_argument, NULL, OPTION_REPLAY_SPEED},
-    {"version", no_argument, NULL, OPTION_VERSION},
-    {"help", no_argument, NULL, OPTION_HELP},
-    {NULL, 0, NULL, 0},
-};
+static void print_help(void)
+{
+    char name[64];
+    printf("%s\n%s\n  %-21s %s\n", program_synopsis, program_purpose, "MODEL",
+           "load it; on a terminal also start it live");
+    for (size_t i = 0; i < program_option_count(); i++) {
+        const struct program_option *option = program_option_at(i);
+        if (option->summary)
+            printf("  %-21s %s\n", program_option_format(option, name, sizeof name),
+                   option->summary);
+    }
+    printf("\nA standard input that is no terminal is a script. Type `help` at the prompt, or\n"
+           "`layertop -c help`; `man layertop` has it all, `lesson list` teaches.\n");
+}
+
+/* One option with its value. Returns -1 to go on, else the exit code. */
+static int take_option(struct options *options, const struct program_option *option,
+                       const char *value, struct error *error)
+{
+    const char letter[2] = {option->letter, '\0'};
+    const char *name = option->name ? option->name : letter;
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++) {
+        if (strcmp(flags[i].name, name) == 0) {
+            *(bool *)((char *)options + flags[i].offset) = true;
+            return -1;
+        }
+    }
+    if (strcmp(name, "c") == 0) {
+        add_piece(options, value, -1, NULL);
+    } else if (strcmp(name, "f") == 0) {
+        return add_file(options, value, error) ? -1 : EXIT_OPTION;
+    } else if (strcmp(name, "require") == 0) {
+        return parse_require(value, &options->require, error) ? -1 : EXIT_OPTION;
+    } else if (strcmp(name, "worker-command") == 0) {
+        options->worker_command = value;
+    } else if (strcmp(name, "replay") == 0) {
+        options->replay = value;
+    } else if (strcmp(name, "speed") == 0 || strcmp(name, "replay-speed") == 0) {
+        options->speed = value;
+    } else if (strcmp(name, "complete") == 0) {
+        options->complete = value;
+    } else if (strcmp(name, "version") == 0) {
+        printf("layertop %s\n", LAYERTOP_VERSION);
+        return 0;
+    } else {
+        print_help();
+        return 0;
+    }
+    return -1;
+}
+
+/* getopt's view of the table; both arrays are to be freed. */
+static void make_getopt(char **letters, struct option **names)
+{
+    size_t count = program_option_count(), used = 1, named = 0;
+    *letters = xcalloc(2 * count + 2, 1);
+    *names = xcalloc(count + 1, sizeof **names);
+    (*letters)[0] = ':';
+    for (size_t i = 0; i < count; i++) {
+        const struct program_option *option = program_option_at(i);
+        if (option->letter) {
+            (*letters)[used++] = option->letter;
+            if (option->argument)
+                (*letters)[used++] = ':';
+        }
+        if (option->name)
+            (*names)[named++] =
+                (struct option){.name = option->name,
+                                .has_arg = option->argument ? required_argument : no_argument,
+                                .val = LONG_OPTION + (int)i};
+    }
+}
+
+static int read_options(int argc, char **argv, struct options *options, struct error *error)
+{
+    char *letters;
+    struct option *names;
+    int found, code = -1;
+    opterr = 0;
+    make_getopt(&letters, &names);
+    while (code < 0 && (found = getopt_long(argc, argv, letters, names, NULL)) != -1) {
+        const char word[3] = {'-', (char)found, '\0'};
+        const struct program_option *option =
+            found >= LONG_OPTION           ? program_option_at((size_t)(found - LONG_OPTION))
+            : found == ':' || found == '?' ? NULL
+                                           : program_option_find(word);
+        if (option) {
+            code = take_option(options, option, optarg, error);
+        } else {
+            error_set(error, ERROR_OPTION, argv[optind - 1],
+                      found == ':' ? "needs a value" : "no such option");
+            error_hint(error, "layertop --help");
+            code = EXIT_OPTION;
+        }
+    }
+    free(letters);
+    free(names);
+    return code;
+}
 
 /* Returns -1 to go on, else the exit code. */
 static int parse_options(int argc, char **argv, struct options *options, struct error *error)
 {
-    int letter;
-    opterr = 0;
-    while ((letter = getopt_long(argc, argv, ":c:f:ikh", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            add_piece(options, optarg, -1, NULL);
-            break;
-        case 'f':
-            if (!add_file(options, optarg, error))
-                return EXIT_OPTION;
-            break;
-        case 'i':
-            options->interactive = true;
-            break;
-        case 'k':
-            options->keep_going = true;
-            break;
-        case OPTION_JSON:
-            options->json = true;
-            break;
-        case OPTION_NO_TUI:
-            options->no_tui = true;
-            break;
-        case OPTION_PLAIN:
-            options->plain = true;
-            break;
-        case OPTION_REQUIRE:
-            if (!parse_require(optarg, &options->require, error))
-                return EXIT_OPTION;
-            break;
-        case OPTION_WORKER_COMMAND:
-            options->worker_command = optarg;
-            break;
-        case OPTION_WORKER:
-            options->worker = true;
-            break;
-        case OPTION_REPLAY:
-            options->replay = optarg;
-            break;
-        case OPTION_REPLAY_SPEED:
-            options->speed = optarg;
-            break;
-        case OPTION_VERSION:
-            printf("layertop %s\n", LAYERTOP_VERSION);
-            return 0;
-        case 'h':
-        case OPTION_HELP:
-            fputs(usage_text, stdout);
-            return 0;
-        default:
-            error_set(error, ERROR_OPTION, argv[optind - 1],
-                      letter == ':' ? "needs a value" : "no such option");
-            error_hint(error, "layertop --help");
-            return EXIT_OPTION;
-        }
-    }
+    int code = read_options(argc, argv, options, error);
+    if (code >= 0)
+        return code;
     if (optind < argc)
         options->model = argv[optind++];
     if (optind < argc) {
@@ -327,6 +337,15 @@ static int run_script(struct workbench *workbench, const struct options *options
     return code;
 }
 
+/* --complete: to the shell that asks. */
+static int offer(struct workbench *workbench, const char *line)
+{
+    char *text = complete_shell(workbench, line);
+    fputs(text, stdout);
+    free(text);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct options options = {0};
@@ -350,6 +369,8 @@ int main(int argc, char **argv)
         struct workbench *workbench = workbench_new(&bench, &error);
         if (!workbench)
             code = fail(&error);
+        else if (options.complete)
+            code = offer(workbench, options.complete);
         else if (stays && !options.json)
             code = interact(workbench, &options);
         else

@@ -4,6 +4,7 @@
 #include "commands/parse.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
+#include "engine/demo.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -186,20 +187,26 @@ static void run_load(struct execution *execution, int argc, char *const *argv)
 
 static void complete_load(struct command_completion *completion, int argc, char *const *argv)
 {
-    static const char *const demos[] = {"demo:digits",     "demo:cnn",       "demo:dense",
-                                        "demo:mlp60",      "demo:dense4096", "demo:resnet50",
-                                        "demo:mobilenetv2"};
-    if (argc > 1 && strcmp(argv[argc - 1], "--shape") == 0)
-        return;
-    if (strncmp(completion->word, "--", 2) == 0) {
-        completion_add(completion, "--weights");
-        completion_add(completion, "--shape");
-        completion_add(completion, "--outputs");
-        completion_add(completion, "--map");
+    static const char *const options[] = {"--weights", "--shape", "--outputs", "--map"};
+    size_t index;
+    json_t *name, *names;
+    const char *last = argc > 1 ? argv[argc - 1] : "";
+    if (strcmp(last, "--weights") == 0) {
+        completion_add_files(completion);
         return;
     }
-    for (size_t i = 0; i < sizeof demos / sizeof *demos; i++)
-        completion_add(completion, demos[i]);
+    if (argc > 1 || strncmp(completion->word, "--", 2) == 0) {
+        bool value = strncmp(last, "--", 2) == 0;
+        for (size_t i = 0; !value && i < sizeof options / sizeof *options; i++)
+            completion_add(completion, options[i]);
+        return;
+    }
+    names = demo_list(NULL);
+    json_array_foreach(names, index, name)
+    {
+        completion_add(completion, json_string_value(name));
+    }
+    json_decref(names);
     completion_add_files(completion);
 }
 

@@ -4,6 +4,7 @@
 #include "commands/workbench_private.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -60,6 +61,49 @@ void completion_add_values(struct command_completion *completion, const struct s
     case SETTING_CHOICE:
     case SETTING_TIME:
         break;
+    }
+}
+
+/* "--warmup" of a usage, and what follows it there ("N", "" for nothing). NULL: no more. */
+static char *next_option(const char **usage, char *value, size_t size)
+{
+    const char *at = strstr(*usage, "--");
+    if (!at)
+        return NULL;
+    size_t length = strcspn(at, " ]|");
+    const char *after = at + length;
+    bool takes = after[0] == ' ' && after[1] != '[' && after[1] != '|' && after[1] != '-';
+    snprintf(value, size, "%.*s", takes ? (int)strcspn(after + 1, " ]") : 0, after + takes);
+    *usage = after;
+    return xasprintf("%.*s", (int)length, at);
+}
+
+/* "time|order|name": the words of a value that is one of some. */
+static void add_choices(struct command_completion *completion, const char *value)
+{
+    char *copy = xstrdup(value), *rest = copy, *word;
+    while (strchr(value, '|') && (word = strsep(&rest, "|")) != NULL)
+        completion_add(completion, word);
+    free(copy);
+}
+
+/* What a command's usage says of options: their names, or after one of them its value's words. */
+static void add_options(struct command_completion *completion, const struct command *command,
+                        const char *before)
+{
+    char *option, value[128];
+    bool wanted = false;
+    for (const char *usage = command->usage; (option = next_option(&usage, value, sizeof value));) {
+        if (*value && strcmp(option, before) == 0) {
+            wanted = true;
+            add_choices(completion, value);
+        }
+        free(option);
+    }
+    for (const char *usage = command->usage;
+         !wanted && (option = next_option(&usage, value, sizeof value));) {
+        completion_add(completion, option);
+        free(option);
     }
 }
 
@@ -123,8 +167,11 @@ char **command_complete(struct workbench *workbench, const char *text, size_t cu
             const struct setting *setting = setting_find(at.argv[0], NULL);
             if (at.argc == 1)
                 completion_add_values(&completion, setting);
-        } else if (command && command->complete) {
-            command->complete(&completion, at.argc, at.argv);
+        } else if (command) {
+            if (command->complete)
+                command->complete(&completion, at.argc, at.argv);
+            if (completion.count == 0 || at.word[0] == '-')
+                add_options(&completion, command, at.argv[at.argc - 1]);
         }
     }
     if (completion.count > 1)

@@ -3,7 +3,7 @@
 ## deps            install missing packages (apt, with sudo if need be)
 APT_PACKAGES := gcc make pkg-config libncurses-dev libhdf5-dev libzip-dev libjansson-dev \
                 libdnnl-dev libpng-dev libjpeg-dev zlib1g-dev libseccomp-dev
-APT_TEST_PACKAGES := libcmocka-dev libvterm-dev clang-format
+APT_TEST_PACKAGES := libcmocka-dev libvterm-dev clang-format zsh fish
 
 # package : header that proves it
 DEPS_TABLE := libncurses-dev:ncurses.h libhdf5-dev:hdf5.h libzip-dev:zip.h libjansson-dev:jansson.h \

@@ -29,6 +29,17 @@ out=$($MAKE -s install DESTDIR="$work/root" PREFIX=/usr 2>&1) && out=
 check install "$out"
 out=$(cd / && "$work/root/usr/bin/layertop" demo:digits -c 'devices cpu; run 5' 2>&1) && out=
 check installed_program_finds_its_data "$out"
+share="$work/root/usr/share"
+# links of the README lead somewhere
+check documents_are_installed "$(for file in $(sed -nE 's/.*\]\(([a-z/.]+)\).*/\1/p' README.md) LICENSE; do
+    [ -s "$share/doc/layertop/$file" ] || echo "$file"
+done)"
+check completions_are_installed "$(for file in bash-completion/completions/layertop zsh/site-functions/_layertop \
+    fish/vendor_completions.d/layertop.fish; do
+    cmp "share/$file" "$share/$file" 2>&1
+done)"
+mkdir -p "$share/man/man1" && touch "$share/zsh/site-functions/_other" "$share/man/man1/other.1"
 $MAKE -s uninstall DESTDIR="$work/root" PREFIX=/usr >/dev/null 2>&1
-check uninstall_leaves_nothing "$(find "$work/root" -type f)"
+check uninstall_takes_what_install_put_there "$(find "$work/root" -type f | grep -v other)"
+check uninstall_takes_nothing_else "$([ "$(find "$work/root" -type f | wc -l)" -eq 2 ] || find "$work/root" -type f)"
 echo "1..$number"
