@@ -8,7 +8,7 @@ BUNDLE_KIB   := 51200
 # CUDA and cuDNN
 BUNDLE_SYSTEM := ld-linux[^ ]*|linux-vdso[^ ]*|lib(c|m|dl|rt|pthread|util|resolv|gcc_s)\.so\.[0-9]+|libstdc\+\+\.so\.6|libcuda\.[^ ]*|lib(nvidia|cudnn|cublas|cudart|nvrtc|cupti)[^ ]*
 # what is linked by others and never called: see mk/hollow.sh
-BUNDLE_HOLLOW := libcurl.so.4 libcrypto.so.3
+BUNDLE_HOLLOW := libcurl.so.4 libcrypto.so.3 libOpenCL.so.1
 # what the GPU tests read
 BUNDLE_DATA  := digits
 BUNDLE_TERMINFO := x/xterm x/xterm-256color s/screen s/screen-256color t/tmux-256color l/linux v/vt100

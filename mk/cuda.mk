@@ -55,7 +55,7 @@ CUDA_SHARED  := $(patsubst %,$(B)/engine/%.o,error tensor convert visible graph/
 CUDA_LIBS    := -L$(CUDA_DIR)/lib64 -lcudart_static -ljansson -lrt -lpthread -ldl -lm
 $(CUDA_SO): $(CUDA_OBJECTS) $(CUDA_SHARED)
 	@$(if $(filter 1,$(V)),,echo "  LD      $@")
-	$(Q)$(CC) -shared $(SANFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS)
+	$(Q)$(CC) -shared $(SANFLAGS) $(if $(SAN),,-Wl$(comma)-z$(comma)defs) $(LD_RELR) -Wl,--exclude-libs,ALL -o $@ $^ $(CUDA_LIBS)
 
 # the tests of the module link its parts beside the library
 CUDA_TESTS   := $(B)/tests/test_cuda $(B)/tests/test_cuda_engines $(B)/tests/test_cuda_parts

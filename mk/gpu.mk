@@ -14,7 +14,7 @@ $(B)/tests/libsupport.a: $(TEST_SUPPORT_OBJECTS)
 $(B)/tests/gpu/%: tests/gpu/%.c $(B)/tests/libsupport.a $(LIBRARY)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
-	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(SANFLAGS) $(LDFLAGS) -Wl,--as-needed -o $@ $< \
+	$(Q)$(CC) $(ALL_CFLAGS) -Itests -MMD -MP $(SANFLAGS) $(LD_RELR) $(LDFLAGS) -Wl,--as-needed -o $@ $< \
 	    $(B)/tests/libsupport.a $(LIBRARY) $(LIBS) -lcmocka -lvterm -lutil
 
 # kernels of their own beside our CUPTI stack; they need the driver's libcuda to start
@@ -22,7 +22,7 @@ GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) profiler
 $(B)/tests/gpu/%: tests/gpu/%.cu $(wildcard tests/gpu/*.cuh) $(GPU_CU_OBJECTS)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
-	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall -o $@ $< $(GPU_CU_OBJECTS) \
+	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall $(if $(LD_RELR),-Xlinker -z$(comma)pack-relative-relocs) -o $@ $< $(GPU_CU_OBJECTS) \
 	    -L$(CUDA_DIR)/lib64/stubs -lcuda -ljansson -ldl -lpthread
 
 # nothing but cuDNN, opened at run time

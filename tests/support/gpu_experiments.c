@@ -165,10 +165,11 @@ void gpu_test_memory_parts(const struct context *context, struct outcome *outcom
 /* Pictures as a part of the step: made in front of it, then behind the step before. */
 void gpu_test_pipeline(const struct context *context, struct outcome *outcome)
 {
-    json_t *objects = gpu_layertop(context, NULL,
-                                   "demo:resnet50 -c 'devices 0; batch 16; parallel_calls 8; "
-                                   "picture 500x375; pipeline serial; "
-                                   "run 30; pipeline overlap; run 30; pipeline off; run 30'");
+    json_t *objects =
+        gpu_layertop(context, NULL,
+                     "demo:resnet50 -c 'devices 0; profile cupti; batch 16; parallel_calls 8; "
+                     "picture 500x375; pipeline serial; "
+                     "run 30; pipeline overlap; run 30; pipeline off; run 30'");
     gpu_data(objects, "run", outcome);
     double wall[3], hidden[3], preprocess[3];
     for (size_t i = 0; i < 3; i++) {
