@@ -156,6 +156,30 @@ static void fill_run(struct advise_run *out, const json_t *reply)
     out->faults = json_get_double(reply, "faults");
 }
 
+/* Of a run that made its own inputs. The CPU's entry says how many processors there are, whichever
+ * device computes. */
+static void fill_pipeline(struct advise_pipeline *out, const json_t *pipeline,
+                          const json_t *devices)
+{
+    size_t index;
+    json_t *device;
+    if (!json_is_object(pipeline))
+        return;
+    TEXT(out->mode, text_of(pipeline, "mode"));
+    TEXT(out->mapping, text_of(pipeline, "mapping"));
+    TEXT(out->preprocess, text_of(pipeline, "preprocess"));
+    out->parallel_calls = json_get_double(pipeline, "parallel_calls");
+    out->prepare_ms = json_get_double(pipeline, "prepare_ms");
+    out->decode_ms = json_get_double(pipeline, "decode_ms");
+    out->resize_ms = json_get_double(pipeline, "resize_ms");
+    out->scale_ms = json_get_double(pipeline, "scale_ms");
+    json_array_foreach(json_object_get(devices, "devices"), index, device)
+    {
+        if (strcmp(text_of(device, "id"), "cpu") == 0)
+            out->processors = json_get_double(device, "threads");
+    }
+}
+
 static void fill_live(struct advise_run *out, const struct store *store)
 {
     struct summary wall;
@@ -193,6 +217,7 @@ static void fill_ledger(struct advise_ledger *out, const struct ledger *ledger)
     out->unexplained_ms = ledger->unexplained_ms;
     out->hidden_copy_ms = ledger->hidden_ms[LEDGER_COPY];
     out->hidden_launch_ms = ledger->hidden_ms[LEDGER_LAUNCH];
+    out->hidden_preprocess_ms = ledger->hidden_ms[LEDGER_PREPROCESS];
 }
 
 static void fill_marks(struct advise_marks *out, const struct marks *marks,
@@ -438,6 +463,7 @@ struct advise_facts *advise_facts_collect(struct workbench *workbench, const jso
     if (reply) {
         fill_run(&facts->run, reply);
         fill_rivals(facts, reply);
+        fill_pipeline(&facts->pipeline, json_object_get(reply, "pipeline"), devices);
     } else {
         fill_live(&facts->run, store);
     }

@@ -7,16 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-char *advise_report_changes(const struct advise_finding *finding, char *out, size_t size)
-{
-    size_t used = 0;
-    *out = '\0';
-    for (size_t i = 0; i < finding->change_count && used < size; i++)
-        used += (size_t)snprintf(out + used, size - used, "%s%s %s", i ? ", " : "",
-                                 finding->changes[i].key, finding->changes[i].value);
-    return out;
-}
-
 /* ---- for programs ---- */
 
 static json_t *text_or_null(const char *text)
@@ -24,13 +14,28 @@ static json_t *text_or_null(const char *text)
     return *text ? json_string(text) : json_null();
 }
 
-static json_t *changes_json(const struct advise_finding *finding)
+static json_t *changes_json(const struct advise_set *set, size_t count)
 {
     json_t *changes = json_object();
-    for (size_t i = 0; i < finding->change_count; i++)
-        json_object_set_new(changes, finding->changes[i].key,
-                            json_string(finding->changes[i].value));
+    for (size_t i = 0; i < count; i++)
+        json_object_set_new(changes, set[i].key, json_string(set[i].value));
     return changes;
+}
+
+/* What --try tries, with what each is predicted to bring. */
+static json_t *ways_json(const struct advise_finding *finding)
+{
+    json_t *ways = json_array();
+    for (size_t i = 0; i < finding->way_count; i++) {
+        const struct advise_way *way = &finding->ways[i];
+        bool gain = way->saved_ms > 0;
+        json_array_append_new(
+            ways,
+            json_pack("{s:o, s:o, s:o}", "changes", changes_json(way->changes, way->change_count),
+                      "saved_ms", json_number(gain ? way->saved_ms : (double)NAN), "speedup",
+                      json_number(gain ? advise_speedup(finding, way->saved_ms) : (double)NAN)));
+    }
+    return ways;
 }
 
 static json_t *layers_json(const struct advise_facts *facts, const struct advise_finding *finding)
@@ -63,7 +68,8 @@ static json_t *result_json(const struct advise_facts *facts, const struct advise
              : json_null());
     json_object_set_new(one, "formula", text_or_null(finding->formula));
     json_object_set_new(one, "action", text_or_null(finding->action));
-    json_object_set_new(one, "changes", changes_json(finding));
+    json_object_set_new(one, "changes", changes_json(finding->changes, finding->change_count));
+    json_object_set_new(one, "ways", ways_json(finding));
     json_object_set_new(one, "layers", layers_json(facts, finding));
     json_object_set_new(one, "keras", text_or_null(finding->keras));
     json_object_set_new(one, "run_first", text_or_null(finding->ask));
@@ -104,10 +110,11 @@ json_t *advise_report_choices(const struct advise_report *report)
         const struct advise_result *result = &report->results[i];
         if (result->finding->state < ADVISE_CONSEQUENCE)
             continue;
-        json_object_set_new(choices, result->rule->id,
-                            json_pack("{s:s, s:s, s:o}", "title", result->rule->title, "action",
-                                      result->finding->action, "changes",
-                                      changes_json(result->finding)));
+        json_object_set_new(
+            choices, result->rule->id,
+            json_pack("{s:s, s:s, s:o}", "title", result->rule->title, "action",
+                      result->finding->action, "changes",
+                      changes_json(result->finding->changes, result->finding->change_count)));
     }
     return choices;
 }
@@ -140,6 +147,25 @@ static void print_gain(struct execution *execution, size_t number,
                     result->trial ? "measured, sure" : "sure", finding->sure * 100);
 }
 
+/* The ways that were not taken; those that were tried are told beside what came out. */
+static void print_ways(struct execution *execution, const struct advise_result *result)
+{
+    const struct advise_finding *finding = result->finding;
+    char taken[256], other[256], gain[48];
+    advise_changes_text(finding->changes, finding->change_count, taken, sizeof taken);
+    for (size_t i = 0; i < finding->way_count && !result->trial; i++) {
+        const struct advise_way *way = &finding->ways[i];
+        advise_changes_text(way->changes, way->change_count, other, sizeof other);
+        if (strcmp(taken, other) == 0)
+            continue;
+        snprintf(gain, sizeof gain, "only measuring tells");
+        if (way->saved_ms > 0)
+            snprintf(gain, sizeof gain, "%.2f times as fast",
+                     advise_speedup(finding, way->saved_ms));
+        execution_print(execution, "      or: set %s: %s", other, gain);
+    }
+}
+
 static void print_rest(struct execution *execution, const struct advise_result *result)
 {
     const struct advise_finding *finding = result->finding;
@@ -147,11 +173,12 @@ static void print_rest(struct execution *execution, const struct advise_result *
     execution_print(execution, "      %s", finding->what);
     if (*finding->formula)
         execution_print(execution, "      by: %s", finding->formula);
-    if (*advise_report_changes(finding, changes, sizeof changes))
+    if (*advise_changes_text(finding->changes, finding->change_count, changes, sizeof changes))
         execution_print(execution, "      do: set %s%s%s", changes, *finding->action ? "; " : "",
                         finding->action);
     else if (*finding->action)
         execution_print(execution, "      do: %s", finding->action);
+    print_ways(execution, result);
 }
 
 static void print_advice(struct execution *execution, const struct advise_report *report)

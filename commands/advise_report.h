@@ -15,7 +15,5 @@ void advise_report_print(struct execution *execution, const struct advise_facts 
 void advise_report_code(struct execution *execution, const struct advise_report *report);
 /* What `apply` may be asked for: {ID: {title, action, changes}}. New reference. */
 json_t *advise_report_choices(const struct advise_report *report);
-/* "precision bf16, batch 8"; "" without changes. Returns out. */
-char *advise_report_changes(const struct advise_finding *finding, char *out, size_t size);
 
 #endif

@@ -16,13 +16,12 @@ static struct advise_order *order_of(const struct execution *execution)
 }
 
 /* Settings that only count in another place than a pair of turns. */
-static bool can_try(const struct advise_finding *finding)
+static bool can_try(const struct advise_finding *finding, const struct advise_way *way)
 {
-    for (size_t i = 0; i < finding->change_count; i++)
-        if (strcmp(finding->changes[i].key, "warmup") == 0)
+    for (size_t i = 0; i < way->change_count; i++)
+        if (strcmp(way->changes[i].key, "warmup") == 0)
             return false;
-    return finding->change_count > 0 &&
-           (finding->state == ADVISE_GAIN || finding->state == ADVISE_TRY);
+    return finding->state == ADVISE_GAIN || finding->state == ADVISE_TRY;
 }
 
 /* What came out, beside what was predicted. */
@@ -32,19 +31,19 @@ static void keep(struct execution *execution, const struct pairs_ratio *times,
     struct advise_order *order = order_of(execution);
     const struct advise_result *result = &order->report->results[order->at];
     const struct advise_finding *finding = result->finding;
-    char change[256];
-    bool gain = finding->state == ADVISE_GAIN;
+    const struct advise_way *way = &finding->ways[order->way];
+    char change[ADVISE_TEXT_BYTES];
+    bool gain = finding->state == ADVISE_GAIN && way->saved_ms > 0;
     json_t *trial =
         json_pack("{s:s, s:s, s:s}", "id", result->rule->id, "title", result->rule->title, "change",
-                  advise_report_changes(finding, change, sizeof change));
-    json_object_set_new(
-        trial, "predicted",
-        json_number(gain ? advise_speedup(finding, finding->saved_ms) : (double)NAN));
-    json_object_set_new(
-        trial, "predicted_range",
-        gain ? json_pack("[o, o]", json_number(advise_speedup(finding, finding->saved_low_ms)),
-                         json_number(advise_speedup(finding, finding->saved_high_ms)))
-             : json_null());
+                  advise_changes_text(way->changes, way->change_count, change, sizeof change));
+    json_object_set_new(trial, "predicted",
+                        json_number(gain ? advise_speedup(finding, way->saved_ms) : (double)NAN));
+    json_object_set_new(trial, "predicted_range",
+                        gain ? json_pack("[o, o]",
+                                         json_number(advise_speedup(finding, way->saved_low_ms)),
+                                         json_number(advise_speedup(finding, way->saved_high_ms)))
+                             : json_null());
     json_object_set_new(trial, "speedup", json_number(1 / times->ratio));
     json_object_set_new(trial, "low", json_number(1 / times->high));
     json_object_set_new(trial, "high", json_number(1 / times->low));
@@ -76,18 +75,17 @@ static void ended(struct execution *execution, struct trials *trials, const stru
         order->end(execution, &why);
         return;
     }
-    order->at++;
+    order->way++;
     try_next(execution);
 }
 
-static bool prepare(struct advise_order *order, const struct advise_finding *finding,
-                    struct error *error)
+static bool prepare(struct advise_order *order, const struct advise_way *way, struct error *error)
 {
     order->trials.rounds = order->rounds;
     order->trials.end = ended;
-    for (size_t i = 0; i < finding->change_count; i++) {
+    for (size_t i = 0; i < way->change_count; i++) {
         char word[96];
-        snprintf(word, sizeof word, "%s=%s", finding->changes[i].key, finding->changes[i].value);
+        snprintf(word, sizeof word, "%s=%s", way->changes[i].key, way->changes[i].value);
         if (!trial_side_parse(&order->trials.side[1], word, "advise --try", error))
             return false;
     }
@@ -114,22 +112,33 @@ static void finish(struct execution *execution)
     order->end(execution, NULL);
 }
 
+/* From where the order stands on, the next way that can be tried; NULL: there is none. */
+static const struct advise_way *next_way(struct advise_order *order)
+{
+    for (; order->at < order->report->advice; order->at++, order->way = 0) {
+        const struct advise_finding *finding = order->report->results[order->at].finding;
+        for (; order->way < finding->way_count; order->way++)
+            if (can_try(finding, &finding->ways[order->way]))
+                return &finding->ways[order->way];
+    }
+    return NULL;
+}
+
 static void try_next(struct execution *execution)
 {
     struct advise_order *order = order_of(execution);
     struct pairs_ratio nothing = {NAN, NAN, NAN};
     struct error error = {0};
-    for (; order->at < order->report->advice; order->at++) {
-        const struct advise_finding *finding = order->report->results[order->at].finding;
-        if (!can_try(finding))
-            continue;
-        if (prepare(order, finding, &error)) {
+    const struct advise_way *way;
+    while ((way = next_way(order)) != NULL) {
+        if (prepare(order, way, &error)) {
             trials_start(execution, &order->trials);
             return;
         }
         keep(execution, &nothing, &error);
         trials_clear(&order->trials);
         memset(&order->trials, 0, sizeof order->trials);
+        order->way++;
     }
     finish(execution);
 }
@@ -137,7 +146,7 @@ static void try_next(struct execution *execution)
 void advise_try_start(struct execution *execution)
 {
     struct advise_order *order = order_of(execution);
-    order->at = 0;
+    order->at = order->way = 0;
     order->tried = json_array();
     try_next(execution);
 }

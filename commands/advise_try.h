@@ -17,6 +17,7 @@ struct advise_order {
     struct advise_report *report;
     /* Of advise_try.c */
     size_t at;     /* result that is tried */
+    size_t way;    /* of its ways */
     json_t *tried; /* array of what came out */
     void (*end)(struct execution *execution, const struct error *error);
 };

@@ -260,18 +260,17 @@ const struct command command_advise = {
         "is listed under it; what cannot be known yet says what to run first. Nothing to gain "
         "above\n"
         "3 % is an answer.\n"
-        "--try sets each advised value, measures it against the present in --rounds (10) "
-        "interleaved\n"
-        "pairs and shows predicted beside measured; the settings come back. It is remembered "
-        "while\n"
-        "model and settings stay. `apply ID` keeps one. --code keras prints lines for a Keras "
-        "script.\n"
+        "--try sets each advised value (of several ways each, and the best is then what is "
+        "advised),\n"
+        "measures it against the present in --rounds (10) interleaved pairs and shows predicted\n"
+        "beside measured; the settings come back. It is remembered while model and settings stay.\n"
+        "`apply ID` keeps one. --code keras prints lines for a Keras script.\n"
         "--from FILE applies the rules to facts that --json printed on another machine.\n"
         "JSON: step_ms, first (an id or null), advice[], consequences[], notes[], asks[] of {id,\n"
         "title, state, sure, what, base_ms, saved_ms, saved_range_ms, speedup, speedup_range,\n"
-        "formula, action, changes, layers, keras, run_first, because, measured}, tried[] {id, "
-        "change,\n"
-        "predicted, predicted_range, speedup, low, high, pairs, verdict, error}, code[], facts.",
+        "formula, action, changes, ways[] {changes, saved_ms, speedup}, layers, keras, run_first,\n"
+        "because, measured}, tried[] {id, change, predicted, predicted_range, speedup, low, high,\n"
+        "pairs, verdict, error}, code[], facts.",
     .examples = WORDS("advise", "advise --code keras", "advise --try", "advise --from facts.json"),
     .flags = COMMAND_RESULT,
     .arguments_max = -1,

@@ -279,42 +279,6 @@ char *advise_layer_names(const struct advise_facts *facts, const struct advise_f
 
 /* ---- ranking ---- */
 
-/* The newest trial of what this finding would change. */
-static const struct advise_trial *trial_of(const struct advise_facts *facts,
-                                           const struct advise_rule *rule)
-{
-    for (size_t i = facts->trials_count; i-- > 0;)
-        if (strcmp(facts->trials[i].id, rule->id) == 0)
-            return &facts->trials[i];
-    return NULL;
-}
-
-/* What was measured takes the place of what was predicted. */
-static void believe(struct advise_finding *finding, const struct advise_trial *trial)
-{
-    bool advice = finding->state == ADVISE_GAIN || finding->state == ADVISE_TRY;
-    if (!advice || !isfinite(trial->speedup) || !(trial->speedup > 0))
-        return;
-    if (!(trial->low > 1) || trial->speedup < 1 / (1 - ADVISE_GAIN_LEAST)) {
-        finding->state = ADVISE_NOTE;
-        char text[sizeof finding->what];
-        snprintf(text, sizeof text,
-                 "measured %.3f times as fast (95 %% interval %.3f to %.3f): nothing to gain from "
-                 "%.100s",
-                 trial->speedup, trial->low, trial->high, trial->change);
-        snprintf(finding->what, sizeof finding->what, "%s", text);
-        return;
-    }
-    finding->state = ADVISE_GAIN;
-    finding->sure = 1;
-    finding->saved_ms = finding->base_ms * (1 - 1 / trial->speedup);
-    finding->saved_low_ms = finding->base_ms * (1 - 1 / trial->low);
-    finding->saved_high_ms = finding->base_ms * (1 - 1 / trial->high);
-    snprintf(finding->formula, sizeof finding->formula,
-             "measured against the present in pairs: 95 %% interval %.3f to %.3f times", trial->low,
-             trial->high);
-}
-
 static bool is_advice(enum advise_state state)
 {
     return state >= ADVISE_TRY;
@@ -391,9 +355,10 @@ void advise_examine(const struct advise_facts *facts, struct advise_report *out)
         finding->sure = rule->sure;
         rule->check(&even, finding);
         *result = (struct advise_result){.rule = rule, .finding = finding};
-        result->trial = trial_of(facts, rule);
+        advise_take_way(facts, rule, finding);
+        result->trial = advise_trial_of(facts, rule, finding);
         if (result->trial)
-            believe(finding, result->trial);
+            advise_believe(finding, result->trial);
     }
     free(even.layers);
     tell_consequences(out);

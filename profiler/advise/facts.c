@@ -31,6 +31,9 @@ static const struct member plan_members[] = {ADVISE_PLAN(TABLE_MEMBER){NULL}};
 #define OWNER advise_run
 static const struct member run_members[] = {ADVISE_RUN(TABLE_MEMBER){NULL}};
 #undef OWNER
+#define OWNER advise_pipeline
+static const struct member pipeline_members[] = {ADVISE_PIPELINE(TABLE_MEMBER){NULL}};
+#undef OWNER
 #define OWNER advise_ledger
 static const struct member ledger_members[] = {ADVISE_LEDGER(TABLE_MEMBER){NULL}};
 #undef OWNER

@@ -98,6 +98,20 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(NUM, lost)                                                                                   \
     X(NUM, observed_ms)
 
+/* The input pipeline, where steps make their own input (engine/pipeline.h). mode "serial" or
+ * "overlap"; mapping "picture" or "batch"; processors: that its threads may use; a step's: prepare_ms
+ * from a batch's begin to its end, and decode_ms, resize_ms and scale_ms, sums over its threads. */
+#define ADVISE_PIPELINE(X)                                                                         \
+    X(TEXT, mode)                                                                                  \
+    X(TEXT, mapping)                                                                               \
+    X(NUM, parallel_calls)                                                                         \
+    X(NUM, processors)                                                                             \
+    X(TEXT, preprocess)                                                                            \
+    X(NUM, prepare_ms)                                                                             \
+    X(NUM, decode_ms)                                                                              \
+    X(NUM, resize_ms)                                                                              \
+    X(NUM, scale_ms)
+
 /* Means of the traced steps (ledger.h). */
 #define ADVISE_LEDGER(X)                                                                           \
     X(NUM, steps)                                                                                  \
@@ -110,7 +124,8 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(NUM, gap_ms)                                                                                 \
     X(NUM, unexplained_ms)                                                                         \
     X(NUM, hidden_copy_ms)                                                                         \
-    X(NUM, hidden_launch_ms)
+    X(NUM, hidden_launch_ms)                                                                       \
+    X(NUM, hidden_preprocess_ms)
 
 /* Of the device; others_bytes: neither free nor ours. */
 #define ADVISE_MEMORY(X)                                                                           \
@@ -215,6 +230,7 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(ADVISE_DEVICE, device)                                                                       \
     X(ADVISE_PLAN, plan)                                                                           \
     X(ADVISE_RUN, run)                                                                             \
+    X(ADVISE_PIPELINE, pipeline)                                                                   \
     X(ADVISE_LEDGER, ledger)                                                                       \
     X(ADVISE_MEMORY, memory)                                                                       \
     X(ADVISE_MARKS, marks)                                                                         \

@@ -32,6 +32,19 @@ const char *advise_state_name(enum advise_state state);
 
 #define ADVISE_CHANGES_MAX 3
 #define ADVISE_LAYERS_MAX  5
+#define ADVISE_WAYS_MAX    4
+
+struct advise_set {
+    char key[24], value[64];
+};
+
+/* One of several ways to do what is advised: settings that change together, and what they save; NaN:
+ * only measuring tells. */
+struct advise_way {
+    struct advise_set changes[ADVISE_CHANGES_MAX];
+    size_t change_count;
+    double saved_ms, saved_low_ms, saved_high_ms;
+};
 
 struct advise_finding {
     enum advise_state state;
@@ -45,10 +58,12 @@ struct advise_finding {
     char keras[768];   /* lines for the user's own script, "" if there are none */
     size_t layers[ADVISE_LAYERS_MAX]; /* that it is about, most time first; indices of the facts' */
     size_t layer_count;
-    struct {
-        char key[24], value[64];
-    } changes[ADVISE_CHANGES_MAX]; /* settings that --try and apply change together */
+    struct advise_set changes[ADVISE_CHANGES_MAX]; /* settings that apply changes together */
     size_t change_count;
+    /* What --try tries. The changes and the gain are those of the best: as measured, where it was,
+     * else as predicted. 0: the changes are the only way. */
+    struct advise_way ways[ADVISE_WAYS_MAX];
+    size_t way_count;
 };
 
 struct advise_rule {
@@ -89,6 +104,22 @@ void advise_examine(const struct advise_facts *facts, struct advise_report *out)
 /* base / (base - saved): how many times as fast. */
 double advise_speedup(const struct advise_finding *finding, double saved_ms);
 
+/* "precision bf16, batch 8"; "" without changes. Returns out. */
+char *advise_changes_text(const struct advise_set *changes, size_t count, char *out, size_t size);
+
+/* ---- ways.c, for advise.c ---- */
+
+/* Of the ways of a finding that saves time, take the best: its changes and its gain. A finding without
+ * ways and with changes gets one. */
+void advise_take_way(const struct advise_facts *facts, const struct advise_rule *rule,
+                     struct advise_finding *finding);
+/* What --try measured of the finding's changes; NULL: nothing. */
+const struct advise_trial *advise_trial_of(const struct advise_facts *facts,
+                                           const struct advise_rule *rule,
+                                           const struct advise_finding *finding);
+/* What was measured takes the place of what was predicted. */
+void advise_believe(struct advise_finding *finding, const struct advise_trial *trial);
+
 /* ---- for the files rules_*.c ---- */
 
 /* A step's time that shares are of: the median, or the mean of the traced steps. NaN: none. */
@@ -124,6 +155,12 @@ void advise_act(struct advise_finding *finding, const char *action, ...)
 void advise_ask(struct advise_finding *finding, const char *what, const char *ask);
 void advise_change(struct advise_finding *finding, const char *key, const char *value, ...)
     __attribute__((format(printf, 3, 4)));
+/* One more way, of which nothing is changed yet; NULL: there are too many. */
+struct advise_way *advise_way_add(struct advise_finding *finding, double low_ms, double saved_ms,
+                                  double high_ms);
+/* NULL is passed over. */
+void advise_way_change(struct advise_way *way, const char *key, const char *value, ...)
+    __attribute__((format(printf, 3, 4)));
 void advise_keras(struct advise_finding *finding, const char *lines, ...)
     __attribute__((format(printf, 2, 3)));
 /* Remember a layer; the longest are kept. */
@@ -146,8 +183,9 @@ ADVISE_CHECK(advise_check_copies)
 ADVISE_CHECK(advise_check_pageable)
 ADVISE_CHECK(advise_check_overlap)
 ADVISE_CHECK(advise_check_outputs)
-ADVISE_CHECK(advise_check_preprocess)
 ADVISE_CHECK(advise_check_lost)
+/* rules_input.c: the input before the model gets it */
+ADVISE_CHECK(advise_check_preprocess)
 /* rules_launch.c: launches of a GPU */
 ADVISE_CHECK(advise_check_no_kernels)
 ADVISE_CHECK(advise_check_launches)

@@ -1,5 +1,4 @@
-/* What the host does beside the model: copies, preprocessing, the observer, the user's own program;
- * and whether the numbers can be believed at all. */
+/* What the host does beside the model: copies, the observer, the user's own program; and whether the numbers can be believed at all. */
 #include "profiler/advise/rules.h"
 
 #include <math.h>
@@ -22,19 +21,17 @@
 #define OUTSIDE_SHARE 0.5
 
 /* A16: [S] XProf calls 5 % moderate and 20 % high, TensorBoard warned from 10 % on */
-#define COPY_SHARE       0.1
+#define COPY_SHARE    0.1
 /* A picture of bytes has a quarter of the bytes of its floats. */
-#define BYTES_RATIO      0.25
+#define BYTES_RATIO   0.25
 /* A17 [S] NVIDIA's best practices: pinned copies run at about twice the speed of pageable ones; up
  * to four times on fast links */
-#define PINNED_RATIO     2
-#define PINNED_MOST      4
+#define PINNED_RATIO  2
+#define PINNED_MOST   4
 /* A18 [H]: with resident inputs so much faster */
-#define OVERLAP_LEAST    1.1
+#define OVERLAP_LEAST 1.1
 /* A20 [H]: more comes back than goes in, and it takes so much of the step */
-#define OUTPUT_SHARE     0.05
-/* A21: [S] XProf: input-bound from 5 % on */
-#define PREPROCESS_SHARE 0.05
+#define OUTPUT_SHARE  0.05
 
 void advise_check_cold(const struct advise_facts *facts, struct advise_finding *finding)
 {
@@ -221,23 +218,6 @@ void advise_check_outputs(const struct advise_facts *facts, struct advise_findin
     advise_act(finding, "reduce on the device: the largest class or the best five instead of all");
     advise_keras(finding, "x = keras.ops.argmax(model.output, axis=-1)\n"
                           "model = keras.Model(model.input, x)");
-}
-
-void advise_check_preprocess(const struct advise_facts *facts, struct advise_finding *finding)
-{
-    double share = advise_share(facts, facts->ledger.preprocess_ms);
-    double saved = advise_step_ms(facts) * share;
-    if (share < PREPROCESS_SHARE || !advise_saves(facts, finding, saved / 2, saved, saved))
-        return;
-    advise_say(finding, "preparing the input takes %.1f %% of a step, before the model gets it",
-               share * 100);
-    advise_formula(finding, "step x preprocess share: no more than %.2f times as fast (Amdahl)",
-                   1 / (1 - fmin(share, 0.999)));
-    advise_act(finding,
-               "prepare the next batch while this one computes, and whole batches at once");
-    advise_keras(finding, "ds = ds.batch(batch_size).map(prepare, num_parallel_calls=tf.data."
-                          "AUTOTUNE)\n"
-                          "model.predict(ds.prefetch(tf.data.AUTOTUNE))");
 }
 
 void advise_check_lost(const struct advise_facts *facts, struct advise_finding *finding)

@@ -139,6 +139,12 @@ def measured(precision):
          {"slow": ("block_5_project", 30)}),
         ("permutes", "A32", "demo:permutes", base + "batch 8; run 30", {}),
         ("recurrent_steps", "A34", "demo:steps", base + "batch 8; run 30", {}),
+        ("pipeline_one_thread", "A21", "demo:mobilenetv2",
+         base + "batch 8; pipeline serial; run 15", {}),
+        ("pipeline_half_the_pictures", "A21", "demo:mobilenetv2",
+         base + "batch 8; pipeline serial; picture 350x265; run 15", {}),
+        ("pipeline_small_model", "A21", "demo:digits",
+         base + "batch 32; picture 160x120; pipeline serial; run 60", {}),
         ("near_the_limit", "A40", "demo:mobilenetv2", base + "batch 8; limit {limit}; run 10", {}),
         ("outside_the_model", "A51", "demo:mobilenetv2", base + "batch 1; run 20; gap 2s", {}),
         ("other_programs", "A57", "demo:mobilenetv2", base + "batch 8; run 15", {"hogs": True}),
@@ -262,7 +268,8 @@ class Planted:
             and advice["state"] in ("gain", "try")
         if can_try:
             tried = self.advise(row, "advise --try --rounds %d" % self.options.rounds)
-            trial = next((t for t in tried["tried"] if t["id"] == cause), None)
+            tries = [t for t in tried["tried"] if t["id"] == cause and t["predicted"]]
+            trial = max(tries, key=lambda t: t["predicted"], default=None)  # what was advised
             if trial and trial["speedup"]:
                 more.update(predicted=trial["predicted"], measured=trial["speedup"],
                             interval=[trial["low"], trial["high"]])
