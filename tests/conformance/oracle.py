@@ -5,6 +5,7 @@ What is made for a case is kept (up to CONFORMANCE_KEEP_MB, 256, a case), so tha
 `keras` is Keras 3 or tf-keras 2.x, whichever CONFORMANCE_TF asks for. Everything is drawn from a seed
 made of the case's name, so that a run can be repeated on any machine.
 """
+import gc
 import glob
 import hashlib
 import json
@@ -12,6 +13,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 import warnings
 import zlib
 
@@ -116,8 +118,22 @@ def draw(rng, kind, shape, bound=None):
     return rng.normal(size=shape).astype('float32')
 
 
+class Settled:
+    modules = 0
+
+
+def settle():
+    """Keep what the backends have loaded out of every later search for garbage: clear_session makes one each time,
+    and it took more than half of the time."""
+    if len(sys.modules) != Settled.modules:
+        gc.collect()
+        gc.freeze()
+        Settled.modules = len(sys.modules)
+
+
 def set_float(name):
     """The dtype of everything that is made after this."""
+    settle()
     keras.backend.clear_session()
     keras.backend.set_floatx(name)
     if not TF_KERAS and keras.backend.backend() != 'tensorflow':

@@ -200,12 +200,13 @@ def main():
         run_part(layertop, work, pattern, sys.argv[5], sys.argv[6])
         return 0
     rows, skipped, used, start = [], {}, {}, time.time()
-    for part, backend in PARTS:
-        out = os.path.join(work, part + '.json')
-        done = subprocess.run([sys.executable, __file__, layertop, work, table, pattern, part, out],
-                              env=dict(os.environ, KERAS_BACKEND=backend))
-        if done.returncode:
-            return 2
+    outs = [os.path.join(work, part + '.json') for part, _ in PARTS]
+    running = [subprocess.Popen([sys.executable, __file__, layertop, work, table, pattern, part, out],
+                                env=dict(os.environ, KERAS_BACKEND=backend))
+               for (part, backend), out in zip(PARTS, outs)]
+    if any([process.wait() for process in running]):
+        return 2
+    for out in outs:
         with open(out) as f:
             made = json.load(f)
         rows += made['rows']
