@@ -1,5 +1,5 @@
 # layertop against real Keras. The table that is kept, tests/results/conformance.json, is that of a
-# full run with the newest Keras; part runs and other versions write beside it or into build/.
+# full run with the newest Keras; other versions write beside it, part runs into build/.
 
 ## conformance     predictions against real Keras in float64 (PyPI); ONLY='app/*' KERAS=3.3.3 TF=1 DEVICE=cpu
 CONFORMANCE := build/conformance
@@ -25,10 +25,12 @@ conformance-all: all
 
 ## conformance-samples  every NAME.keras and NAME.h5 of FOLDER against its NAME.io.h5 (needs numpy, h5py)
 FOLDER ?= tests/data/models
+# kept is the run over a whole collection, not that over the few that are here
+SAMPLES_TABLE := $(if $(filter tests/data/models%,$(FOLDER)),$(CONFORMANCE),tests/results)/conformance-samples.json
 .PHONY: conformance-samples
 conformance-samples: all
 	$(Q)mkdir -p $(CONFORMANCE)
-	$(Q)nice $(or $(PYTHON),python3) tests/conformance/samples.py $(PROGRAM) $(FOLDER) $(CONFORMANCE)/samples.json
+	$(Q)nice $(or $(PYTHON),python3) tests/conformance/samples.py $(PROGRAM) $(FOLDER) $(SAMPLES_TABLE)
 
 ## conformance-random  random graphs from COUNT=500 fresh seeds (or SEED=N) against real Keras
 COUNT ?= 500

@@ -37,6 +37,16 @@ def architecture(path):
         return json.loads(f.attrs['model_config'])
 
 
+def writers_of(folder, names):
+    """{"Keras 3.16.0"}: who wrote the .keras files"""
+    writers = set()
+    for path in (os.path.join(folder, name + '.keras') for name in names):
+        if os.path.exists(path) and zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                writers.add('Keras ' + json.loads(archive.read('metadata.json'))['keras_version'])
+    return writers
+
+
 def moves_data(model):
     """Do all its layers only move what comes in?"""
     layers = model['config'].get('layers', [])
@@ -121,7 +131,9 @@ def main():
     version = subprocess.run([layertop, '--version'], capture_output=True, text=True).stdout.split('\n')[0]
     worst = sorted((row for row in rows if row.get('error') is not None), key=lambda row: -row['error'])[:10]
     with open(table, 'w') as f:
-        json.dump({'layertop': version, 'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
+        json.dump({'of': '%d sample models of %s' % (len(names), ', '.join(sorted(writers_of(folder, names)))),
+                   'command': 'make conformance-samples FOLDER=...', 'layertop': version,
+                   'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()),
                    'models': len(names), 'files': len(rows), 'passed': passed, 'others': others,
                    'exact': sum(row['tolerance'] == 0 for row in rows), 'seconds': round(time.time() - start),
                    'worst': worst}, f, indent=1)
