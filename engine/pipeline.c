@@ -1,4 +1,3 @@
-#define _GNU_SOURCE /* pthread_setaffinity_np */
 #include "engine/pipeline.h"
 
 #include "engine/clock.h"
@@ -9,7 +8,6 @@
 #include <fcntl.h>
 #include <math.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -122,26 +120,11 @@ static void work_on(struct pipeline *p, enum stage first, enum stage last)
 
 /* ---- threads ---- */
 
-/* The engine's thread is bound to one processor; these may run on all that the process may use. */
-static void unbind(void)
-{
-    unsigned char allowed[CPU_SETSIZE];
-    cpu_set_t set;
-    if (machine_allowed_processors(allowed, CPU_SETSIZE) < 1)
-        return;
-    CPU_ZERO(&set);
-    for (int i = 0; i < CPU_SETSIZE; i++) {
-        if (allowed[i])
-            CPU_SET(i, &set);
-    }
-    pthread_setaffinity_np(pthread_self(), sizeof set, &set);
-}
-
 static void *helper(void *context)
 {
     struct pipeline *p = context;
     uint64_t seen = 0;
-    unbind();
+    machine_unbind_thread();
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->ending && p->job.number == seen)
@@ -207,7 +190,7 @@ static bool prepare(struct pipeline *p, void *out, struct error *error)
 static void *conduct(void *context)
 {
     struct pipeline *p = context;
-    unbind();
+    machine_unbind_thread();
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->ending && !p->wanted)

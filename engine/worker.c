@@ -3,6 +3,7 @@
 #include "engine/worker.h"
 
 #include "engine/clock.h"
+#include "engine/cpu/cpu.h"
 #include "engine/log_pipe.h"
 #include "engine/session.h"
 #include "engine/stream.h"
@@ -225,6 +226,7 @@ static void *io_thread(void *context)
     struct stream_buffer sending = {0};
     int64_t quit_ns = 0, left_ns = 0;
     bool reading = true, writing = true;
+    machine_unbind_thread();
     stream_decoder_init(&decoder);
     for (;;) {
         bool pending = writing && stream_buffer_bytes(&sending) > 0;

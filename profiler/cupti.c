@@ -31,6 +31,7 @@ const struct gpu_trace *cupti_open(const struct cupti_api *api, const char *raw,
 }
 #else
 #include "engine/clock.h"
+#include "engine/cpu/cpu.h"
 #include "profiler/cupti_private.h"
 
 #include <stdlib.h>
@@ -267,6 +268,7 @@ static void *decoder_main(void *argument)
 {
     struct cupti *c = argument;
     uint64_t steps = 0, idle = IDLE_FLUSHES + 1; /* nothing is asked of CUPTI before a step runs */
+    machine_unbind_thread();
     for (uint64_t turn = 0; wait_turn(c, idle); turn++) {
         uint64_t now = atomic_load(&c->steps);
         idle = now == steps ? idle + 1 : 0;

@@ -2,6 +2,7 @@
 #include "profiler/nvml.h"
 
 #include "engine/clock.h"
+#include "engine/cpu/cpu.h"
 
 #include <dlfcn.h>
 #include <math.h>
@@ -186,6 +187,7 @@ static void *sampler(void *argument)
     struct nvml *nvml = argument;
     unsigned count = 0;
     void *devices[DEVICES_MAX] = {NULL};
+    machine_unbind_thread();
     int code = nvml->api.init();
     if (code == 0)
         code = nvml->api.device_count(&count);

@@ -170,6 +170,9 @@ int machine_physical_cores(void); /* that this process may run on */
 /* 1 for each logical processor that it may run on, however OpenMP has bound this thread; returns how
  * many there are, -1 if that is not known. */
 int machine_allowed_processors(unsigned char *allowed, int capacity);
+/* Let this thread run on all of them: a new one inherits the binding of the thread that makes it, and
+ * the engine's is bound to one processor. */
+void machine_unbind_thread(void);
 uint64_t machine_total_bytes(void); /* the cgroup's limit counts */
 uint64_t machine_available_bytes(void);
 uint64_t machine_anonymous_bytes(void); /* RssAnon of this process */

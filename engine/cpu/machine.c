@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* sched_getaffinity, sched_setaffinity */
 /* What the kernel says about this machine: cores, memory, the processor's name. */
 #include "engine/cpu/cpu.h"
 #include <omp.h>
@@ -50,6 +50,13 @@ int machine_allowed_processors(unsigned char *allowed, int capacity)
     for (int cpu = 0; cpu < capacity; cpu++)
         allowed[cpu] = cpu < CPU_SETSIZE && CPU_ISSET(cpu, &set);
     return CPU_COUNT(&set);
+}
+
+void machine_unbind_thread(void)
+{
+    cpu_set_t set;
+    if (allowed_processors(&set))
+        sched_setaffinity(0, sizeof set, &set);
 }
 
 int machine_physical_cores(void)

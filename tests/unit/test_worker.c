@@ -1,6 +1,8 @@
+#define _GNU_SOURCE /* sched_getaffinity */
 /* Workers that misbehave: this program is its own worker (`test_worker --worker`), whose hooks
  * print, flood, hang and crash when they are configured to. */
 #include "engine/clock.h"
+#include "engine/cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine/stream.h"
 #include "engine/worker.h"
@@ -10,7 +12,9 @@
 #include <stdarg.h>
 #include <stdint.h>
 
+#include <dirent.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -277,6 +281,34 @@ static void an_idle_worker_does_not_wake(void **state)
     engine_stop(engine);
 }
 
+/* OpenMP binds the engine's thread to a processor. Others would inherit that, and take it away from
+ * the steps while the rest of the machine idles. */
+static void no_other_thread_sits_on_the_engines_processor(void **state)
+{
+    (void)state;
+    struct seen seen = {0};
+    struct engine *engine = start();
+    engine_submit(engine, "configure", json_pack("{s:{s:[s]}}", "settings", "devices", "cpu"));
+    wait_for(engine, &seen, &seen.replies, 1);
+    char path[64];
+    int others = 0;
+    snprintf(path, sizeof path, "/proc/%d/task", engine_pid(engine));
+    DIR *directory = opendir(path);
+    assert_non_null(directory);
+    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        cpu_set_t set;
+        int thread = atoi(entry->d_name);
+        if (thread == 0 || thread == engine_pid(engine))
+            continue;
+        assert_int_equal(sched_getaffinity(thread, sizeof set, &set), 0);
+        assert_int_equal(CPU_COUNT(&set), machine_allowed_processors(NULL, 0));
+        others++;
+    }
+    closedir(directory);
+    assert_true(others > 0);
+    engine_stop(engine);
+}
+
 /* Bytes that are no stream, or another version, end the worker with a word about it. */
 static void a_front_of_another_version_is_refused(void **state)
 {
@@ -318,6 +350,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_worker_that_hangs_can_be_left),
         cmocka_unit_test(a_raw_recording_has_two_ends),
         cmocka_unit_test(an_idle_worker_does_not_wake),
+        cmocka_unit_test(no_other_thread_sits_on_the_engines_processor),
         cmocka_unit_test(a_front_of_another_version_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
