@@ -87,8 +87,10 @@ static const struct setting settings[] = {
      .value = "turns",
      .engine = true,
      .summary = "how `devices cpu,0` measures: in turns, or also both at once",
-     .help = "In turns of at least 0.5 s neither disturbs the other. concurrent measures in turns\n"
-             "first, then both at once: `run` shows how much slower each is beside the other.",
+     .help =
+         "In turns of at least 0.5 s neither disturbs the other. concurrent measures in turns\n"
+         "first, then both at once: `run` shows how much slower each is beside the other. With\n"
+         "a pipeline both take their batches from it, one after the other.",
      .example = "set compare concurrent"},
     {.name = "fusion",
      .type = SETTING_BOOL,

@@ -1,9 +1,11 @@
 /* Compared devices at once: what each loses by the other's work. The CPU's steps stay on the engine
  * thread, whose threads OpenMP keeps; the other group has a thread for as long as this takes. Nobody
- * listens: the listener belongs to the engine thread, and only whole steps count here. */
+ * listens: the listener belongs to the engine thread, and only whole steps count here. With an input
+ * pipeline both take their batches from the one there is, in turn. */
 #include "engine/session_private.h"
 
 #include "engine/clock.h"
+#include "engine/cpu/cpu.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -20,6 +22,7 @@ struct racer {
     int64_t *wall_ns;
     int64_t start_ns, end_ns; /* of the measured steps */
     atomic_int *running;      /* groups that still measure */
+    pthread_mutex_t *feeding; /* held by the one that the pipeline serves */
     bool engine_thread;
     bool good;
     struct error error;
@@ -31,6 +34,11 @@ static bool quiet_step(struct racer *racer, struct error *error)
     struct step_context step = {.cancel = session->ports->cancel};
     bool good = true;
     size_t launched = 0;
+    if (session->pipeline != NULL) {
+        pthread_mutex_lock(racer->feeding);
+        good = session_feed_unseen(session, racer->first, racer->members, error);
+        pthread_mutex_unlock(racer->feeding);
+    }
     for (; good && launched < racer->members; launched++) {
         const struct slot *slot = &session->slots[racer->first + launched];
         good = slot->backend->plan_launch != NULL
@@ -52,6 +60,8 @@ static void *race(void *context)
     struct racer *racer = context;
     bool measuring = true;
     racer->good = true;
+    if (!racer->engine_thread)
+        machine_unbind_thread();
     racer->start_ns = clock_now_ns();
     while (racer->good && (measuring || atomic_load(racer->running) > 0)) {
         int64_t start_ns = clock_now_ns();
@@ -93,6 +103,7 @@ bool session_race(struct session *session, size_t steps, const double *alone_ms,
 {
     struct racer racers[2] = {0};
     atomic_int running = 2;
+    pthread_mutex_t feeding = PTHREAD_MUTEX_INITIALIZER;
     size_t second = 0;
     bool good = true;
     for (size_t i = 0; i < 2; i++) {
@@ -102,6 +113,7 @@ bool session_race(struct session *session, size_t steps, const double *alone_ms,
         second = racer->first + racer->members;
         racer->steps = steps;
         racer->running = &running;
+        racer->feeding = &feeding;
         racer->wall_ns = xcalloc(steps, sizeof *racer->wall_ns);
         racer->engine_thread = session_is_cpu(session->slots[racer->first].id);
         for (int loaded = 0; good && loaded < LOADED_STEPS; loaded++)

@@ -86,11 +86,10 @@ void session_renew_pipeline(struct session *session)
         session_note(session, "no pipeline here, inputs are made ready once: %s", why.why);
 }
 
-bool session_feed(struct session *session, size_t first, size_t members, struct error *error)
+bool session_feed_unseen(struct session *session, size_t first, size_t members, struct error *error)
 {
     const struct slot *slots = session->slots + first;
     bool whole = members == 1 && slots[0].part == NULL;
-    int64_t start_ns = clock_now_ns();
     void *out =
         whole ? slots[0].backend->plan_input(slots[0].plan, 0) : pipeline_room(session->pipeline);
     if (!pipeline_next(session->pipeline, out, error))
@@ -100,6 +99,15 @@ bool session_feed(struct session *session, size_t first, size_t members, struct 
     for (size_t i = 0; !whole && i < members; i++)
         memcpy(slots[i].backend->plan_input(slots[i].plan, 0),
                (const char *)out + (size_t)slots[i].first * row, (size_t)slots[i].samples * row);
+    return true;
+}
+
+bool session_feed(struct session *session, size_t first, size_t members, struct error *error)
+{
+    size_t bytes = session_value_bytes(session->graph, session->graph->inputs[0]);
+    int64_t start_ns = clock_now_ns();
+    if (!session_feed_unseen(session, first, members, error))
+        return false;
     if (session->tap.interval != NULL)
         session->tap.interval(session->tap.context, INTERVAL_PREPROCESS, -1, bytes, start_ns,
                               clock_now_ns());

@@ -193,6 +193,9 @@ void session_renew_pipeline(struct session *session);
 void session_drop_pipeline(struct session *session);
 /* Inside a step: the next batch for the slots first..first+members-1. */
 bool session_feed(struct session *session, size_t first, size_t members, struct error *error);
+/* The same in a step that nobody listens to, on any thread, one at a time. */
+bool session_feed_unseen(struct session *session, size_t first, size_t members,
+                         struct error *error);
 /* At the end of the step that began at start_ns: tell what was prepared behind it. */
 void session_fed(struct session *session, int64_t start_ns);
 /* `pipeline` of `run` in engine.h. */

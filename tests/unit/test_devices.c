@@ -1,5 +1,6 @@
 /* The session with a second device: a fake GPU module (tests/tools/fake_gpu.c), built here. */
 #include "engine/clock.h"
+#include "engine/pipeline.h"
 #include "engine/session_private.h"
 #include "tests/support/fake_gpu.h"
 
@@ -451,6 +452,24 @@ static void both_at_once_show_their_interference(void **state)
     finish(session, &listener);
 }
 
+static void both_at_once_are_fed_with_pictures(void **state)
+{
+    (void)state;
+    struct listener listener;
+    struct error error = {0};
+    struct session *session = session_with(
+        &listener,
+        "{\"settings\": {\"devices\": [\"cpu\", \"0\"], \"batch\": 2, \"threads\": 1, "
+        "\"compare\": \"concurrent\", \"pipeline\": \"serial\", \"picture\": \"40x40\"}}");
+    json_decref(load(session, &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    json_decref(ask(session, "run", json_pack("{s:i, s:i}", "steps", 20, "warmup", 1), &error));
+    assert_int_equal(error.code, ERROR_NONE);
+    /* of two devices: the steps of each alone, and those of both at once */
+    assert_true(pipeline_times(session->pipeline, false).batches >= 2 * 20 + 2 * 20);
+    finish(session, &listener);
+}
+
 static void a_card_can_be_several_fenced_ones(void **state)
 {
     (void)state;
@@ -587,6 +606,7 @@ int main(void)
         cmocka_unit_test(resident_inputs_have_a_throughput),
         cmocka_unit_test(gpus_share_the_batches),
         cmocka_unit_test(both_at_once_show_their_interference),
+        cmocka_unit_test(both_at_once_are_fed_with_pictures),
         cmocka_unit_test(a_card_can_be_several_fenced_ones),
         cmocka_unit_test(what_a_gpu_lacks_runs_on_the_cpu_when_asked),
         cmocka_unit_test(a_proof_is_of_outputs),
