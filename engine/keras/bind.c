@@ -6,6 +6,9 @@
 
 #include <stdlib.h>
 
+/* Layers at several places may have so many times the bytes that there are. */
+#define SHARED_TIMES_MAX 64
+
 bool bind_count_error(struct reader *reader, const char *layer, const char *class_name, size_t held,
                       size_t wanted)
 {
@@ -15,7 +18,7 @@ bool bind_count_error(struct reader *reader, const char *layer, const char *clas
                      held, held == 1 ? "" : "s", layer, class_name, wanted);
 }
 
-static json_t *layer_weights(struct reader *reader, int layer)
+static json_t *layer_weights(const struct reader *reader, int layer)
 {
     return json_object_get(json_array_get(reader->layers, (size_t)layer), "weights");
 }
@@ -51,6 +54,26 @@ bool bind_append(struct reader *reader, struct h5 *h5, int layer, hid_t group, c
         return error_set(reader->error, ERROR_MODEL_REFUSED, reader->files->name,
                          "its weights claim %llu bytes, more than the file has: some share theirs",
                          (unsigned long long)reader->weight_bytes);
+    return true;
+}
+
+json_t *bind_last(const struct reader *reader, int layer)
+{
+    json_t *weights = layer_weights(reader, layer);
+    return json_array_get(weights, json_array_size(weights) - 1);
+}
+
+bool bind_again(struct reader *reader, int layer, json_t *weight)
+{
+    reader->shared_bytes += (uint64_t)json_integer_value(json_object_get(weight, "bytes"));
+    if (reader->weight_count++ >= KERAS_WEIGHTS_MAX ||
+        reader->shared_bytes / SHARED_TIMES_MAX > bytes_held(reader))
+        return error_set(reader->error, ERROR_MODEL_REFUSED, reader->files->name,
+                         "its layers share so much that their weights claim %llu bytes more than "
+                         "the file has",
+                         (unsigned long long)reader->shared_bytes);
+    /* a copy, as each may be converted */
+    json_array_append_new(layer_weights(reader, layer), json_deep_copy(weight));
     return true;
 }
 

@@ -114,11 +114,72 @@ static bool bind_leftovers(struct reader *reader, const struct slots *slots, hid
     return true;
 }
 
+/* A layer that a nested model holds at several places has its weights in the list once. Leaves the
+ * first of the slots that are called alike, in `once`, and fills first[slot] with its index there. */
+static void slots_once(const struct slots *slots, struct slots *once, size_t *first)
+{
+    json_t *seen = json_object();
+    once->items = xcalloc(slots->count, sizeof *once->items);
+    for (size_t i = 0; i < slots->count; i++) {
+        const struct variable *variable = &slots->items[i].variable;
+        char *key = xasprintf("%s/%s/%s", variable->owner, variable->name, variable->path);
+        json_t *known = json_object_get(seen, key);
+        first[i] = known != NULL ? (size_t)json_integer_value(known) : once->count;
+        if (known == NULL) {
+            json_object_set_new(seen, key, json_integer((json_int_t)once->count));
+            once->items[once->count++] = slots->items[i];
+        }
+        free(key);
+    }
+    json_decref(seen);
+}
+
+static bool bind_legacy_group(struct reader *reader, const struct child *child,
+                              const struct slots *slots, hid_t group, json_t *files);
+
+static json_t *slot_weights(const struct reader *reader, const struct slot *slot)
+{
+    return json_object_get(json_array_get(reader->layers, (size_t)slot->layer), "weights");
+}
+
+static bool bind_legacy_shared(struct reader *reader, const struct child *child,
+                               const struct slots *slots, hid_t group, json_t *files)
+{
+    struct slots once = {0};
+    size_t *first = xcalloc(slots->count, sizeof *first), known = 0;
+    slots_once(slots, &once, first);
+    bool ok = once.count == json_array_size(files)
+                  ? bind_legacy_group(reader, child, &once, group, files)
+                  : bind_count_error(reader, child->name, "nested model", json_array_size(files),
+                                     slots->count);
+    json_t **weights = xcalloc(once.count, sizeof *weights);
+    for (size_t i = 0; ok && i < once.count; i++) { /* in the order of the slots, first to first */
+        json_t *own = slot_weights(reader, &once.items[i]);
+        weights[i] = json_incref(json_array_get(own, 0));
+        json_array_remove(own, 0);
+    }
+    for (size_t i = 0; ok && i < slots->count; i++) {
+        if (first[i] < known) {
+            ok = bind_again(reader, slots->items[i].layer, weights[first[i]]);
+        } else {
+            json_array_append(slot_weights(reader, &slots->items[i]), weights[known++]);
+        }
+    }
+    for (size_t i = 0; i < once.count; i++)
+        json_decref(weights[i]);
+    free(weights);
+    free(first);
+    bind_slots_free(&once);
+    return ok;
+}
+
 static bool bind_legacy_group(struct reader *reader, const struct child *child,
                               const struct slots *slots, hid_t group, json_t *files)
 {
     size_t count = json_array_size(files);
     const char *class_name = child->scope != NULL ? "nested model" : child->class_name;
+    if (slots->count > count && child->scope != NULL && slots->unknown_count == 0)
+        return bind_legacy_shared(reader, child, slots, group, files);
     if (slots->count > count || (slots->count < count && slots->unknown_count == 0))
         return bind_count_error(reader, child->name, class_name, count, slots->count);
     size_t *chosen = xcalloc(slots->count, sizeof *chosen);

@@ -145,9 +145,10 @@ static struct entry *entries_read(struct reader *reader, const hid_t *container,
     return entries;
 }
 
-/* The group of a layer: by the name it carries, else the `rank`-th of its class with data. */
+/* The group of a layer: by the name it carries, else (`by_rank`) the `rank`-th of its class with
+ * data. */
 static const struct entry *entry_find(const struct entry *entries, size_t count, const char *snake,
-                                      const char *layer, size_t rank)
+                                      const char *layer, size_t rank, bool by_rank)
 {
     const struct entry *labelled = NULL, *ranked = NULL;
     size_t labels = 0, seen = 0, length = strlen(snake);
@@ -164,7 +165,7 @@ static const struct entry *entry_find(const struct entry *entries, size_t count,
         if (entry->data && seen++ == rank)
             ranked = entry;
     }
-    return labels == 1 ? labelled : ranked;
+    return labels == 1 ? labelled : by_rank ? ranked : NULL;
 }
 
 /* All datasets of a layer we do not know, by path, of one file. */
@@ -209,24 +210,60 @@ static size_t own_variables(struct reader *reader, const hid_t *groups)
     return count;
 }
 
+/* For each variable of a layer one more than the number under which it was bound at another place, 0
+ * if it was not. In the arena. */
+static size_t *places_shared(struct reader *reader, const struct object_mark *layer,
+                             const struct variables *list)
+{
+    size_t *places = reader_alloc(reader, (list->count + 1) * sizeof *places), first;
+    memset(places, 0, (list->count + 1) * sizeof *places);
+    for (size_t i = 0; i <= list->object_count; i++) {
+        const struct object_mark *mark = i > 0 ? &list->objects[i - 1] : layer;
+        for (size_t j = 0; shared_find(reader, mark, &first) && j < mark->count; j++)
+            places[mark->first + j] = first + j + 1;
+    }
+    return places;
+}
+
+/* The variables of a layer, from its group or, where that lacks them or there is none (NULL), as they
+ * were bound at another place. */
 static bool bind_v3_layer(struct reader *reader, const struct child *child,
                           const struct variables *list, const hid_t *groups)
 {
-    size_t own = 0, held = own_variables(reader, groups);
-    for (size_t i = 0; i < list->count; i++)
-        own += strncmp(list->items[i].path, "vars/", 5) == 0;
+    struct object_mark whole = shared_mark(reader, child->object, 0, list->count);
+    size_t *places = places_shared(reader, &whole, list), base = shared_next(reader);
+    size_t own = 0, owed = 0, held = groups != NULL ? own_variables(reader, groups) : 0;
+    for (size_t i = 0; i < list->count; i++) {
+        bool direct = strncmp(list->items[i].path, "vars/", 5) == 0;
+        own += direct;
+        owed += (direct || groups == NULL) && places[i] == 0;
+    }
     /* SpectralNormalization also keeps a copy of the kernel it wraps */
-    if (held != own && !(own > 0 && own < list->count && held > own))
-        return bind_count_error(reader, child->name, child->class_name, held, own);
+    bool copied = own > 0 && own < list->count && held > own;
+    if (groups == NULL ? owed > 0 : held != own && !copied && !(held == 0 && owed == 0))
+        return bind_count_error(reader, child->name, child->class_name, held,
+                                groups != NULL ? own : list->count);
     for (size_t i = 0; i < list->count; i++) {
         const char *path = list->items[i].path;
         /* attention's sublayers were private attributes before 3.0.3, and still are in GQA */
         const char *hidden = reader_print(reader, "_%s", path);
-        if (!groups_have(reader, groups, path) && groups_have(reader, groups, hidden))
+        bool there = groups != NULL && groups_have(reader, groups, path);
+        if (groups != NULL && !there && groups_have(reader, groups, hidden)) {
             path = hidden;
+            there = true;
+        }
+        if (places[i] != 0 && !there) {
+            if (!shared_append(reader, child->layer, places[i] - 1))
+                return false;
+            continue;
+        }
         if (!groups_append(reader, child->layer, groups, path, list->items[i].name))
             return false;
+        shared_keep(reader, child->layer);
     }
+    for (size_t i = 0; i < list->object_count; i++)
+        shared_note(reader, &list->objects[i], base);
+    shared_note(reader, &whole, base);
     return true;
 }
 
@@ -241,13 +278,40 @@ static hid_t *container_find(struct reader *reader, const hid_t *groups)
     return NULL;
 }
 
-static bool bind_scope(struct reader *reader, const struct scope *scope, const hid_t *groups);
+static bool bind_scope(struct reader *reader, const struct scope *scope, const hid_t *container);
 
 /* Does a layer or nested model have variables? Fills `slots`. */
 static bool is_weighted(struct reader *reader, const struct child *child, struct slots *slots)
 {
     bind_collect(reader, child, true, slots);
     return slots->count > 0;
+}
+
+/* Were all variables of a layer or nested model bound at other places? */
+static bool is_shared(struct reader *reader, const struct child *child, size_t count)
+{
+    struct object_mark whole = shared_mark(reader, child->object, 0, count);
+    size_t first;
+    if (count == 0 || shared_find(reader, &whole, &first))
+        return true;
+    if (child->scope == NULL) {
+        struct variables list = {0};
+        variables_append(reader, &list, child->class_name, child->config, "", true);
+        const size_t *places = places_shared(reader, &whole, &list);
+        for (size_t i = 0; i < list.count; i++) {
+            if (places[i] == 0)
+                return false;
+        }
+        return !list.unknown;
+    }
+    bool all = true;
+    for (size_t i = 0; all && i < child->scope->child_count; i++) {
+        struct slots slots = {0};
+        is_weighted(reader, &child->scope->children[i], &slots);
+        all = is_shared(reader, &child->scope->children[i], slots.count);
+        bind_slots_free(&slots);
+    }
+    return all;
 }
 
 static const char *class_of(const struct child *child)
@@ -259,16 +323,28 @@ static const char *class_of(const struct child *child)
     return package != NULL ? package + 1 : class_name;
 }
 
+/* A layer or nested model in its group, or (NULL) with the weights of other places alone. */
 static bool bind_v3_child(struct reader *reader, const struct child *child, const hid_t *container,
-                          const struct entry *entry)
+                          const struct entry *entry, const struct slots *slots)
 {
-    hid_t *groups = groups_find(reader, container, entry->name);
-    if (groups == NULL)
+    hid_t *groups = entry != NULL ? groups_find(reader, container, entry->name) : NULL;
+    if (entry != NULL && groups == NULL)
         return error_set(reader->error, ERROR_MODEL_BROKEN, reader->files->name,
                          "the group of the layer \"%s\" is damaged", child->name);
+    struct object_mark whole = shared_mark(reader, child->object, 0, slots->count);
+    size_t base = shared_next(reader), first;
     bool ok = true;
-    if (child->scope != NULL) {
-        ok = bind_scope(reader, child->scope, groups);
+    if (child->scope != NULL && groups == NULL && slots->unknown_count == 0 &&
+        shared_find(reader, &whole, &first)) {
+        for (size_t i = 0; ok && i < slots->count; i++)
+            ok = shared_append(reader, slots->items[i].layer, first + i);
+        shared_note(reader, &whole, base);
+    } else if (child->scope != NULL) {
+        hid_t *inner = groups != NULL ? container_find(reader, groups) : NULL;
+        ok = bind_scope(reader, child->scope, inner);
+        groups_close(reader, inner);
+        whole.count = shared_next(reader) - base;
+        shared_note(reader, &whole, base);
     } else {
         struct variables list = {0};
         variables_append(reader, &list, child->class_name, child->config, "", true);
@@ -281,9 +357,9 @@ static bool bind_v3_child(struct reader *reader, const struct child *child, cons
     return ok;
 }
 
-static bool bind_scope(struct reader *reader, const struct scope *scope, const hid_t *groups)
+/* The children of a model in its container, which is NULL if the file has none. */
+static bool bind_scope(struct reader *reader, const struct scope *scope, const hid_t *container)
 {
-    hid_t *container = container_find(reader, groups);
     json_t *names = groups_names(reader, container, KERAS_LAYERS_MAX);
     json_t *ranks = json_object();
     size_t count = 0;
@@ -298,10 +374,13 @@ static bool bind_scope(struct reader *reader, const struct scope *scope, const h
         if (weighted || slots.unknown_count > 0) {
             const char *snake = variables_snake(reader, class_of(child));
             size_t rank = (size_t)json_integer_value(json_object_get(ranks, snake));
-            const struct entry *entry = entry_find(entries, count, snake, child->name, rank);
-            if (entry != NULL) {
-                json_object_set_new(ranks, snake, json_integer((json_int_t)rank + 1));
-                ok = bind_v3_child(reader, child, container, entry);
+            bool shared = weighted && is_shared(reader, child, slots.count);
+            const struct entry *entry =
+                entry_find(entries, count, snake, child->name, rank, !shared);
+            if (entry != NULL || shared) {
+                if (entry != NULL && entry->data)
+                    json_object_set_new(ranks, snake, json_integer((json_int_t)rank + 1));
+                ok = bind_v3_child(reader, child, container, entry, &slots);
             } else if (weighted) {
                 ok = bind_count_error(reader, child->name,
                                       child->scope ? "nested model" : child->class_name, 0,
@@ -315,11 +394,15 @@ static bool bind_scope(struct reader *reader, const struct scope *scope, const h
     free(entries);
     json_decref(names);
     json_decref(ranks);
-    groups_close(reader, container);
     return ok;
 }
 
 bool bind_v3(struct reader *reader)
 {
-    return bind_scope(reader, reader->top, NULL);
+    hid_t *container = container_find(reader, NULL);
+    shared_open(reader);
+    bool ok = bind_scope(reader, reader->top, container);
+    shared_close(reader);
+    groups_close(reader, container);
+    return ok;
 }

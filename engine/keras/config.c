@@ -206,9 +206,12 @@ static json_t *normalise_value(struct reader *reader, json_t *value, int depth)
                             : normalise_list(reader, config, depth);
         json_object_set_new(object, "class_name", json_string(canonical_class(reader, class_name)));
         json_object_set_new(object, "config", inner);
-        json_t *inbound = json_object_get(value, "inbound_nodes");
-        if (inbound != NULL)
-            json_object_set(object, "inbound_nodes", inbound);
+        static const char *const kept[] = {"inbound_nodes", "shared_object_id"};
+        for (size_t i = 0; i < sizeof kept / sizeof *kept; i++) {
+            json_t *item = json_object_get(value, kept[i]);
+            if (item != NULL)
+                json_object_set(object, kept[i], item);
+        }
         return object;
     }
     json_t *object = json_object();

@@ -11,7 +11,8 @@
  *   config.c     class names and config keys in Keras 3 spelling       (tfop.c, tfnode.c)
  *   cut.c        a model that ends at layers the user named
  *   variables.c  which variables a layer class has, in Keras's order
- *   bind.c       which dataset of the file is which variable       (bind_legacy.c, bind_v3.c)
+ *   bind.c       which dataset of the file is which variable       (bind_legacy.c, bind_v3.c,
+ *                                                                   bind_shared.c)
  *   convert.c    weights that other writers stored otherwise                     (keras1.c)
  *   recipe.c     a demo model's weights are drawn, not read
  *
@@ -172,7 +173,9 @@ struct reader {
     json_t *nodes;
     size_t weight_count;
     uint64_t weight_bytes;
-    size_t visits; /* objects looked at below layers of unknown class */
+    uint64_t shared_bytes; /* of weights that were given to further layers */
+    struct shared *shared; /* while the weights of Keras 3 are bound */
+    size_t visits;         /* objects looked at below layers of unknown class */
 };
 
 /* Memory that dies with the reader. */
@@ -269,9 +272,17 @@ struct variable {
     const char *path;  /* below the layer's group in a Keras 3 weights file: "cell/vars/0" */
     bool trainable;
 };
+/* A layer object and which of a list of variables are its own. */
+struct object_mark {
+    json_int_t id; /* its "shared_object_id", 0 without */
+    const char *class_name, *name;
+    size_t first, count;
+};
 struct variables {
     struct variable *items;
     size_t count;
+    struct object_mark *objects; /* wrapped ones */
+    size_t object_count;
     bool unknown; /* a class whose variables we do not know is among them */
 };
 /* Append the variables of a layer in the order of Keras's layer.weights. */

@@ -3,7 +3,7 @@
  * A new layer with plain variables is one row of `plain`. Wrappers and layers made of layers follow
  * below it. Paths are those of a Keras 3 weights file (saving_lib: attribute names, and for lists
  * the class in snake case with a counter). */
-#include "engine/keras/reader.h"
+#include "engine/keras/bind.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -174,10 +174,24 @@ static void walk_object(struct walk *walk, json_t *object, const char *path, boo
                         int depth)
 {
     const char *class_name = json_text(object, "class_name", NULL);
-    if (class_name != NULL)
-        walk_layer(walk, class_name, json_object_get(object, "config"), path, trainable, depth + 1);
-    else
+    if (class_name == NULL) {
         walk->list->unknown = true;
+        return;
+    }
+    struct variables *list = walk->list;
+    size_t first = list->count;
+    walk_layer(walk, class_name, json_object_get(object, "config"), path, trainable, depth + 1);
+    if (list->count == first)
+        return;
+    if ((list->object_count & (list->object_count - 1)) == 0) { /* full at each power of two */
+        struct object_mark *more = reader_alloc(
+            walk->reader, (list->object_count ? 2 * list->object_count : 1) * sizeof *more);
+        if (list->object_count > 0)
+            memcpy(more, list->objects, list->object_count * sizeof *more);
+        list->objects = more;
+    }
+    list->objects[list->object_count++] =
+        shared_mark(walk->reader, object, first, list->count - first);
 }
 
 /* A list of layer objects, kept under `path` by class and counter. */

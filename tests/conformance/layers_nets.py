@@ -271,4 +271,52 @@ def more_nets():
     many('net/python-operators', [(5, 6), (5, 6)], lambda a, b: (a + b) * 2. - a / (abs(b) + 1.) + (-a)[:, ::-1, :])
 
 
-GROUPS = (others, words, nets, more_nets, open_sizes, types)
+def shared():
+    """Layers and models at several places, which a .keras file of Keras has the weights of at the first alone."""
+    def model(*layers):
+        x = y = L.Input((6,))
+        for layer in layers:
+            y = layer(y)
+        return keras.Model(x, y)
+
+    def inner_first():
+        base = model(L.Dense(6), L.Dense(6, activation='tanh'))
+        return model(model(L.Dense(6), base), base)
+
+    def layer_after():
+        layer = L.Dense(6, activation='tanh')
+        return model(model(layer, L.Dense(6)), layer, L.Dense(6))
+
+    def layer_before():
+        layer = L.Dense(6, activation='tanh')
+        return model(layer, L.Dense(6), model(layer, L.Dense(6)))
+
+    def towers():
+        layer, x = L.Dense(6, activation='tanh'), L.Input((6,))
+        a, b = model(layer, L.Dense(6)), model(L.Dense(6), layer)
+        return model(keras.Model(x, L.Add()([a(x), b(x)])), L.Dense(2))
+
+    def chains():
+        chain = keras.Sequential([L.Input((6,)), L.Dense(6), L.Dense(6, activation='tanh')])
+        longer, x = keras.Sequential([L.Input((6,)), chain, L.Dense(6)]), L.Input((6,))
+        return keras.Model(x, L.Add()([chain(x), longer(x)]))
+
+    def frozen():
+        base, x = model(L.Dense(6), L.BatchNormalization()), L.Input((6,))
+        base.trainable = False
+        return keras.Model(x, L.Dense(3)(L.Add()([base(x), model(L.Dense(6), base)(x)])))
+
+    def in_time():
+        base, x, y = model(L.Dense(6, activation='tanh'), L.Dense(6)), L.Input((4, 6)), L.Input((6,))
+        return keras.Model([x, y], L.Add()([L.GlobalAveragePooling1D()(L.TimeDistributed(base)(x)), base(y)]))
+
+    def cells():
+        cell, x, y = L.LSTMCell(5), L.Input((4, 6)), L.Input((3, 6))
+        return keras.Model([x, y], L.Add()([L.RNN(cell)(x), L.RNN(cell)(y)]))
+    for build in (inner_first, layer_after, layer_before, towers, chains, frozen):
+        add('shared/' + build.__name__.replace('_', '-'), build, [('normal', (2, 6))])
+    add('shared/in-time', in_time, [('normal', (2, 4, 6)), ('normal', (2, 6))])
+    add('shared/cells', cells, [('normal', (2, 4, 6)), ('normal', (2, 3, 6))])
+
+
+GROUPS = (others, words, nets, more_nets, shared, open_sizes, types)
