@@ -135,6 +135,21 @@ static const struct setting settings[] = {
          "difference can be measured: the turning counts as the layer's own kernels. Keras's\n"
          "names work: channels_last, channels_first. Has no effect on the CPU.",
      .example = "set layout nchw"},
+    {.name = "host_memory",
+     .aliases = WORDS("pin_memory"),
+     .type = SETTING_CHOICE,
+     .choices = WORDS("pinned", "pageable"),
+     .value = "pinned",
+     .engine = true,
+     .for_gpus = true,
+     .summary = "the host's side of inputs and outputs: pinned or pageable memory",
+     .help =
+         "Pinned memory cannot be moved by the system, so that a GPU copies it by itself, at the\n"
+         "bus's speed and behind the host's back. pageable is what malloc() and NumPy give: the\n"
+         "driver copies it a second time, and the call waits. `run` tells which copies were "
+         "which.\n"
+         "PyTorch's pin_memory works: true, false. Has no effect on the CPU.",
+     .example = "set host_memory pageable"},
     {.name = "profile",
      .type = SETTING_CHOICE,
      .choices = WORDS("auto", "cupti", "events", "clock", "off"),
@@ -364,6 +379,10 @@ static const struct {
     {"precision", "mixed_bfloat16", "bf16"},
     {"layout", "channels_last", "nhwc"},
     {"layout", "channels_first", "nchw"},
+    {"host_memory", "true", "pinned"},
+    {"host_memory", "on", "pinned"},
+    {"host_memory", "false", "pageable"},
+    {"host_memory", "off", "pageable"},
     {"profile", "event", "events"},
     {"symbols", "utf-8", "utf8"},
     {"symbols", "unicode", "utf8"},

@@ -50,7 +50,8 @@ struct plan_options {
     bool autotune;  /* GPU: plan_tune() may replace what the heuristics chose, and what was measured
                        earlier is read from disk */
     bool channels_first; /* GPU: convolutions run on (N, C, ...) tensors, turned there and back */
-    int slice; /* CPU: samples that run through the whole network together; 0 as many as are
+    bool pageable; /* GPU: the host's side of inputs and outputs is plain memory, not pinned */
+    int slice;     /* CPU: samples that run through the whole network together; 0 as many as are
                        fastest, -1 always the whole batch. Graphs that mix samples are never
                        sliced. A GPU does not look at it */
     const struct host_ops *host; /* what the backend lacks runs on the CPU by these (host_op.h), and

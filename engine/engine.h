@@ -130,7 +130,8 @@
  * UUIDs as typed ("GPU-8f3a..."); batch, threads (0 = auto) and seed integers; precision, profile
  * and fallback one of their words; growth, fusion, graph and autotune booleans; layout "nhwc" or
  * "nchw"; limit null (none), bytes, or "40%" (of total memory); logical null (none) or {count,
- * bytes}: each device becomes so many fenced ones ("gpu:0.0", "gpu:0.1"); prune "off", "2:4" or a
+ * bytes}: each device becomes so many fenced ones ("gpu:0.0", "gpu:0.1"); host_memory "pinned" or
+ * "pageable"; prune "off", "2:4" or a
  * fraction above 0 and below 1 as a number or text ("0.5", "50%"); compare "turns" or
  * "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode;
  * interpolation "antialias", "bilinear" or "nearest"; pipeline "off", "serial" or "overlap";

@@ -181,7 +181,8 @@ static bool check_limit(const struct session *session, const struct settings *ne
 
 static bool only_for_gpus(const char *key)
 {
-    static const char *const keys[] = {"growth", "graph", "fallback", "autotune", "layout"};
+    static const char *const keys[] = {"growth",   "graph",  "fallback",
+                                       "autotune", "layout", "host_memory"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         if (strcmp(key, keys[i]) == 0)
             return true;

@@ -20,6 +20,7 @@ struct settings {
     enum precision precision;
     bool fusion, graph, growth;
     bool autotune, channels_first; /* GPUs: measure other engines; `layout nchw` */
+    bool pageable;                 /* GPUs: `host_memory pageable` */
     uint64_t limit_bytes;          /* 0: none */
     double limit_share;            /* 0..1 of total memory, 0: none */
     int logical_count;             /* devices that each named one becomes; 0: none */

@@ -195,6 +195,16 @@ static bool set_layout(struct settings *settings, const json_t *value, struct er
     return true;
 }
 
+static bool set_host_memory(struct settings *settings, const json_t *value, struct error *error)
+{
+    const char *text = json_string_value(value);
+    bool pageable = text != NULL && strcasecmp(text, "pageable") == 0;
+    if (!pageable && (text == NULL || strcasecmp(text, "pinned") != 0))
+        return refuse(error, "host_memory", "it is pinned or pageable");
+    settings->pageable = pageable;
+    return true;
+}
+
 static bool set_fallback(struct settings *settings, const json_t *value, struct error *error)
 {
     const char *text = json_string_value(value);
@@ -369,6 +379,8 @@ bool settings_set(struct settings *settings, const char *key, const json_t *valu
         return set_bool(&settings->autotune, key, value, error);
     if (strcmp(key, "layout") == 0)
         return set_layout(settings, value, error);
+    if (strcmp(key, "host_memory") == 0)
+        return set_host_memory(settings, value, error);
     if (strcmp(key, "growth") == 0)
         return set_bool(&settings->growth, key, value, error);
     if (strcmp(key, "limit") == 0)

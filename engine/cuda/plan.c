@@ -199,28 +199,59 @@ static bool make_ports(struct plan *plan)
     return true;
 }
 
-static bool pin_port(struct port *port, struct error *error)
+void *plan_host_alloc(const struct plan *plan, uint64_t bytes, struct error *error)
 {
-    uint64_t bytes = port->bytes > 0 ? port->bytes : 1;
-    if (!CUDA_OK(cudaHostAlloc(&port->host, bytes, cudaHostAllocDefault), "pinned host memory",
-                 error)) {
-        return false;
+    void *memory = NULL;
+    bytes = bytes > 0 ? bytes : 1;
+    if (plan->options.pageable) {
+        memory = malloc(bytes);
+        if (memory == NULL) {
+            error_set(error, ERROR_MEMORY, "host memory", "no memory for %.1f MiB",
+                      (double)bytes / 1048576);
+        }
+    } else if (!CUDA_OK(cudaHostAlloc(&memory, bytes, cudaHostAllocDefault), "pinned host memory",
+                        error)) {
+        memory = NULL;
     }
-    memset(port->host, 0, bytes);
+    if (memory != NULL) {
+        memset(memory, 0, bytes);
+    }
+    return memory;
+}
+
+void plan_host_free(const struct plan *plan, void *memory)
+{
+    if (plan->options.pageable) {
+        free(memory);
+    } else {
+        cudaFreeHost(memory);
+    }
+}
+
+static bool make_hosts(const struct plan *plan, struct port *ports, size_t count,
+                       struct error *error)
+{
+    for (size_t i = 0; i < count; i++) {
+        ports[i].host = plan_host_alloc(plan, ports[i].bytes, error);
+        if (ports[i].host == NULL) {
+            return false;
+        }
+    }
     return true;
+}
+
+static void free_hosts(const struct plan *plan, struct port *ports, size_t count)
+{
+    for (size_t i = 0; ports != NULL && i < count; i++) {
+        plan_host_free(plan, ports[i].host);
+    }
 }
 
 static bool pin_ports(struct plan *plan, struct error *error)
 {
-    for (size_t i = 0; i < plan->graph->input_count; i++) {
-        if (!pin_port(&plan->inputs[i], error)) {
-            return false;
-        }
-    }
-    for (size_t i = 0; i < plan->graph->output_count; i++) {
-        if (!pin_port(&plan->outputs[i], error)) {
-            return false;
-        }
+    if (!make_hosts(plan, plan->inputs, plan->graph->input_count, error) ||
+        !make_hosts(plan, plan->outputs, plan->graph->output_count, error)) {
+        return false;
     }
     return !plan->looks_up ||
            CUDA_OK(cudaHostAlloc((void **)&plan->fault, sizeof *plan->fault, cudaHostAllocMapped),
@@ -449,12 +480,8 @@ void plan_free(struct plan *plan)
         }
         free(step->chains);
     }
-    for (size_t i = 0; plan->inputs != NULL && i < plan->graph->input_count; i++) {
-        cudaFreeHost(plan->inputs[i].host);
-    }
-    for (size_t i = 0; plan->outputs != NULL && i < plan->graph->output_count; i++) {
-        cudaFreeHost(plan->outputs[i].host);
-    }
+    free_hosts(plan, plan->inputs, plan->graph->input_count);
+    free_hosts(plan, plan->outputs, plan->graph->output_count);
     cudaFreeHost(plan->fault);
     for (size_t i = 0; plan->events != NULL && i <= plan->graph->op_count; i++) {
         if (plan->events[i] != NULL) {

@@ -75,7 +75,7 @@ struct port {
     enum dtype dtype; /* on the host: float32 or an integer type */
     int64_t elements;
     uint64_t bytes;        /* on the host */
-    void *host;            /* pinned */
+    void *host;            /* pinned, or pageable */
     bool staged;           /* stored otherwise: converted on the device */
     uint64_t stage_offset; /* in the arena */
     struct chain convert;  /* from or to the stage */
@@ -154,6 +154,10 @@ bool plan_repeat(struct plan *plan, size_t steps, const atomic_bool *cancel, int
                  struct error *error);
 /* Does plan_run() replay a captured CUDA graph now? */
 bool plan_replays(const struct plan *plan);
+
+/* Zeroed memory of the host as the options want it, pinned or pageable; NULL with ERROR_MEMORY. */
+void *plan_host_alloc(const struct plan *plan, uint64_t bytes, struct error *error);
+void plan_host_free(const struct plan *plan, void *memory);
 
 /* Device address of a value, of the workspace, and of a step's own part of that. */
 void *plan_address(const struct plan *plan, int value);

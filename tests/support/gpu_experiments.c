@@ -194,6 +194,37 @@ void gpu_test_pipeline(const struct context *context, struct outcome *outcome)
     json_decref(objects);
 }
 
+/* Copies of a step are as `host_memory` says, and pageable ones take longer. */
+void gpu_test_host_memory(const struct context *context, struct outcome *outcome)
+{
+    json_t *objects = gpu_layertop(
+        context, NULL,
+        "demo:resnet50 -c 'devices 0; profile cupti; batch 64; run 50; host_memory pageable; run "
+        "50'");
+    gpu_data(objects, "run", outcome);
+    double rate[2] = {NAN, NAN};
+    for (size_t i = 0; i < 2 && outcome->passed; i++) {
+        size_t index;
+        json_t *copy;
+        bool pageable = i == 1;
+        json_array_foreach(json_object_get(data_at(objects, "run", i), "copies"), index, copy)
+        {
+            /* the largest is the batch of pictures */
+            if (gpu_number(copy, "bytes_per_step") > 1e6 &&
+                json_is_true(json_object_get(copy, "pageable")) == pageable)
+                rate[i] = gpu_number(copy, "bytes_per_s");
+        }
+        outcome_figure(outcome, pageable ? "pageable_bytes_per_s" : "pinned_bytes_per_s", rate[i]);
+        if (!(rate[i] > 0))
+            outcome_fail(outcome, "host_memory %s: no such copy was seen",
+                         pageable ? "pageable" : "pinned");
+    }
+    if (outcome->passed && !(rate[0] > rate[1]))
+        outcome_fail(outcome, "pinned memory is copied at %.3g, pageable at %.3g byte/s", rate[0],
+                     rate[1]);
+    json_decref(objects);
+}
+
 /* int8 has no kernels there: one clear refusal, and the old precision goes on. */
 void gpu_test_int8(const struct context *context, struct outcome *outcome)
 {

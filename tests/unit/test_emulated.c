@@ -96,6 +96,23 @@ static void fallback_has_several_outputs(void **state)
     cli_outcome_free(&out);
 }
 
+/* A machine that pins no memory runs what asks for none. */
+static void pageable_memory_is_not_pinned(void **state)
+{
+    (void)state;
+    setenv("EMULATOR_PINS_NOTHING", "1", 1);
+    struct cli_outcome pinned = cli_run(NULL, "-c 'devices 0' -c 'load demo:dense'");
+    struct cli_outcome pageable = cli_run(
+        NULL,
+        "-c 'devices 0' -c 'host_memory pageable' -c 'load demo:dense' -c 'run 2 --warmup 0'");
+    unsetenv("EMULATOR_PINS_NOTHING");
+    assert_int_equal(pinned.code, 5);
+    assert_non_null(strstr(pinned.output, "cudaHostAlloc"));
+    assert_int_equal(pageable.code, 0);
+    cli_outcome_free(&pinned);
+    cli_outcome_free(&pageable);
+}
+
 /* Each series of the memory plot has its row; what is not known has none. */
 static void memory_has_its_rows(void **state)
 {
@@ -123,6 +140,7 @@ int main(void)
         cmocka_unit_test(ops_in_float32),
         cmocka_unit_test(ops_in_half),
         cmocka_unit_test(fallback_has_several_outputs),
+        cmocka_unit_test(pageable_memory_is_not_pinned),
         cmocka_unit_test(memory_has_its_rows),
     };
     return cmocka_run_group_tests(tests, use_emulator, cli_remove_folder);
