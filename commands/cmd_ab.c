@@ -252,6 +252,10 @@ const struct command command_ab = {
         "JSON: a, b {settings, batch, wall_ms, throughput_per_s}, speedup (of B over A),\n"
         "speedup_interval, verdict (faster, slower, no difference: B's), layers[] {name, a_ms, "
         "b_ms}.",
+    .json =
+        "a{settings{} batch device wall_ms throughput_per_s} b{settings{} batch device wall_ms "
+        "throughput_per_s} pairs steps speedup speedup_interval[] verdict layers[]{name a_ms b_ms}",
+    .see = WORDS("sweep", "compare", "bench"),
     .examples = WORDS("ab precision=bf16", "ab batch=8 batch=32",
                       "ab fusion=off vs fusion=on precision=bf16 --rounds 20"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,

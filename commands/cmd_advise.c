@@ -271,6 +271,12 @@ const struct command command_advise = {
         "formula, action, changes, ways[] {changes, saved_ms, speedup}, layers, keras, run_first,\n"
         "because, measured}, tried[] {id, change, predicted, predicted_range, speedup, low, high,\n"
         "pairs, verdict, error}, code[], facts.",
+    .json = "step_ms first advice[]{id title state sure what base_ms saved_ms saved_range_ms[] "
+            "speedup speedup_range[] formula action changes{} ways[]{changes{} saved_ms speedup} "
+            "layers[] keras run_first because measured} consequences[]{} notes[]{} asks[]{} "
+            "facts{} code[]{id keras} tried[]{id title change predicted predicted_range[] speedup "
+            "low high pairs verdict error}",
+    .see = WORDS("apply", "ab", "ledger", "doctor"),
     .examples = WORDS("advise", "advise --code keras", "advise --try", "advise --from facts.json"),
     .flags = COMMAND_RESULT,
     .arguments_max = -1,

@@ -132,6 +132,8 @@ const struct command command_apply = {
     .help = "ID is one of the last `advise`. Its settings are changed as with `set`; what was "
             "advised\nand no setting does is said, with the lines that `advise --code keras` has.\n"
             "JSON: id, changes {KEY: VALUE}, cost_ms.",
+    .json = "id changes{} cost_ms",
+    .see = WORDS("advise", "set", "unset"),
     .examples = WORDS("apply A55"),
     .flags = COMMAND_NEEDS_MODEL,
     .arguments_min = 1,

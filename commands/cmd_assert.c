@@ -69,6 +69,8 @@ const struct command command_assert = {
         "asks.\n"
         "Quote the whole where it holds texts or brackets.\n"
         "Exit codes: 6 it is false, 1 it cannot be decided.",
+    .json = "expression holds of",
+    .see = WORDS("run", "exit"),
     .examples = WORDS("assert 'wall_ms.median < 40'", "assert throughput_per_s >= 100",
                       "assert 'count(layers, share > 90%) == 0'",
                       "assert \"device == 'cpu' and wall_ms.p95 < 1.5 * wall_ms.median\""),

@@ -467,6 +467,10 @@ const struct command command_batch = {
         "limit_bytes, room_bytes, headroom_bytes, others, points[] {batch, wall_ms}, fit {a_ms,\n"
         "b_ms, r2}, knee, knee_source (fit or measured), slo_ms, within_slo, recommended, proof\n"
         "{batch, planned_bytes, measured_bytes, next_refused, next_error}.",
+    .json = "device devices precision batch fits capped planned_bytes next_bytes limit_bytes "
+            "room_bytes headroom_bytes others next_fits points[]{batch wall_ms} knee fit{a_ms b_ms "
+            "r2} slo_ms within_slo recommended proof knee_source",
+    .see = WORDS("plan", "oom", "fit", "mem"),
     .examples = WORDS("batch 64", "batch max", "batch max --dry", "batch max --headroom 5%",
                       "batch max --slo 25ms"),
     .words = WORDS("max"),

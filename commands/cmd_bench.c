@@ -361,6 +361,9 @@ const struct command command_bench = {
         "with Wilcoxon's 95 % interval, as in `ab`; --steps says how many steps a turn has. It is "
         "how many times as long the habit takes.\n"
         "JSON: habit, pairs, ratio, ratio_interval, differ, and the times of both ways.",
+    .json = "habit applies pairs ratio ratio_interval[] differ reuse_ms recreate_ms load_ms "
+            "first_step_ms batch loop_ms batch_ms",
+    .see = WORDS("run", "ab", "cold"),
     .examples = WORDS("bench --recreate", "bench --single --rounds 20", "bench --nosync"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,

@@ -90,6 +90,8 @@ const struct command command_calibrate = {
         "largest magnitude, percentile (the default) all but the largest ten thousandth, entropy\n"
         "what loses the least information. --random takes random inputs: good for timing alone.\n"
         "JSON: source, random, rows, rows_in_source, method, values, calibrate_ms.",
+    .json = "source random rows rows_in_source method values calibrate_ms note",
+    .see = WORDS("evaluate", "precision", "predict"),
     .examples = WORDS("calibrate", "calibrate train_x.npy --rows 256 --method entropy",
                       "calibrate --random"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,

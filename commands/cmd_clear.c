@@ -14,6 +14,7 @@ const struct command command_clear = {
     .usage = "clear",
     .summary = "forget the lines of the log",
     .help = "The numbers stay; so does the history.",
+    .see = WORDS("history"),
     .examples = WORDS("clear"),
     .flags = COMMAND_INTERACTIVE,
     .run = run_clear,

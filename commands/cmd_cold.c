@@ -270,6 +270,8 @@ const struct command command_cold = {
         "page\n"
         "cache if it was read before: from a disk it takes longer.\n"
         "JSON: total_ms, parts[] {name, ms, share}, first_ms, second_ms, steady_ms, tune_ms.",
+    .json = "device total_ms parts[]{name ms share} first_ms second_ms steady_ms tune_ms",
+    .see = WORDS("bench", "run", "warmup"),
     .examples = WORDS("cold"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 0,

@@ -339,6 +339,13 @@ const struct command command_compare = {
         "by\n"
         "Mann and Whitney. What drifted between them is in the difference.\n"
         "`compare turns` and `compare concurrent` are the setting of that name.",
+    .json = "a{file name parameters flops batch device wall_ms throughput_per_s layers_ms} b{file "
+            "name parameters flops batch device wall_ms throughput_per_s layers_ms} pairs steps "
+            "speedup speedup_interval[] verdict layers[]{a b class matched a_ms b_ms speedup "
+            "speedup_interval[] verdict} only_a{layers layers_ms} only_b{layers layers_ms} "
+            "agreement{rows random model outputs[]{name same_class_share divergence difference_max "
+            "difference_mean difference_rms rms} why}",
+    .see = WORDS("ab", "record", "replay"),
     .examples =
         WORDS("compare demo:digits demo:mlp60 --rounds 6", "compare teacher.keras student.keras",
               "compare before.ltr after.ltr", "compare student.keras --top 20"),

@@ -127,6 +127,8 @@ const struct command command_config = {
         "save writes them as commands to $XDG_CONFIG_HOME/layertop/init.lt (~/.config), which "
         "runs\n"
         "at interactive starts, before the model is loaded. Lines of your own there are replaced.",
+    .json = "path settings[]",
+    .see = WORDS("source", "show"),
     .examples = WORDS("config", "config save"),
     .arguments_max = 1,
     .run = run_config,

@@ -114,6 +114,9 @@ const struct command command_devices = {
         "Without a word: every device, whether it is usable, and why not; proof is what `proof`\n"
         "last saw there: kernels that ran and their error. With a word, the same as\n"
         "`set devices`; `help set devices` says which words are understood.",
+    .json = "key value[] cost_ms devices[]{id name usable threads isa library total_bytes "
+            "free_bytes proof} note",
+    .see = WORDS("doctor", "proof"),
     .examples = WORDS("devices", "devices 0", "devices cpu"),
     .flags = COMMAND_RESULT,
     .arguments_max = -1,

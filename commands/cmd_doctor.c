@@ -303,6 +303,8 @@ const struct command command_doctor = {
         "them.\n"
         "JSON: root_cause (an id or null), checks[] {id, title, state, what, hint, confidence,\n"
         "because}, state one of ok, info, warn, fail, consequence, unknown; probes: the facts.",
+    .json = "root_cause checks[]{id title state what confidence hint because} probes{}",
+    .see = WORDS("devices", "proof", "advise"),
     .examples = WORDS("doctor", "doctor --quick", "doctor --quick --report report.md",
                       "doctor --python venv", "doctor --pid 1", "doctor --from probes.json"),
     .arguments_max = -1,

@@ -109,6 +109,10 @@ const struct command command_evaluate = {
         "rows_of_calibration,\n"
         "device, precision, reference, classes, agreement, accuracy, reference_accuracy,\n"
         "output_error and logit_error {max, mean, largest: of fp32}, evaluate_ms.",
+    .json = "source labels rows rows_of_calibration device precision reference classes agreement "
+            "accuracy reference_accuracy output_error{max mean largest} logit_error{max mean "
+            "largest} evaluate_ms",
+    .see = WORDS("calibrate", "prune", "ab"),
     .examples =
         WORDS("evaluate", "evaluate test_x.npy test_y.npy", "evaluate test_x.npy --rows 500"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,

@@ -59,6 +59,8 @@ const struct command command_export = {
         "json: settings, plan, the last run, layers, ledger and series. csv: the layer table.\n"
         "chrome: a trace for Perfetto (ui.perfetto.dev): the mean step of each 100 ms of the last\n"
         "30 s with its layers, and counters. After a `replay` they hold what was played.",
+    .json = "path parameters bytes export_ms layers steps",
+    .see = WORDS("record", "save-display", "load"),
     .examples = WORDS("export keras model.keras", "export keras model.h5", "export csv layers.csv",
                       "export chrome trace.json"),
     .arguments_min = 2,

@@ -147,6 +147,8 @@ const struct command command_fit = {
         "the batch with 95 % of it. Least squares on relative errors over the medians of `sweep\n"
         "batch`; R2 says how well a line explains them. With two devices (`devices cpu,0`), the\n"
         "batch where one overtakes the other.",
+    .json = "devices[]{device a_ms b_ms r2 knee throughput_limit_per_s points}",
+    .see = WORDS("sweep", "whatif", "batch"),
     .examples = WORDS("fit"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 0,

@@ -74,6 +74,8 @@ const struct command command_gap = {
         "batch on the same machine. The last run is what the model alone takes in layertop's own\n"
         "engine; the rest is the framework's, the input pipeline's and the copies'. layertop does\n"
         "not measure your framework: its own engine may be faster or slower at single layers.",
+    .json = "observed_ms model_ms gap_ms gap_share batch speedup_cap",
+    .see = WORDS("run", "whatif", "bench"),
     .examples = WORDS("gap 35ms"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,

@@ -66,6 +66,13 @@ static void describe_command(struct execution *execution, const struct command *
         execution_print(execution, "  for example: %s", *example);
         json_array_append_new(examples, json_string(*example));
     }
+    char see[128] = "";
+    for (const char *const *word = command->see; word && *word; word++) {
+        size_t used = strlen(see);
+        snprintf(see + used, sizeof see - used, "%s%s", used ? ", " : "", *word);
+    }
+    if (*see)
+        execution_print(execution, "  see also: %s", see);
     json_object_set_new(execution->data, "command",
                         json_pack("{s:s, s:s, s:s, s:s, s:o}", "name", command->name, "usage",
                                   command->usage, "summary", command->summary, "help",
@@ -178,6 +185,10 @@ const struct command command_help = {
     .usage = "help [COMMAND | SETTING | TOPIC | E040]",
     .summary = "what there is to type, or more about one thing",
     .help = "",
+    .json = "commands[]{name usage summary} settings[]{name summary} topics[]{name summary} "
+            "command{name usage summary help examples[]} setting{name summary help default range "
+            "example} topic{name summary text}",
+    .see = WORDS("show", "grammar", "json"),
     .examples = WORDS("help", "help run", "help set devices", "help E040"),
     .arguments_max = 2,
     .run = run_help,

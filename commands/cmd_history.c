@@ -32,6 +32,8 @@ const struct command command_history = {
     .help =
         "Kept in $XDG_STATE_HOME/layertop/history (~/.local/state/layertop/history). A line that\n"
         "begins with a blank is not kept.",
+    .json = "lines[]",
+    .see = WORDS("source"),
     .examples = WORDS("history", "history 20"),
     .arguments_max = 1,
     .run = run_history,

@@ -334,6 +334,12 @@ const struct command command_kernels = {
         "bytes/s\n"
         "of the memory are measured once, after a run of two seconds; before it the share is of\n"
         "arithmetic alone. Replayed CUDA graphs are traced kernel by kernel in bursts.",
+    .json = "device kernels[]{layer name per_step mean_ms min_ms max_ms time_ms grid[] block[] "
+            "registers shared_bytes flops bytes flops_per_s bytes_per_s roof_share bound} "
+            "throttle[] other_processes timing_source tracing{detail steps graphs graph_ms "
+            "burst_cost} roof{source flops_per_s bytes_per_s} copies[]{kind pageable per_step "
+            "bytes_per_step time_ms bytes_per_s} overhead[] lost{dropped unmatched untimed}",
+    .see = WORDS("layers", "roof", "profile"),
     .examples = WORDS("kernels", "kernels --top 10", "kernels conv1"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 3,

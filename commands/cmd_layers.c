@@ -229,6 +229,12 @@ const struct command command_layers = {
         "`order` is the model's. Shares are of the wall time, so they add up "
         "to less than all.\n"
         "Where clocks were held down or others used the GPU, the numbers are marked, as by `run`.",
+    .json = "timing_source wall_ms layers_ms profiler_cost_share profiler_cost_interval "
+            "profiler_cost_pairs layers[]{name class impl time_ms share kernels flops bytes "
+            "fused[]} age_s tracing{detail steps graphs graph_ms burst_cost} throttle[] "
+            "other_processes copies[]{kind pageable per_step bytes_per_step time_ms bytes_per_s} "
+            "overhead[] lost{dropped unmatched untimed}",
+    .see = WORDS("kernels", "whatif", "model", "run"),
     .examples = WORDS("layers", "layers --top 10", "layers --sort flops", "layers --filter conv2d"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 6,

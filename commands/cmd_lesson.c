@@ -277,6 +277,9 @@ const struct command command_lesson = {
         "lessons;\n"
         "`lesson reset` forgets it. A lesson is a text file: `lesson start ./mine.lesson` begins "
         "your own.",
+    .json = "lessons[]{number id title goal minutes questions synthetic finished} lesson id kind "
+            "number of command question hint",
+    .see = WORDS("myths"),
     .examples = WORDS("lesson", "lesson list", "lesson start 3", "lesson hint", "lesson check 12ms",
                       "lesson reset 3"),
     .arguments_max = -1,

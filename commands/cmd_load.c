@@ -225,6 +225,10 @@ const struct command command_load = {
         "models\n"
         "that are built in.\n"
         "Optimizer, loss and metrics are not needed to predict and are not read.",
+    .json = "name file format writer keras_version backend dtype_policy preprocess ignored[] "
+            "parameters weight_bytes inputs[]{name shape[] dtype} outputs[]{name shape[] dtype} "
+            "layers[]{name path class is_op parameters calls} load_ms",
+    .see = WORDS("unload", "model", "predict", "export"),
     .examples = WORDS("load demo:digits", "load model.keras", "load net.h5 --shape 224,224,3",
                       "load net.keras --outputs block5_pool", "load net.keras --map MyDense=Dense"),
     .arguments_min = 1,

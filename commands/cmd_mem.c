@@ -159,6 +159,11 @@ const struct command command_mem = {
         "steps run and nothing else explains. Below, what is live at the peak. `mem who`\n"
         "lists the processes that hold memory: on a GPU as NVML tells, on the CPU ours and the\n"
         "largest. `mem trim` gives back what no plan needs.",
+    .json = "devices[]{device total_bytes free_bytes used_by_us_bytes weights_bytes arena_bytes "
+            "workspace_bytes idle_bytes context_bytes library_bytes cupti_bytes planned_bytes "
+            "others_bytes limit_bytes processes[]{pid name user bytes ours}} plan{peak_layer "
+            "peak_live_bytes live[]{layer shape dtype bytes}} freed_bytes",
+    .see = WORDS("plan", "oom", "growth", "limit"),
     .examples = WORDS("mem", "mem who", "mem trim"),
     .flags = COMMAND_RESULT,
     .arguments_max = 1,

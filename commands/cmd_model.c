@@ -226,6 +226,12 @@ const struct command command_model = {
     .help =
         "summary: the layers as Keras lists them. layer: one of them, with its arithmetic at the\n"
         "present batch. graph: what each layer became, and who runs it.",
+    .json = "name file format writer keras_version backend dtype_policy preprocess ignored[] "
+            "parameters weight_bytes inputs[]{name shape[] dtype} outputs[]{name shape[] dtype} "
+            "layers[]{name path class is_op parameters calls layer fused_into fused[] ops[] flops "
+            "bytes output_shape impl} load_ms path class is_op calls plan{layer name class "
+            "fused_into fused[] ops[] flops bytes output_shape impl}",
+    .see = WORDS("layers", "plan", "load"),
     .examples = WORDS("model", "model layer conv1", "model graph"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 2,

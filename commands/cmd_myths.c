@@ -122,6 +122,8 @@ const struct command command_myths = {
             "settings that it changes back to their defaults. JSON: myths[] {id, belief}, or id, "
             "belief,\n"
             "truth, commands[], see.",
+    .json = "myths[]{id belief} id belief truth commands[] see",
+    .see = WORDS("lesson"),
     .examples = WORDS("myths", "myths W09", "myths 9 --run"),
     .arguments_max = 2,
     .run = run_myths,

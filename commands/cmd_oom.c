@@ -47,6 +47,9 @@ const struct command command_oom = {
         "forecast,\n"
         "cause (limit or memory), asked_bytes, free_bytes, limit_bytes, largest_block_bytes,\n"
         "message, layer, live[], memory, processes[], fits{}. A failed command has it in data.oom.",
+    .json = "device batch precision forecast cause asked_bytes free_bytes limit_bytes "
+            "largest_block_bytes message layer live[]{} memory{} processes[]{} fits{}",
+    .see = WORDS("mem", "plan", "batch"),
     .examples = WORDS("oom", "oom explain"),
     .arguments_max = 1,
     .run = run_oom,

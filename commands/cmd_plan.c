@@ -101,6 +101,11 @@ const struct command command_plan = {
             "{weights_bytes, arena_bytes, workspace_bytes, planned_bytes, peak_live_bytes, "
             "peak_layer},\n"
             "live[] {layer, shape, dtype, bytes}, fits, limit_bytes, room_bytes, layers[].",
+    .json = "device batch precision fusion graph memory{weights_bytes arena_bytes workspace_bytes "
+            "peak_live_bytes planned_bytes peak_layer} flops bytes layers[]{layer name class "
+            "fused_into fused[] ops[] flops bytes output_shape impl} fits limit_bytes room_bytes "
+            "live[]{layer shape dtype bytes} slice devices[] timing_source plan_ms",
+    .see = WORDS("mem", "batch", "oom"),
     .examples = WORDS("plan", "plan 256"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 1,

@@ -163,6 +163,9 @@ const struct command command_predict = {
         ".npz for several (arr_0, ... in the model's order). The data are cut into rows of\n"
         "`batch`, as Keras does. Pictures are resized and scaled as the model's family needs it\n"
         "(help preprocess); `labels FILE` names the classes. Paths are the worker's.",
+    .json = "rows predict_ms outputs[]{name shape[] dtype} written predictions[]{source "
+            "top[]{class probability label}} preprocess{mode source}",
+    .see = WORDS("input", "labels", "preprocess", "load"),
     .examples = WORDS("predict x.npy y.npy", "predict cat.jpg --top 3"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,

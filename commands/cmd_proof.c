@@ -65,6 +65,8 @@ const struct command command_proof = {
         "error is the largest difference of any output, against the largest value of that output.\n"
         "`devices` keeps the last proof. JSON: devices[] {device, model, precision, reference,\n"
         "kernels, layers, impls, error}.",
+    .json = "devices[]{device model precision reference kernels layers impls{} error}",
+    .see = WORDS("doctor", "devices"),
     .examples = WORDS("proof"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .run = run_proof,

@@ -265,6 +265,12 @@ const struct command command_prune = {
         "model that is loaded is pruned too, and `export` writes the zeros.\n"
         "JSON: prune, speedup, speedup_interval, verdict, evaluation, weights, zeros, zero_share,\n"
         "two_of_four_share, layers[] {name, class, weights, zeros, zero_share, two_of_four_share}.",
+    .json = "pairs speedup speedup_interval[] verdict prune evaluation{source labels rows "
+            "rows_of_calibration device precision reference classes agreement accuracy "
+            "reference_accuracy output_error{max mean largest} logit_error{max mean largest} "
+            "evaluate_ms} weights zeros zero_share two_of_four_share layers[]{weights zeros "
+            "zero_share two_of_four_share name class}",
+    .see = WORDS("evaluate", "ab"),
     .examples = WORDS("prune 0.5", "prune --structured 2:4 --untimed", "prune", "prune off"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 6,

@@ -21,6 +21,7 @@ const struct command command_quit = {
     .usage = "quit [N]",
     .summary = "leave, with exit code N",
     .help = "",
+    .see = WORDS("exit"),
     .examples = WORDS("quit", "exit 3"),
     .arguments_max = 1,
     .run = run_quit,

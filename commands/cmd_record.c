@@ -184,6 +184,8 @@ const struct command command_record = {
         "`replay`\n"
         "needs. --raw also keeps CUPTI's own buffers in\n"
         "FILE.cupti, where the worker is.",
+    .json = "path frames bytes",
+    .see = WORDS("replay", "compare", "export"),
     .examples = WORDS("record session.ltr", "record off"),
     .arguments_min = 1,
     .arguments_max = 2,

@@ -189,6 +189,8 @@ const struct command command_replay = {
         "demo:synthetic-gpu ships: "
         "a GPU\n"
         "run that was made up, to have something to look at where there is no GPU.",
+    .json = "path model",
+    .see = WORDS("record", "compare"),
     .examples = WORDS("replay session.ltr", "replay session.ltr --speed 4",
                       "replay demo:synthetic-gpu --wait", "replay off"),
     .arguments_min = 1,

@@ -353,6 +353,12 @@ const struct command command_roof = {
         "else by overhead. What came faster than memory gives it came out of the caches.\n"
         "JSON: ceilings, flops_per_s, bytes_per_s, layers[] {intensity, flops_per_s, bytes_per_s,\n"
         "attainable_flops_per_s, roof_share, bound}, bounds {compute_ms, memory_ms, ...}.",
+    .json = "ceilings{device threads compute[]{precision flops_per_s by} memory[]{level "
+            "bytes_per_s by} took_ms} precision flops_per_s bytes_per_s cache_bytes_per_s "
+            "ridge_flops_per_byte layers[]{name class time_ms share intensity flops_per_s "
+            "bytes_per_s attainable_flops_per_s roof_share bound} bounds{unknown_ms compute_ms "
+            "memory_ms cache_ms overhead_ms}",
+    .see = WORDS("kernels", "layers", "whatif"),
     .examples = WORDS("roof", "roof --top 20"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 3,

@@ -329,6 +329,17 @@ const struct command command_run = {
         "it\n"
         "costs; --cost makes it one in four, for an answer from a shorter run. On a GPU that is\n"
         "timed by CUPTI or events the cost is not known.",
+    .json = "device batch precision steps warmup steady wall_ms{median p90 p95 p99 min mean} "
+            "throughput_per_s throughput_resident_per_s timing_source memory{planned_bytes "
+            "measured_bytes context_bytes} ledger{preprocess_ms copy_ms launch_ms kernel_ms gap_ms "
+            "profiler_ms unexplained_ms wall_ms hidden_copy_ms hidden_launch_ms "
+            "hidden_preprocess_ms hidden_profiler_ms} profiler_cost_share profiler_cost_interval "
+            "profiler_cost_pairs throttle other_processes layers[]{name class impl time_ms share "
+            "kernels flops bytes fused[] fused_into} tracing{detail steps graphs graph_ms "
+            "burst_cost} copies[] overhead[] lost{dropped unmatched untimed} note pipeline{mode "
+            "mapping parallel_calls pictures preprocess prepare_ms wait_ms decode_ms resize_ms "
+            "scale_ms bytes} per_device[]{} split{} concurrent{}",
+    .see = WORDS("layers", "ledger", "ab", "warmup", "assert"),
     .examples = WORDS("run", "run 100", "run 200 --warmup 50", "run 1000 --cost"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_max = 4,

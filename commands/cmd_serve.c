@@ -196,6 +196,9 @@ const struct command command_serve = {
             "a run alone, every step costs what its whole batch cost. Latency is from arrival to "
             "answer.\n"
             "In flight is throughput times mean latency: Little's law.",
+    .json = "rate_per_s throughput_per_s capacity_per_s busy_share mean_batch in_flight "
+            "over_slo_share latency_ms{mean p50 p95 p99} batch_max requests overloaded source",
+    .see = WORDS("fit", "sweep", "gap"),
     .examples = WORDS("serve --rate 400", "serve --rate 2000 --wait 2ms --slo 25ms"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,

@@ -147,6 +147,8 @@ const struct command command_set = {
         "with --force the memory is really asked for, and the system's or the driver's own error "
         "is\n"
         "the answer. Either way the old value stays and runs on.",
+    .json = "key value cost_ms note",
+    .see = WORDS("show", "unset", "apply"),
     .examples = WORDS("set batch 64", "set devices 0,1", "batch 64", "batch 512 --force"),
     .arguments_min = 1,
     .arguments_max = -1,

@@ -82,6 +82,8 @@ const struct command command_source = {
     .help =
         "One or more commands a line; '#' begins a comment. They run before what is queued behind\n"
         "this command, and a failing one stops a script as if it stood in it.",
+    .json = "path commands",
+    .see = WORDS("echo", "config"),
     .examples = WORDS("source session.lt"),
     .arguments_min = 1,
     .arguments_max = 1,

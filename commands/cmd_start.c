@@ -25,6 +25,7 @@ const struct command command_start = {
     .usage = "start",
     .summary = "run steps one after another until `stop`, live on the screen",
     .help = "",
+    .see = WORDS("stop", "run", "watch"),
     .examples = WORDS("start"),
     .flags = COMMAND_NEEDS_MODEL,
     .run = run_start,

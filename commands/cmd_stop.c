@@ -31,6 +31,7 @@ const struct command command_stop = {
     .usage = "stop",
     .summary = "stop the live steps; the numbers stay",
     .help = "",
+    .see = WORDS("start"),
     .examples = WORDS("stop"),
     .run = run_stop,
 };

@@ -432,6 +432,10 @@ const struct command command_sweep = {
         "and\n"
         "little is gained. Running out of memory ends the sweep with what was measured before.\n"
         "--metric says what the bars show: throughput, the median step or planned memory.",
+    .json = "setting metric points[]{batch device precision steps steady wall_ms{median p95 p90 "
+            "p99 min mean} throughput_per_s memory{planned_bytes measured_bytes context_bytes} "
+            "value} knee best",
+    .see = WORDS("fit", "ab", "batch"),
     .examples = WORDS("sweep batch 1..64x2", "sweep batch 8..32+8 --steps 100 --metric lat",
                       "sweep threads 1,2", "sweep precision fp32,bf16"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,

@@ -24,6 +24,7 @@ const struct command command_unload = {
     .usage = "unload",
     .summary = "forget the model and free its memory",
     .help = "",
+    .see = WORDS("load"),
     .examples = WORDS("unload"),
     .flags = COMMAND_NEEDS_MODEL,
     .run = run_unload,

@@ -23,6 +23,8 @@ const struct command command_version = {
     .usage = "version",
     .summary = "which layertop this is, and which worker it talks to",
     .help = "",
+    .json = "version worker",
+    .see = WORDS("devices"),
     .examples = WORDS("version"),
     .run = run_version,
 };

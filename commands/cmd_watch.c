@@ -107,6 +107,7 @@ const struct command command_watch = {
     .summary = "run a command again and again, until Ctrl-C or the next command typed",
     .help = "CMD is one word: quote it if it has blanks. SEC is the pause between two rounds (2).\n"
             "In a script it goes on until an error or Ctrl-C.",
+    .see = WORDS("layers", "start"),
     .examples = WORDS("watch layers", "watch 'layers --top 3' 5", "watch mem 500ms"),
     .arguments_min = 1,
     .arguments_max = 3,

@@ -192,6 +192,8 @@ const struct command command_whatif = {
         "preprocess, gap. The shares are those of the last run, or of the last second while live.\n"
         "New step = wall - sum of time (1 - 1 / factor); the result is derived, not measured: the\n"
         "freed time is supposed to vanish from the step. The cap is the step without the parts.",
+    .json = "changes[]{} wall_ms derived_wall_ms speedup speedup_cap source",
+    .see = WORDS("layers", "gap", "fit"),
     .examples = WORDS("whatif model=10x", "whatif preprocess=4x copy=2x"),
     .flags = COMMAND_NEEDS_MODEL | COMMAND_RESULT,
     .arguments_min = 1,

@@ -20,10 +20,14 @@ struct command_completion; /* complete.h */
 
 struct command {
     const char *name;
-    const char *const *aliases;  /* NULL-terminated, or NULL */
-    const char *usage;           /* "run [N] [--warmup N]" */
-    const char *summary;         /* one line */
-    const char *help;            /* more lines, may be "" */
+    const char *const *aliases; /* NULL-terminated, or NULL */
+    const char *usage;          /* "run [N] [--warmup N]" */
+    const char *summary;        /* one line */
+    const char *help;           /* more lines, may be "" */
+    /* Keys of `data` with --json: "batch layers[]{name time_ms} settings{}", {} for an object whose
+     * keys are not listed; NULL: none. */
+    const char *json;
+    const char *const *see;      /* other commands, settings and topics; NULL-terminated */
     const char *const *examples; /* command lines that parse; NULL-terminated, at least one */
     unsigned flags;
     /* Of a command with a setting's name: only a line whose first argument is one of these is the

@@ -173,6 +173,26 @@ static void words_resolve(void **state)
     assert_string_equal(error.hint, "help");
 }
 
+static void see_also_leads_somewhere(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < command_count(); i++) {
+        const struct command *command = command_at(i);
+        assert_non_null(command->see);
+        for (const char *const *word = command->see; *word; word++) {
+            bool found = false;
+            for (size_t j = 0; j < command_count(); j++)
+                found = found || (j != i && strcmp(command_at(j)->name, *word) == 0);
+            for (size_t j = 0; j < setting_count(); j++)
+                found = found || strcmp(setting_at(j)->name, *word) == 0;
+            for (size_t j = 0; j < help_topic_count(); j++)
+                found = found || strcmp(help_topic_at(j)->name, *word) == 0;
+            if (!found)
+                fail_msg("help %s: see also '%s'", command->name, *word);
+        }
+    }
+}
+
 static void every_error_has_a_help_text(void **state)
 {
     (void)state;
@@ -586,6 +606,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_command_is_complete),
         cmocka_unit_test(words_resolve),
+        cmocka_unit_test(see_also_leads_somewhere),
         cmocka_unit_test(every_error_has_a_help_text),
         cmocka_unit_test(help_knows_every_word),
         cmocka_unit_test(commands_run_in_order),

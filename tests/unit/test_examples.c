@@ -133,10 +133,53 @@ static size_t write_script(const char *path, const char **list, size_t capacity)
     return count;
 }
 
+/* What follows a key in a shape ("[]{name time_ms} next"), up to the end of its object; NULL: it is
+ * not there. */
+static const char *find_key(const char *shape, const char *key)
+{
+    int depth = 0;
+    for (const char *at = shape; *at && depth >= 0;) {
+        size_t length = strcspn(at, " {}[]");
+        if (depth == 0 && length == strlen(key) && strncmp(at, key, length) == 0)
+            return at + length;
+        at += length;
+        depth += (*at == '{') - (*at == '}');
+        at += *at != '\0';
+    }
+    return NULL;
+}
+
+/* Every key that came is one that the command's table row tells of. */
+static void check_shape(const char *example, const char *shape, const json_t *value)
+{
+    const char *key;
+    size_t index;
+    json_t *member;
+    json_array_foreach((json_t *)(uintptr_t)value, index, member)
+    {
+        check_shape(example, shape, member);
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, member)
+    {
+        const char *after = find_key(shape, key);
+        if (!after)
+            fail_msg("'%s': the command's .json lacks '%s': %s", example, key, shape);
+        after += strspn(after, "[]");
+        if (after[0] == '{' && after[1] != '}')
+            check_shape(example, after + 1, member);
+    }
+}
+
 static void check_answer(const char *example, const json_t *object)
 {
-    if (json_is_true(cli_at(object, "ok")))
+    if (json_is_true(cli_at(object, "ok"))) {
+        const char *name = json_string_value(cli_at(object, "cmd"));
+        const struct command *command = command_find(name, NULL);
+        assert_non_null(command);
+        if (command->json || json_object_size(cli_at(object, "data")) > 0)
+            check_shape(example, command->json ? command->json : "", cli_at(object, "data"));
         return;
+    }
     const char *code = json_string_value(cli_at(object, "error.code"));
     for (size_t i = 0; i < sizeof may_fail / sizeof *may_fail; i++)
         if (strncmp(example, may_fail[i].example, strlen(may_fail[i].example)) == 0 &&
