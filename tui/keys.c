@@ -180,3 +180,33 @@ void keys_name(const struct key_binding *key, enum focus focus, char *out, size_
     else
         snprintf(out, size, "%c", (char)key->letter);
 }
+
+void keys_all_names(const struct key_binding *key, char *out, size_t size)
+{
+    static const char *const named[] = {
+        [INPUT_ENTER] = "Enter", [INPUT_UP] = "Up",        [INPUT_DOWN] = "Down",
+        [INPUT_LEFT] = "Left",   [INPUT_RIGHT] = "Right",  [INPUT_HOME] = "Home",
+        [INPUT_END] = "End",     [INPUT_PAGE_UP] = "PgUp", [INPUT_PAGE_DOWN] = "PgDn",
+    };
+    char letter[16], function[16] = "";
+    keys_name(key, FOCUS_PANES, letter, sizeof letter);
+    if (key->function != 0)
+        snprintf(function, sizeof function, " F%d", key->function);
+    snprintf(out, size, "%s%s%s%s", letter, key->named != INPUT_CHAR ? " " : "",
+             key->named != INPUT_CHAR ? named[key->named] : "", function);
+}
+
+const struct prompt_key prompt_keys[] = {
+    {"Tab", "complete commands, settings and values; again walks through the list"},
+    {"Up Down", "history"},
+    {"Ctrl-R", "search the history"},
+    {"Ctrl-A Ctrl-E", "ends of the line; Alt-B Alt-F by words"},
+    {"Ctrl-W Ctrl-U", "kill a word, the line before; Ctrl-K after; Ctrl-Y brings it back"},
+    {"Ctrl-_", "undo"},
+    {"PgUp PgDn", "scroll the log"},
+    {"Ctrl-C", "cancel the running command; again offers to quit"},
+    {"Ctrl-D", "end layertop, on an empty line"},
+    {"Ctrl-L", "draw the screen anew"},
+    {"Ctrl-Z", "suspend"},
+    {NULL, NULL},
+};

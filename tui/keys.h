@@ -53,5 +53,13 @@ char *keys_command(const struct key_binding *key, const struct view *view);
 /* Is it in the bar while `focus` has the keys? And its name there: "F8", "+". */
 bool keys_in_bar(const struct key_binding *key, enum focus focus);
 void keys_name(const struct key_binding *key, enum focus focus, char *out, size_t size);
+/* All its names: "? F1", "k Up". */
+void keys_all_names(const struct key_binding *key, char *out, size_t size);
+
+/* What the prompt does with keys, for people: ends with a row without name. */
+struct prompt_key {
+    const char *name, *summary;
+};
+extern const struct prompt_key prompt_keys[];
 
 #endif

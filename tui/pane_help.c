@@ -39,37 +39,15 @@ static void write_keys(struct writer *writer)
         NULL);
     for (size_t i = 0; i < keys_count(); i++) {
         const struct key_binding *key = keys_at(i);
-        char name[64], letter[16];
-        static const char *const named[] = {
-            [INPUT_ENTER] = "Enter", [INPUT_UP] = "Up",        [INPUT_DOWN] = "Down",
-            [INPUT_LEFT] = "Left",   [INPUT_RIGHT] = "Right",  [INPUT_HOME] = "Home",
-            [INPUT_END] = "End",     [INPUT_PAGE_UP] = "PgUp", [INPUT_PAGE_DOWN] = "PgDn",
-        };
-        keys_name(key, FOCUS_PANES, letter, sizeof letter);
-        const char *other = key->named != INPUT_CHAR ? named[key->named] : "";
-        snprintf(name, sizeof name, "%s%s%s", letter, *other != '\0' ? " " : "", other);
-        if (key->function != 0)
-            snprintf(name, sizeof name, "%s F%d", letter, key->function);
+        char name[64];
+        keys_all_names(key, name, sizeof name);
         if (keys_available(key))
             write_line(writer, STYLE_KEY, 14, name, key->summary);
     }
-    static const char *const prompt[][2] = {
-        {"Tab", "complete commands, settings and values; again walks through the list"},
-        {"Up Down", "history"},
-        {"Ctrl-R", "search the history"},
-        {"Ctrl-A Ctrl-E", "ends of the line; Alt-B Alt-F by words"},
-        {"Ctrl-W Ctrl-U", "kill a word, the line before; Ctrl-K after; Ctrl-Y brings it back"},
-        {"Ctrl-_", "undo"},
-        {"PgUp PgDn", "scroll the log"},
-        {"Ctrl-C", "cancel the running command; again offers to quit"},
-        {"Ctrl-D", "end layertop, on an empty line"},
-        {"Ctrl-L", "draw the screen anew"},
-        {"Ctrl-Z", "suspend"},
-    };
     write_line(writer, STYLE_NORMAL, 0, "", NULL);
     write_line(writer, STYLE_TITLE, 0, "At the prompt", NULL);
-    for (size_t i = 0; i < sizeof prompt / sizeof prompt[0]; i++)
-        write_line(writer, STYLE_KEY, 14, prompt[i][0], prompt[i][1]);
+    for (const struct prompt_key *key = prompt_keys; key->name; key++)
+        write_line(writer, STYLE_KEY, 14, key->name, key->summary);
 }
 
 int pane_help_draw(struct canvas *canvas, struct rect rect, int top)
