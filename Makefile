@@ -79,6 +79,7 @@ $(PROGRAM): $(B)/main.o $(LIBRARY)
 include mk/test.mk
 include mk/picture.mk
 include mk/lint.mk
+include mk/docs.mk
 include mk/install.mk
 include mk/gpu.mk
 include mk/emulator.mk

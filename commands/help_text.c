@@ -39,11 +39,11 @@ static const struct help_text topics[] = {
      "  gap         none of these: the device waits for the host\n"
      "unexplained is the wall time measured apart, minus the sum: it may be negative."},
     {"memory", "what the memory numbers mean",
-     "weights      constants, uploaded or reordered, shared by all batches\n"
-     "activations  the one arena of the present plan: inputs, outputs and what lies between\n"
-     "workspace    scratch space of the libraries' kernels\n"
-     "idle         reserved by us and not in use; `mem trim` gives it back\n"
-     "context      what the driver and the libraries take for themselves\n"
+     "  weights      constants, uploaded or reordered, shared by all batches\n"
+     "  activations  the one arena of the present plan: inputs, outputs and what lies between\n"
+     "  workspace    scratch space of the libraries' kernels\n"
+     "  idle         reserved by us and not in use; `mem trim` gives it back\n"
+     "  context      what the driver and the libraries take for themselves\n"
      "planned is weights + activations + workspace, computed before anything runs; measured comes\n"
      "from outside our allocator. `plan 256` asks what a batch would need."},
     {"tflite", "what TFLite (LiteRT) is for, and what it is not",

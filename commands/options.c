@@ -65,7 +65,7 @@ const struct program_fact program_environment[] = {
     {"CUDA_VISIBLE_DEVICES", "limits which GPUs may be named, as for other CUDA programs"},
     {"LD_LIBRARY_PATH, CUDA_HOME, CUDA_PATH, VIRTUAL_ENV, CONDA_PREFIX",
      "where cuBLASLt, cuDNN and CUPTI are looked for besides the system's paths"},
-    {"NO_COLOR", "no colours, whatever it holds"},
+    {"NO_COLOR", "no colours, if it holds anything"},
     {"TERM, LANG, LC_ALL, LC_CTYPE",
      "the kind of the terminal and its character set: braille, blocks or ASCII"},
     {NULL, NULL},

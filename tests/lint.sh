@@ -52,6 +52,14 @@ report headers_compile_alone "$alone"
 
 report files_below_1000_lines "$(find main.c engine profiler commands tui \( -name '*.c' -o -name '*.h' -o -name '*.cu' \) -exec awk 'END { if (NR > 1000) print FILENAME ": " NR " lines" }' {} \;)"
 
+# what is made from the tables and committed; the build of the generator says its own errors
+drift=$(env -u CFLAGS "${MAKE:-make}" docs DOCS_INTO=build/docs-made 2>&1 >/dev/null)
+for page in docs/commands.md share/man/man1/layertop.1; do
+    cmp -s "$page" "build/docs-made/$page" || drift="$drift
+$page is not what the tables say: make docs"
+done
+report reference_is_what_the_tables_say "$drift"
+
 if command -v clang-format >/dev/null; then
     report clang_format "$(git ls-files '*.c' '*.h' '*.cu' '*.cuh' | xargs clang-format --dry-run 2>&1 | grep -E 'warning|error' | head -20)"
 else

@@ -34,7 +34,7 @@ share="$work/root/usr/share"
 check documents_are_installed "$(for file in $(sed -nE 's/.*\]\(([a-z/.]+)\).*/\1/p' README.md) LICENSE; do
     [ -s "$share/doc/layertop/$file" ] || echo "$file"
 done)"
-check completions_are_installed "$(for file in bash-completion/completions/layertop zsh/site-functions/_layertop \
+check manual_and_completions_are_installed "$(for file in man/man1/layertop.1 bash-completion/completions/layertop zsh/site-functions/_layertop \
     fish/vendor_completions.d/layertop.fish; do
     cmp "share/$file" "$share/$file" 2>&1
 done)"
@@ -42,4 +42,19 @@ mkdir -p "$share/man/man1" && touch "$share/zsh/site-functions/_other" "$share/m
 $MAKE -s uninstall DESTDIR="$work/root" PREFIX=/usr >/dev/null 2>&1
 check uninstall_takes_what_install_put_there "$(find "$work/root" -type f | grep -v other)"
 check uninstall_takes_nothing_else "$([ "$(find "$work/root" -type f | wc -l)" -eq 2 ] || find "$work/root" -type f)"
+
+# the manual page: whichever tools are here, none complains; and it has every part
+page=share/man/man1/layertop.1
+check manual_is_well_formed "$({
+    command -v groff >/dev/null && groff -ww -man -Tutf8 -wall "$page" 2>&1 >/dev/null
+    command -v mandoc >/dev/null && mandoc -T lint -W warning "$page"
+    grep -nP '[^\x00-\x7f]|[ \t]$' "$page"
+})"
+check manual_has_every_part "$(for part in NAME SYNOPSIS DESCRIPTION OPTIONS COMMANDS SETTINGS KEYS '"EXIT STATUS"' \
+    ENVIRONMENT FILES EXAMPLES '"SEE ALSO"'; do
+    grep -qx ".SH $part" "$page" || echo "no $part"
+done)"
+check every_environment_variable_of_ours_is_in_the_manual "$(grep -rhoE 'getenv\("(LAYERTOP|XDG)_[A-Z_]+"' \
+    --include='*.c' main.c engine profiler commands tui | grep -v LAYERTOP_TEST | sed 's/.*("//;s/"//' |
+    sort -u | while read -r name; do grep -q "^.B $name" "$page" || echo "$name"; done)"
 echo "1..$number"
