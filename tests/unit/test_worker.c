@@ -314,10 +314,10 @@ static void a_front_of_another_version_is_refused(void **state)
 {
     (void)state;
     static const struct {
-        const char *send, *why;
+        const char *send, *why; /* the pipe stays open, and nobody waits for it to close */
     } fronts[] = {
-        {"printf '\\217LAYERTOP\\r\\n\\032\\003\\0\\0\\0'; sleep 5", "version 3"},
-        {"printf '\\217LAYERTOP\\r\\n\\032\\001\\0\\0\\0GET / HTTP/1.1 and more'; sleep 5",
+        {"printf '\\217LAYERTOP\\r\\n\\032\\003\\0\\0\\0'; sleep 5 &", "version 3"},
+        {"printf '\\217LAYERTOP\\r\\n\\032\\001\\0\\0\\0GET / HTTP/1.1 and more'; sleep 5 &",
          "damaged"},
     };
     for (size_t i = 0; i < 2; i++) {
