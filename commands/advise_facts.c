@@ -105,6 +105,8 @@ static void fill_device(struct advise_device *out, const char *id, const json_t 
     json_array_foreach(json_object_get(devices, "devices"), index, device)
     {
         const char *other = text_of(device, "id"), *capability;
+        if (strcmp(other, "cpu") == 0)
+            out->host_cores = json_get_double(device, "threads");
         bool gpu = strncmp(other, "gpu", 3) == 0;
         if (gpu && json_is_true(json_object_get(device, "usable")))
             out->gpus_usable++;
@@ -156,13 +158,9 @@ static void fill_run(struct advise_run *out, const json_t *reply)
     out->faults = json_get_double(reply, "faults");
 }
 
-/* Of a run that made its own inputs. The CPU's entry says how many processors there are, whichever
- * device computes. */
-static void fill_pipeline(struct advise_pipeline *out, const json_t *pipeline,
-                          const json_t *devices)
+/* Of a run that made its own inputs. */
+static void fill_pipeline(struct advise_pipeline *out, const json_t *pipeline, double processors)
 {
-    size_t index;
-    json_t *device;
     if (!json_is_object(pipeline))
         return;
     TEXT(out->mode, text_of(pipeline, "mode"));
@@ -173,11 +171,7 @@ static void fill_pipeline(struct advise_pipeline *out, const json_t *pipeline,
     out->decode_ms = json_get_double(pipeline, "decode_ms");
     out->resize_ms = json_get_double(pipeline, "resize_ms");
     out->scale_ms = json_get_double(pipeline, "scale_ms");
-    json_array_foreach(json_object_get(devices, "devices"), index, device)
-    {
-        if (strcmp(text_of(device, "id"), "cpu") == 0)
-            out->processors = json_get_double(device, "threads");
-    }
+    out->processors = processors;
 }
 
 static void fill_live(struct advise_run *out, const struct store *store)
@@ -430,6 +424,54 @@ static void fill_sweep(struct advise_facts *facts, const json_t *sweep)
     free(points);
 }
 
+/* What `roof` measured, where no maker's figures are known. */
+static void fill_ceilings(struct advise_device *out, const json_t *ceilings)
+{
+    size_t index;
+    json_t *item;
+    if (!ceilings || strcmp(text_of(ceilings, "device"), out->id) != 0 || out->roof_bytes > 0)
+        return;
+    json_array_foreach(json_object_get(ceilings, "compute"), index, item)
+    {
+        const char *name = text_of(item, "precision");
+        double rate = json_get_double(item, "flops_per_s");
+        out->roof_fp32 = strcmp(name, "fp32") == 0 ? rate : out->roof_fp32;
+        out->roof_tf32 = strcmp(name, "tf32") == 0 ? rate : out->roof_tf32;
+        out->roof_fp16 = strcmp(name, "fp16") == 0 ? rate : out->roof_fp16;
+        out->roof_bf16 = strcmp(name, "bf16") == 0 ? rate : out->roof_bf16;
+    }
+    json_array_foreach(json_object_get(ceilings, "memory"), index, item)
+    {
+        if (strcmp(text_of(item, "level"), "memory") == 0)
+            out->roof_bytes = json_get_double(item, "bytes_per_s");
+    }
+}
+
+static void fill_weights(struct advise_weights *out, const json_t *sparsity, const json_t *prune)
+{
+    char text[ADVISE_TEXT_BYTES];
+    if (!sparsity)
+        return;
+    out->count = json_get_double(sparsity, "weights");
+    out->zero_share = json_get_double(sparsity, "zero_share");
+    out->two_of_four_share = json_get_double(sparsity, "two_of_four_share");
+    TEXT(out->prune, setting_format(setting_find("prune", NULL), prune, text, sizeof text));
+}
+
+static void fill_accuracy(struct advise_accuracy *out, const json_t *calibration,
+                          const json_t *evaluation)
+{
+    const json_t *error = json_object_get(evaluation, "output_error");
+    out->calibrated = calibration ? FLAG_YES : FLAG_NO;
+    out->random = flag_of(json_object_get(calibration, "random"));
+    out->rows = json_get_double(evaluation, "rows");
+    out->agreement = json_get_double(evaluation, "agreement");
+    out->accuracy = json_get_double(evaluation, "accuracy");
+    out->reference_accuracy = json_get_double(evaluation, "reference_accuracy");
+    out->error_max = json_get_double(error, "max");
+    out->error_largest = json_get_double(error, "largest");
+}
+
 static void fill_trials(struct advise_facts *facts, const json_t *trials)
 {
     size_t index;
@@ -447,7 +489,7 @@ static void fill_trials(struct advise_facts *facts, const json_t *trials)
 }
 
 struct advise_facts *advise_facts_collect(struct workbench *workbench, const json_t *devices,
-                                          const json_t *memory)
+                                          const json_t *memory, const json_t *sparsity)
 {
     struct advise_facts *facts = advise_facts_new();
     const struct store *store = workbench_store(workbench);
@@ -463,7 +505,8 @@ struct advise_facts *advise_facts_collect(struct workbench *workbench, const jso
     if (reply) {
         fill_run(&facts->run, reply);
         fill_rivals(facts, reply);
-        fill_pipeline(&facts->pipeline, json_object_get(reply, "pipeline"), devices);
+        fill_pipeline(&facts->pipeline, json_object_get(reply, "pipeline"),
+                      facts->device.host_cores);
     } else {
         fill_live(&facts->run, store);
     }
@@ -487,6 +530,11 @@ struct advise_facts *advise_facts_collect(struct workbench *workbench, const jso
     fill_sweep(facts, workbench_sweep(workbench));
     fill_trials(facts, workbench_trials(workbench));
     fill_memory(facts, memory);
+    fill_ceilings(&facts->device, workbench_remembered(workbench, "ceilings"));
+    fill_weights(&facts->weights, sparsity, workbench_setting(workbench, "prune"));
+    fill_accuracy(&facts->accuracy, workbench_remembered(workbench, "calibrate"),
+                  workbench_remembered(workbench, "evaluate"));
+    facts->run.predicted_rows = json_get_double(workbench_remembered(workbench, "predict"), "rows");
     if (workbench->observed_segment == workbench->last_segment && workbench->last_segment)
         facts->run.observed_ms = workbench->observed_ms;
     return facts;

@@ -6,9 +6,9 @@
 #include "commands/workbench.h"
 #include "profiler/advise/facts.h"
 
-/* Of the last `run` with the present plan, or of what runs or plays live. `devices` and `memory` are
- * the replies of those names, NULL where there are none. Free with advise_facts_free(). */
+/* Of the last `run` with the present plan, or of what runs or plays live. `devices`, `memory` and
+ * `sparsity` are the replies of those names, NULL where there are none. Free with advise_facts_free(). */
 struct advise_facts *advise_facts_collect(struct workbench *workbench, const json_t *devices,
-                                          const json_t *memory);
+                                          const json_t *memory, const json_t *sparsity);
 
 #endif

@@ -183,7 +183,7 @@ static void print_rest(struct execution *execution, const struct advise_result *
 
 static void print_advice(struct execution *execution, const struct advise_report *report)
 {
-    bool changes = false;
+    const char *kept = NULL;
     for (size_t i = 0; i < report->advice; i++) {
         const struct advise_result *result = &report->results[i];
         if (result->finding->state == ADVISE_GAIN)
@@ -196,7 +196,8 @@ static void print_advice(struct execution *execution, const struct advise_report
                                 : "may gain; only measuring tells how much",
                             result->finding->sure * 100);
         print_rest(execution, result);
-        changes = changes || result->finding->change_count > 0;
+        if (!kept && result->finding->change_count > 0)
+            kept = result->rule->id;
         for (size_t k = 0; k < report->count; k++)
             if (report->results[k].finding->state == ADVISE_CONSEQUENCE &&
                 report->results[k].of == result->rule)
@@ -205,11 +206,11 @@ static void print_advice(struct execution *execution, const struct advise_report
     }
     execution_print(execution, "%s to gain above %g %%",
                     report->advice > 0 ? "nothing else" : "nothing", ADVISE_GAIN_LEAST * 100);
-    if (changes)
+    if (kept)
         execution_print(execution,
                         "`advise --try` measures them, `apply %s` keeps one, `advise --code keras` "
                         "says it in Python",
-                        report->results[0].rule->id);
+                        kept);
 }
 
 void advise_report_print(struct execution *execution, const struct advise_facts *facts,

@@ -8,11 +8,12 @@
 /* The state of an `advise`; begins with the trials, which find it there. */
 struct advise_order {
     struct trials trials;
-    char *from;               /* file of facts; NULL: of this session */
-    bool measure;             /* --try */
-    bool code;                /* --code keras */
-    int64_t rounds;           /* of --try */
-    json_t *devices, *memory; /* replies, or NULL */
+    char *from;                          /* file of facts; NULL: of this session */
+    bool measure;                        /* --try */
+    bool code;                           /* --code keras */
+    int64_t rounds;                      /* of --try */
+    double slo_ms;                       /* of --slo, NaN: none */
+    json_t *devices, *memory, *sparsity; /* replies, or NULL */
     struct advise_facts *facts;
     struct advise_report *report;
     /* Of advise_try.c */

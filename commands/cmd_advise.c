@@ -25,6 +25,7 @@ static void free_order(void *state)
     free(order->from);
     json_decref(order->devices);
     json_decref(order->memory);
+    json_decref(order->sparsity);
     json_decref(order->tried);
     advise_facts_free(order->facts);
     free(order->report);
@@ -66,6 +67,8 @@ static void examine(struct execution *execution)
 {
     struct advise_order *order = execution->state;
     order->report = xcalloc(1, sizeof *order->report);
+    if (order->slo_ms > 0)
+        order->facts->run.slo_ms = order->slo_ms;
     advise_examine(order->facts, order->report);
     if (!isfinite(order->report->step_ms)) {
         nothing_measured(execution);
@@ -82,11 +85,23 @@ static void examine(struct execution *execution)
 static void collect(struct execution *execution)
 {
     struct advise_order *order = execution->state;
-    order->facts = advise_facts_collect(execution->workbench, order->devices, order->memory);
+    order->facts =
+        advise_facts_collect(execution->workbench, order->devices, order->memory, order->sparsity);
     examine(execution);
 }
 
-/* Memory is asked last: then the plan that ran holds it. */
+static void counted(struct execution *execution, const json_t *data, const struct error *error)
+{
+    struct advise_order *order = execution->state;
+    if (!data && error->code == ERROR_INTERRUPTED) {
+        execution_fail(execution, error);
+        return;
+    }
+    order->sparsity = data ? json_deep_copy(data) : NULL;
+    collect(execution);
+}
+
+/* Memory is asked after the run: then the plan that ran holds it. */
 static void remembered(struct execution *execution, const json_t *data, const struct error *error)
 {
     struct advise_order *order = execution->state;
@@ -95,7 +110,7 @@ static void remembered(struct execution *execution, const json_t *data, const st
         return;
     }
     order->memory = data ? json_deep_copy(data) : NULL;
-    collect(execution);
+    execution_request(execution, "sparsity", NULL, counted);
 }
 
 static void ask_memory(struct execution *execution)
@@ -186,8 +201,8 @@ static bool read_words(int argc, char *const *argv, struct advise_order *order, 
             continue;
         }
         if (strcmp(word, "--code") != 0 && strcmp(word, "--from") != 0 &&
-            strcmp(word, "--rounds") != 0)
-            return wrong(error, "'%s' is none of --try, --rounds, --code, --from", word);
+            strcmp(word, "--rounds") != 0 && strcmp(word, "--slo") != 0)
+            return wrong(error, "'%s' is none of --try, --rounds, --slo, --code, --from", word);
         if (!value || !*value)
             return wrong(error, "%s needs a value", word);
         i++;
@@ -195,6 +210,9 @@ static bool read_words(int argc, char *const *argv, struct advise_order *order, 
             if (!parse_integer(value, PAIRS_MIN, PAIRS_MAX, "advise --rounds", &order->rounds,
                                error))
                 return error_hint(error, "advise --try --rounds 20");
+        } else if (strcmp(word, "--slo") == 0) {
+            if (!parse_time(value, "advise --slo", &order->slo_ms, error))
+                return error_hint(error, "advise --slo 25ms");
         } else if (strcmp(word, "--from") == 0) {
             free(order->from);
             order->from = xstrdup(value);
@@ -215,6 +233,7 @@ static void run_advise(struct execution *execution, int argc, char *const *argv)
     struct advise_order *order = xcalloc(1, sizeof *order);
     struct error error = {0};
     order->rounds = ROUNDS_DEFAULT;
+    order->slo_ms = NAN;
     execution->state = order;
     execution->free_state = free_order;
     if (!read_words(argc, argv, order, &error)) {
@@ -232,14 +251,15 @@ static void run_advise(struct execution *execution, int argc, char *const *argv)
 
 static void complete_advise(struct command_completion *completion, int argc, char *const *argv)
 {
-    static const char *const options[] = {"--try", "--rounds", "--code", "--from"};
+    static const char *const options[] = {"--try", "--rounds", "--slo", "--code", "--from"};
     const char *last = argc > 1 ? argv[argc - 1] : "";
     if (strcmp(last, "--from") == 0) {
         completion_add_files(completion);
     } else if (strcmp(last, "--code") == 0) {
         completion_add(completion, "keras");
     } else {
-        for (size_t i = 0; strcmp(last, "--rounds") != 0 && i < sizeof options / sizeof *options;
+        for (size_t i = 0; strcmp(last, "--rounds") != 0 && strcmp(last, "--slo") != 0 &&
+                           i < sizeof options / sizeof *options;
              i++)
             completion_add(completion, options[i]);
     }
@@ -247,7 +267,7 @@ static void complete_advise(struct command_completion *completion, int argc, cha
 
 const struct command command_advise = {
     .name = "advise",
-    .usage = "advise [--try [--rounds N]] [--code keras] [--from FILE]",
+    .usage = "advise [--try [--rounds N]] [--slo TIME] [--code keras] [--from FILE]",
     .summary = "what to change, ranked by the time it would save, with evidence and formula",
     .help =
         "Looks at the last `run` (or at what runs or plays live; without either it runs for a "
@@ -265,6 +285,7 @@ const struct command command_advise = {
         "measures it against the present in --rounds (10) interleaved pairs and shows predicted\n"
         "beside measured; the settings come back. It is remembered while model and settings stay.\n"
         "`apply ID` keeps one. --code keras prints lines for a Keras script.\n"
+        "--slo TIME is what a step may take at most, by its p99.\n"
         "--from FILE applies the rules to facts that --json printed on another machine.\n"
         "JSON: step_ms, first (an id or null), advice[], consequences[], notes[], asks[] of {id,\n"
         "title, state, sure, what, base_ms, saved_ms, saved_range_ms, speedup, speedup_range,\n"

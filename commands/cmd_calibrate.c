@@ -3,6 +3,7 @@
 #include "commands/format.h"
 #include "commands/parse.h"
 #include "commands/table.h"
+#include "commands/workbench_private.h"
 
 #include <string.h>
 
@@ -15,6 +16,7 @@ static void calibrated(struct execution *execution, const json_t *data, const st
         return;
     }
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    workbench_remember(execution->workbench, "calibrate", data);
     char took[FORMAT_SIZE];
     execution_print(execution, "ranges of %lld values from %lld of %lld rows of %s, by %s, in %s",
                     (long long)json_integer_value(json_object_get(data, "values")),

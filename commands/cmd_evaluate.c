@@ -4,6 +4,7 @@
 #include "commands/format.h"
 #include "commands/parse.h"
 #include "commands/table.h"
+#include "commands/workbench_private.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -51,6 +52,7 @@ static void evaluated(struct execution *execution, const json_t *data, const str
         return;
     }
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    workbench_remember(execution->workbench, "evaluate", data);
     evaluation_print(execution, data);
     execution_done(execution);
 }

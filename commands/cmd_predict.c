@@ -96,6 +96,7 @@ static void predicted(struct execution *execution, const json_t *data, const str
         return;
     }
     json_object_update(execution->data, (json_t *)(uintptr_t)data);
+    workbench_remember(execution->workbench, "predict", data);
     char took[FORMAT_SIZE], shape[128];
     size_t index;
     json_t *output;

@@ -100,6 +100,7 @@ static void evaluated(struct execution *execution, const json_t *data, const str
     if (data) {
         json_object_set_new(execution->data, "evaluation", json_deep_copy(data));
         evaluation_print(execution, data);
+        workbench_remember(execution->workbench, "evaluate", data);
     } else {
         execution_warn(execution, "accuracy is not measured: %s (%s)", error->why,
                        *error->hint ? error->hint : "evaluate FILE.npy");

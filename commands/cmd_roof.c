@@ -293,6 +293,7 @@ static void measured(struct execution *execution, const json_t *data, const stru
         return;
     }
     roofing->ceilings = json_deep_copy(data);
+    workbench_remember(execution->workbench, "ceilings", data);
     if (workbench->last_segment || workbench_state(workbench) == STATE_LIVE)
         tell(execution);
     else

@@ -60,6 +60,7 @@ void workbench_free(struct workbench *workbench)
     json_decref(workbench->last_result);
     json_decref(workbench->last_sweep);
     json_decref(workbench->tried);
+    json_decref(workbench->remembered);
     json_decref(workbench->advice);
     json_decref(workbench->devices);
     free(workbench->program);
@@ -97,6 +98,8 @@ void workbench_loaded(struct workbench *workbench, const json_t *model, json_t *
         json_decref(arguments);
         workbench->live = false;
     }
+    json_decref(workbench->remembered); /* what was calibrated went with the model before */
+    workbench->remembered = NULL;
     /* the plan of the model before; the new one is on its way */
     json_decref(workbench->plan);
     workbench->plan = NULL;

@@ -89,6 +89,7 @@ struct workbench {
     const char *last_result_of; /* that command's name */
     json_t *last_sweep;         /* of batches: {points[], bearings}, NULL: none */
     json_t *tried;              /* by `advise --try`: {trials[], bearings}, NULL: nothing */
+    json_t *remembered;         /* by workbench_remember() */
     json_t *advice;             /* of the last `advise`: id -> {title, action, changes} */
     double observed_ms;         /* of the last `gap`, with the run that it spoke of */
     uint32_t observed_segment;  /* 0: none */
@@ -162,6 +163,12 @@ const json_t *workbench_sweep(const struct workbench *workbench);
 void workbench_tried(struct workbench *workbench, json_t *trial);
 /* What it measured with the present model and settings, an array; NULL if there is nothing. */
 const json_t *workbench_trials(const struct workbench *workbench);
+
+/* remembered.c: keep what the engine answered to `calibrate`, `evaluate`, `predict` or `ceilings`. */
+void workbench_remember(struct workbench *workbench, const char *verb, const json_t *data);
+/* The last such answer, while it still holds: of this worker, since the model was loaded, and of `evaluate` and
+ * `predict` with these settings. NULL: none. */
+const json_t *workbench_remembered(const struct workbench *workbench, const char *verb);
 
 /* The values of the engine's settings. New reference. */
 json_t *workbench_engine_settings(const struct workbench *workbench);

@@ -43,6 +43,12 @@ static const struct member memory_members[] = {ADVISE_MEMORY(TABLE_MEMBER){NULL}
 #define OWNER advise_marks
 static const struct member marks_members[] = {ADVISE_MARKS(TABLE_MEMBER){NULL}};
 #undef OWNER
+#define OWNER advise_weights
+static const struct member weights_members[] = {ADVISE_WEIGHTS(TABLE_MEMBER){NULL}};
+#undef OWNER
+#define OWNER advise_accuracy
+static const struct member accuracy_members[] = {ADVISE_ACCURACY(TABLE_MEMBER){NULL}};
+#undef OWNER
 #define OWNER advise_fit
 static const struct member fit_members[] = {ADVISE_FIT(TABLE_MEMBER){NULL}};
 #undef OWNER

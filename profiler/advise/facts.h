@@ -39,7 +39,7 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(TEXT, input)
 
 /* Where it ran. kind: "cpu" or "gpu"; isa: what oneDNN found ("AVX512 AMX"); cores: physical ones
- * that may be used; capability: 90 for 9.0; gpus_usable: on this machine; roof_*: what the device
+ * that may be used; host_cores: those of the CPU, whichever device computes; capability: 90 for 9.0; gpus_usable: on this machine; roof_*: what the device
  * can do at most (roof.h). */
 #define ADVISE_DEVICE(X)                                                                           \
     X(TEXT, id)                                                                                    \
@@ -47,6 +47,7 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(TEXT, name)                                                                                  \
     X(TEXT, isa)                                                                                   \
     X(NUM, cores)                                                                                  \
+    X(NUM, host_cores)                                                                             \
     X(NUM, capability)                                                                             \
     X(NUM, multiprocessors)                                                                        \
     X(NUM, gpus_usable)                                                                            \
@@ -74,7 +75,7 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
  * live: of a running model's last second, not of a `run`; first_ms: the first measured step;
  * preempted_steps: the engine's thread lost its processor; waited_ms: a step's worst thread waited
  * for a processor; faults: pages a step that came from disk; cost_*: what observing adds, as a share
- * of the step without it, with its 95 % interval; lost: records. */
+ * of the step without it, with its 95 % interval; lost: records; slo_ms: what a step may take; predicted_rows: of the last `predict`. */
 #define ADVISE_RUN(X)                                                                              \
     X(NUM, steps)                                                                                  \
     X(NUM, warmup)                                                                                 \
@@ -96,7 +97,9 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(NUM, cost_low)                                                                               \
     X(NUM, cost_high)                                                                              \
     X(NUM, lost)                                                                                   \
-    X(NUM, observed_ms)
+    X(NUM, observed_ms)                                                                            \
+    X(NUM, slo_ms)                                                                                 \
+    X(NUM, predicted_rows)
 
 /* The input pipeline, where steps make their own input (engine/pipeline.h). mode "serial" or
  * "overlap"; mapping "picture" or "batch"; processors: that its threads may use; a step's: prepare_ms
@@ -148,6 +151,26 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(NUM, clock_mhz)                                                                              \
     X(NUM, clock_top_mhz)                                                                          \
     X(NUM, temperature_c)
+
+/* Kernels of convolutions and dense layers (engine/prune.h); prune: the setting, "off" or what it set
+ * to zero. */
+#define ADVISE_WEIGHTS(X)                                                                          \
+    X(NUM, count)                                                                                  \
+    X(NUM, zero_share)                                                                             \
+    X(NUM, two_of_four_share)                                                                      \
+    X(TEXT, prune)
+
+/* What `evaluate` found with the present settings, against fp32; of rows that no calibration saw.
+ * calibrated: int8 can be set; random: on inputs that say nothing about accuracy. */
+#define ADVISE_ACCURACY(X)                                                                         \
+    X(FLAG, calibrated)                                                                            \
+    X(FLAG, random)                                                                                \
+    X(NUM, rows)                                                                                   \
+    X(NUM, agreement)                                                                              \
+    X(NUM, accuracy)                                                                               \
+    X(NUM, reference_accuracy)                                                                     \
+    X(NUM, error_max)                                                                              \
+    X(NUM, error_largest)
 
 /* t = a + b B over a sweep of batches (commands/batch_fit.h). */
 #define ADVISE_FIT(X)                                                                              \
@@ -234,6 +257,8 @@ enum flag { FLAG_UNKNOWN = -1, FLAG_NO, FLAG_YES };
     X(ADVISE_LEDGER, ledger)                                                                       \
     X(ADVISE_MEMORY, memory)                                                                       \
     X(ADVISE_MARKS, marks)                                                                         \
+    X(ADVISE_WEIGHTS, weights)                                                                     \
+    X(ADVISE_ACCURACY, accuracy)                                                                   \
     X(ADVISE_FIT, fit)
 
 /* members, struct, list */

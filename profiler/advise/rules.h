@@ -78,7 +78,7 @@ struct advise_rule {
 /* The table; ends with a row without id. */
 extern const struct advise_rule advise_rules[];
 
-#define ADVISE_RULES_MAX 64
+#define ADVISE_RULES_MAX 80
 
 struct advise_result {
     const struct advise_rule *rule;
@@ -186,18 +186,30 @@ ADVISE_CHECK(advise_check_outputs)
 ADVISE_CHECK(advise_check_lost)
 /* rules_input.c: the input before the model gets it */
 ADVISE_CHECK(advise_check_preprocess)
+ADVISE_CHECK(advise_check_floats)
+ADVISE_CHECK(advise_check_last_batch)
+/* rules_roof.c: layers at the device's ceilings */
+ADVISE_CHECK(advise_check_memory_roof)
+ADVISE_CHECK(advise_check_compute_roof)
+/* rules_accuracy.c: int8, zeros, and what narrower numbers cost */
+ADVISE_CHECK(advise_check_answers)
+ADVISE_CHECK(advise_check_zeros)
+ADVISE_CHECK(advise_check_pattern)
+ADVISE_CHECK(advise_check_int8)
 /* rules_launch.c: launches of a GPU */
 ADVISE_CHECK(advise_check_no_kernels)
 ADVISE_CHECK(advise_check_launches)
 ADVISE_CHECK(advise_check_idle)
 ADVISE_CHECK(advise_check_tiny)
 ADVISE_CHECK(advise_check_autotune)
+ADVISE_CHECK(advise_check_hidden_layers)
 /* rules_batch.c */
 ADVISE_CHECK(advise_check_small_batch)
 ADVISE_CHECK(advise_check_knee)
 ADVISE_CHECK(advise_check_weights)
 ADVISE_CHECK(advise_check_fill)
 ADVISE_CHECK(advise_check_tail)
+ADVISE_CHECK(advise_check_slo)
 /* rules_precision.c */
 ADVISE_CHECK(advise_check_tf32)
 ADVISE_CHECK(advise_check_half)
@@ -219,11 +231,13 @@ ADVISE_CHECK(advise_check_prealloc)
 ADVISE_CHECK(advise_check_unused)
 ADVISE_CHECK(advise_check_limit)
 ADVISE_CHECK(advise_check_swap)
+ADVISE_CHECK(advise_check_index)
 /* rules_device.c: other devices, clocks, tenants */
 ADVISE_CHECK(advise_check_other_device)
 ADVISE_CHECK(advise_check_throttle)
 ADVISE_CHECK(advise_check_tenants)
 ADVISE_CHECK(advise_check_idle_gpus)
+ADVISE_CHECK(advise_check_fair_cpu)
 /* rules_cpu.c: how the CPU engine is used */
 ADVISE_CHECK(advise_check_load)
 ADVISE_CHECK(advise_check_threads)

@@ -221,3 +221,32 @@ void advise_check_tail(const struct advise_facts *facts, struct advise_finding *
     advise_act(finding, "a batch that makes whole waves: try neighbours of %.0f",
                facts->settings.batch);
 }
+
+/* Steps are slower at p99 than in the median by what the machine adds; it adds that to others too. */
+void advise_check_slo(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    const struct advise_run *run = &facts->run;
+    double here = facts->settings.batch, most = NAN;
+    if (!(run->p99_ms > run->slo_ms))
+        return;
+    if (facts->fit.b_ms > 0)
+        most =
+            floor((run->slo_ms * run->wall_ms / run->p99_ms - facts->fit.a_ms) / facts->fit.b_ms);
+    if (!(facts->fit.b_ms > 0) && here > 1) {
+        advise_ask(finding, "one step in a hundred takes longer than it may",
+                   "sweep batch 1..64x2");
+        return;
+    }
+    advise_tell(finding, ADVISE_RISK,
+                "one step in a hundred takes %.3g ms and more, %.3g ms are allowed%s", run->p99_ms,
+                run->slo_ms, most >= 1 ? "" : ", and even a batch of one takes longer than that");
+    if (!(most >= 1) || most >= here) {
+        advise_act(finding, "a faster device, a narrower precision or a smaller model");
+        return;
+    }
+    advise_formula(finding,
+                   "(limit x median / p99 - a) / b, t = a + b B with a = %.3g, b = %.3g ms",
+                   facts->fit.a_ms, facts->fit.b_ms);
+    advise_change(finding, "batch", "%.0f", most);
+    advise_keras(finding, "model.predict(x, batch_size=%.0f)", most);
+}

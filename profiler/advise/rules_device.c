@@ -93,3 +93,19 @@ void advise_check_idle_gpus(const struct advise_facts *facts, struct advise_find
                 facts->device.gpus_usable);
     advise_act(finding, "devices 0,1");
 }
+
+/* A comparison with a CPU that was held down flatters the GPU. */
+void advise_check_fair_cpu(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    double threads = facts->settings.threads, cores = facts->device.host_cores;
+    bool compared = false;
+    for (size_t i = 0; i < facts->rivals_count; i++)
+        compared = compared || strncmp(facts->rivals[i].device, "cpu", 3) == 0;
+    if (!advise_on_gpu(facts) || !compared || !(threads > 0) || !(threads < cores))
+        return;
+    advise_tell(
+        finding, ADVISE_RISK,
+        "the CPU beside it ran with %.0f of its %.0f cores: the GPU looks better than it is",
+        threads, cores);
+    advise_change(finding, "threads", "0");
+}

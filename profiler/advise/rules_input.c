@@ -1,4 +1,9 @@
-/* The input before the model gets it: what makes it, and where its time goes. */
+/* The input before the model gets it: what makes it, and where its time goes.
+ *
+ * Of the facts' rules some are no row of the table: A22 (pictures one by one) is a way of A21; A12 (ever
+ * new shapes) is of a program that traces anew, and here a shape changes by command only; A14 (clocks
+ * down after idling) and A44 (a slow or distant bus) need samples between runs and of the link under
+ * load, which a run does not have: `doctor` looks at the link. */
 #include "profiler/advise/rules.h"
 
 #include <math.h>
@@ -6,6 +11,10 @@
 
 /* A21: [S] XProf: input-bound from 5 % on */
 #define PREPROCESS_SHARE 0.05
+/* A19 [H]: of the pipeline's work; below it decoding and resizing are what to look at */
+#define SCALING_SHARE    0.25
+/* A picture of bytes has a quarter of the bytes of its floats */
+#define BYTES_RATIO      0.25
 
 /* A step with a pipeline, in its parts. Of a batch's preparation each picture is a piece of work of
  * its own, so that threads divide it (engine/pipeline.c). */
@@ -139,4 +148,60 @@ void advise_check_preprocess(const struct advise_facts *facts, struct advise_fin
                    now.rest_ms, now.work_ms,
                    advise_on_cpu(facts) ? ", and the processors are the model's too" : "",
                    1 / (1 - fmin(share, 0.999)));
+}
+
+/* ---- A19 ---- */
+
+void advise_check_floats(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    const struct advise_pipeline *pipeline = &facts->pipeline;
+    double share = advise_share(facts, facts->ledger.preprocess_ms), copied = 0;
+    struct feeding now;
+    if (!read_feeding(facts, &now) || strcmp(facts->plan.input_type, "float32") != 0)
+        return;
+    double stages = pipeline->decode_ms + pipeline->resize_ms + pipeline->scale_ms;
+    double scaled = now.waited_ms * pipeline->scale_ms / stages;
+    for (size_t i = 0; i < facts->copies_count && advise_on_gpu(facts); i++)
+        if (strstr(facts->copies[i].kind, "host to device"))
+            copied += advise_scaled(facts, facts->copies[i].time_ms) * (1 - BYTES_RATIO);
+    double saved = scaled + copied;
+    if (share < PREPROCESS_SHARE || !(pipeline->scale_ms >= SCALING_SHARE * stages) ||
+        !advise_saves(facts, finding, scaled / 2, saved, scaled + copied / (1 - BYTES_RATIO)))
+        return;
+    advise_say(finding,
+               "pictures are bytes, and the host makes floats of them: %.3g ms of a step%s", scaled,
+               copied > 0 ? ", and four times the bytes to copy" : "");
+    advise_formula(finding, "share of scaling in the wait for the input%s",
+                   copied > 0 ? " + copies to the device x 3/4" : "");
+    advise_act(finding, "let the model take bytes (uint8) and begin with a Rescaling layer");
+    advise_keras(finding, "inputs = keras.Input(shape, dtype=\"uint8\")\n"
+                          "outputs = model(keras.layers.Rescaling(1 / 127.5, offset=-1)(inputs))\n"
+                          "model = keras.Model(inputs, outputs)");
+}
+
+/* ---- A13 ---- */
+
+/* Keras runs the last rows as a batch of their own shape, which is traced once more; here they are
+ * filled up. */
+void advise_check_last_batch(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    double rows = facts->run.predicted_rows, batch = facts->settings.batch;
+    double steps = ceil(rows / batch), even = ceil(rows / steps);
+    double whole = steps * advise_step_ms(facts), saved = whole * (1 - even / batch);
+    if (!(rows >= 1) || !(batch >= 2) || !isfinite(whole) ||
+        !(saved >= ADVISE_GAIN_LEAST * whole) || !(saved > 0))
+        return;
+    finding->state = ADVISE_GAIN;
+    finding->base_ms = whole;
+    finding->saved_ms = saved;
+    finding->saved_low_ms = saved / 2;
+    finding->saved_high_ms = saved;
+    advise_say(finding,
+               "the last predict ran %.0f rows as %.0f batches of %.0f: the last one was filled up "
+               "with %.0f rows that nobody asked for",
+               rows, steps, batch, steps * batch - rows);
+    advise_formula(finding, "%.0f steps x (1 - %.0f/%.0f), a sample taking as long in either",
+                   steps, even, batch);
+    advise_act(finding, "batch %.0f: as many steps, none of them empty", even);
+    advise_keras(finding, "model.predict(x, batch_size=%.0f)  # one shape, so one trace", even);
 }

@@ -123,3 +123,18 @@ void advise_check_autotune(const struct advise_facts *facts, struct advise_findi
     advise_keras(finding, "# TensorFlow measures convolutions unless TF_CUDNN_USE_AUTOTUNE=0 is "
                           "set;\n# PyTorch backend: torch.backends.cudnn.benchmark = True");
 }
+
+/* A graph whose kernels were not told apart has one time for all layers. */
+void advise_check_hidden_layers(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    size_t timed = 0;
+    for (size_t i = 0; i < facts->layers_count; i++)
+        timed += facts->layers[i].time_ms > 0;
+    if (!advise_on_gpu(facts) || facts->settings.graph != FLAG_YES || facts->layers_count == 0 ||
+        timed > 0 || !(facts->ledger.kernel_ms > 0))
+        return;
+    advise_tell(finding, ADVISE_RISK,
+                "the step runs as one CUDA graph, and no layer in it has a time of its own");
+    advise_act(finding, "measure once without it to see the layers, then turn it on again");
+    advise_change(finding, "graph", "off");
+}

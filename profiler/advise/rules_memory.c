@@ -14,6 +14,9 @@
 /* A58 [H]: a page that has to be read from an SSD */
 #define FAULT_MS     0.1
 
+/* A54: what a signed index of 32 bits counts: libraries refuse larger tensors, or split them */
+#define INDEX_MOST 2147483647.0
+
 #define MIB (1024. * 1024.)
 
 void advise_check_wall(const struct advise_facts *facts, struct advise_finding *finding)
@@ -92,4 +95,28 @@ void advise_check_swap(const struct advise_facts *facts, struct advise_finding *
                "free memory, a smaller batch, or precision bf16, which halves the weights");
     if (facts->settings.batch > 1)
         advise_change(finding, "batch", "%.0f", floor(facts->settings.batch / 2));
+}
+
+void advise_check_index(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    double most = 0, here = facts->settings.batch;
+    size_t at = 0;
+    for (size_t i = 0; i < facts->layers_count; i++)
+        if (facts->layers[i].elements > most) {
+            most = facts->layers[i].elements;
+            at = i;
+        }
+    if (!(most > INDEX_MOST))
+        return;
+    double batch = floor(INDEX_MOST / (most / here));
+    advise_layer_add(facts, finding, at);
+    advise_tell(finding, ADVISE_RISK,
+                "%.100s has %.3g numbers at batch %.0f, more than 32 bits count: libraries refuse "
+                "such tensors or take slower ways, whatever memory there is",
+                facts->layers[at].label, most, here);
+    if (batch >= 1)
+        advise_change(finding, "batch", "%.0f", batch);
+    else
+        advise_act(finding, "a smaller input: one sample alone is too large");
+    advise_keras(finding, "model.predict(x, batch_size=%.0f)", fmax(batch, 1));
 }

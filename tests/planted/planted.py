@@ -145,6 +145,12 @@ def measured(precision):
          base + "batch 8; pipeline serial; picture 350x265; run 15", {}),
         ("pipeline_small_model", "A21", "demo:digits",
          base + "batch 32; picture 160x120; pipeline serial; run 60", {}),
+        ("int8_unused_resnet", "A63", "demo:resnet50",
+         base + "batch 4; calibrate --random --rows 8; run 10", {}),
+        ("last_batch_of_36", "A13", "demo:digits",
+         base + "batch 64; run 100; predict share/layertop/demo/digits/heldout_x.npy", {}),
+        ("pruned_too_far", "A28", "demo:digits",
+         base + "batch 64; prune 0.9 --untimed; evaluate; run 60", {}),
         ("near_the_limit", "A40", "demo:mobilenetv2", base + "batch 8; limit {limit}; run 10", {}),
         ("outside_the_model", "A51", "demo:mobilenetv2", base + "batch 1; run 20; gap 2s", {}),
         ("other_programs", "A57", "demo:mobilenetv2", base + "batch 8; run 15", {"hogs": True}),
@@ -171,7 +177,9 @@ GPU_CASES = {
     "A31": "wave_tail", "A32": "layout_shuffles", "A38": "no_autotune", "A39": "workspace_starved",
     "A41": "growth_off_beside_others", "A42": "fragmentation", "A43": "other_tenant",
     "A62": "cpu_fallback", "A21": "preprocess_bound", "A49": "profiler_distorts",
-    "A58": "swapping", "A06": "past_the_knee", "A10": "cold_start"}
+    "A58": "swapping", "A07": "slower_than_allowed", "A13": "last_batch_of_few",
+    "A19": "floats_on_the_host", "A28": "answers_differ", "A45": "cpu_held_down",
+    "A50": "graph_hides_layers", "A54": "tensor_too_large", "A63": "int8_unused", "A06": "past_the_knee", "A10": "cold_start"}
 
 # Of tests/data/doctor/cases.json: (rule, a part of what is said) -> id.
 DOCTOR_CASES = [

@@ -137,6 +137,38 @@ static void a_pipeline_that_holds_the_model_up_is_mended(void **state)
     cli_outcome_free(&out);
 }
 
+/* What other commands found out is among the facts: calibration, zeros, rows, what a step may take. */
+static void what_was_asked_before_counts(void **state)
+{
+    (void)state;
+    struct cli_outcome out =
+        cli_run(NULL, "--json " DEMO
+                      "-c 'batch 64; calibrate --rows 40; prune 0.9 --untimed; evaluate; run "
+                      "12; predict share/layertop/demo/digits/heldout_x.npy; advise --slo 1us'");
+    assert_int_equal(out.code, 0);
+    const json_t *data = cli_at(cli_object_of(&out, "advise"), "data");
+    assert_true(json_is_true(cli_at(data, "facts.accuracy.calibrated")));
+    assert_true(cli_number_at(data, "facts.weights.zero_share") > 0.85);
+    assert_true(cli_number_at(data, "facts.run.predicted_rows") == 100);
+    const json_t *filled = with_id(cli_at(data, "advice"), "A13"); /* 100 rows as 64 and 36 */
+    assert_non_null(filled);
+    assert_non_null(strstr(json_string_value(cli_at(filled, "action")), "batch 50"));
+    const json_t *answers = with_id(cli_at(data, "advice"), "A28");
+    assert_non_null(answers);
+    assert_string_equal(json_string_value(cli_at(answers, "changes.prune")), "off");
+    assert_non_null(with_id(cli_at(data, "notes"), "A46"));
+    assert_non_null(with_id(cli_at(data, "asks"), "A07")); /* no sweep: which batch would do? */
+    cli_outcome_free(&out);
+    out = cli_run(NULL, "--json " DEMO "-c 'evaluate; calibrate --rows 40; load demo:digits; "
+                        "run 12; advise'");
+    assert_int_equal(out.code, 0);
+    data = cli_at(cli_object_of(&out, "advise"), "data"); /* none of it is of this plan any more */
+    assert_null(json_object_get(cli_at(data, "facts.accuracy"), "agreement"));
+    assert_true(json_is_false(cli_at(data, "facts.accuracy.calibrated")));
+    cli_outcome_free(&out);
+    cli_expect_code(NULL, DEMO "-c 'advise --slo soon'", 1, "advise --slo");
+}
+
 static void an_advice_is_applied(void **state)
 {
     (void)state;
@@ -240,6 +272,7 @@ int main(void)
         cmocka_unit_test(a_sweep_answers_the_question),
         cmocka_unit_test(a_change_is_tried_and_taken_back),
         cmocka_unit_test(a_pipeline_that_holds_the_model_up_is_mended),
+        cmocka_unit_test(what_was_asked_before_counts),
         cmocka_unit_test(an_advice_is_applied),
         cmocka_unit_test(a_script_gets_its_lines),
         cmocka_unit_test(a_recording_is_judged),
