@@ -2,7 +2,7 @@
 # build/bench/venv; the tables that are kept are tests/results/bench-cpu.json (a full run, an hour and
 # a half) and bench-cpu-quick.json (the four applications in short turns, a third of that).
 
-## bench           side by side with Keras/TensorFlow, ONNX Runtime, OpenVINO; QUICK=1 MODELS=resnet50 BATCHES=1,8 PRECISIONS=fp32 TABLE=FILE
+## bench           side by side with Keras/TensorFlow, ONNX Runtime, OpenVINO; QUICK=1 MODELS=resnet50 BATCHES=1,8 PRECISIONS=fp32 TABLE=FILE; PRECISIONS=int8: with TFLite
 BENCH       := build/bench
 BENCH_VENV  := $(BENCH)/venv
 BENCH_TABLE := tests/results/bench-cpu$(if $(QUICK),-quick).json

@@ -8,9 +8,12 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 # (engine, mode) pairs are the columns of the comparison
-PEER_MODES = {'keras': ('predict', 'call'), 'onnxruntime': ('run',), 'openvino': ('infer',)}
+PEER_MODES = {'keras': ('predict', 'call'), 'onnxruntime': ('run',), 'openvino': ('infer',), 'tflite': ('invoke',)}
+FLOATS = ('keras', 'onnxruntime', 'openvino')
+# int8 needs a graph that was calibrated: TFLite's converter makes one, and its interpreter runs it
+PEERS_OF = {'fp32': FLOATS, 'bf16': FLOATS, 'int8': ('tflite',)}
 # a peer that cannot run a precision says so; that these two do is held to
-MUST_RUN = {'fp32': ('keras', 'onnxruntime', 'openvino'), 'bf16': ('openvino',)}
+MUST_RUN = {'fp32': FLOATS, 'bf16': ('openvino',), 'int8': ('tflite',)}
 
 
 class Missing(Exception):
@@ -93,10 +96,14 @@ class Layertop(Process):
     def __init__(self, program, stem, path, batch, precision, threads, cores, log):
         super().__init__([program, '--json'], cores, log)
         self.path = path
-        for line in ('devices cpu', 'profile off', 'threads %d' % threads, 'precision ' + precision,
-                     'batch %d' % batch):
+        for line in ('devices cpu', 'profile off', 'threads %d' % threads, 'batch %d' % batch):
             self.ask(line)
+        if precision != 'int8':
+            self.ask('precision ' + precision)
         loaded = self.ask('load %s.keras' % stem)
+        if precision == 'int8':  # on the rows that TFLite's converter gets
+            self.ask('calibrate %s.calibration.npy' % stem)
+            self.ask('precision int8')
         self.first = self.ask('run 1 --warmup 0')
         self.info = {'load_ms': loaded['load_ms'],
                      'first_result_ms': (time.perf_counter() - self.started) * 1e3}
@@ -116,6 +123,14 @@ class Layertop(Process):
     def output(self, mode, path):
         self.ask('predict %s %s' % (self.path, path))
         return {}
+
+    def precisions(self):
+        """Layers that run, by what they compute in: int8 is for convolutions and products."""
+        counts = {}
+        for row in self.ask('layers')['layers']:
+            if row['time_ms'] is not None or row['impl']:
+                counts[row.get('precision')] = counts.get(row.get('precision'), 0) + 1
+        return counts
 
     def layers(self):
         """The layer table of one profiled round, the slowest first: where to look when it is slow."""

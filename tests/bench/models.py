@@ -1,6 +1,7 @@
 """The models of the comparison, with the same weights for every engine.
 
-usage: models.py FOLDER NAME...     writes FOLDER/NAME.keras, NAME.onnx and NAME.json, if they are not there
+usage: models.py FOLDER NAME... [--int8]    writes FOLDER/NAME.keras, NAME.onnx and NAME.json, if they are not there,
+                                            and with --int8 NAME.calibration.npy and NAME.int8.tflite
 
 Architecture and weights are those of layertop's demo:NAME (share/layertop/demo/applications, see
 tests/tools/make_demos.py): random, but scaled layer by layer, so that activations stay sane. Keras builds the
@@ -15,6 +16,7 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 LARGE = 60000000  # parameters
+CALIBRATION_ROWS, CALIBRATION_SEED = 16, 11  # rows that no comparison is made on
 MODELS = ['resnet50', 'mobilenetv2', 'efficientnetb0', 'vgg16']
 # after them; they have a bar of their own
 SEQUENCES = ['lstm256', 'lstm1024', 'vitb16', 'transformer']
@@ -47,10 +49,10 @@ def recipe(name):
         return json.load(f)
 
 
-def inputs(name, batch):
+def inputs(name, batch, seed=7):
     """What all engines compute on: seeded, in the range that the model's weights were scaled for."""
     import numpy as np
-    doc, rng = recipe(name), np.random.default_rng(7)
+    doc, rng = recipe(name), np.random.default_rng(seed)
     given = doc['config']['config']['layers'][0]['config']
     shape = [batch] + given['batch_shape'][1:]
     if 'int' in given['dtype']:
@@ -138,8 +140,35 @@ def make(folder, name):
     os.replace(stem + '.json.part', stem + '.json')
 
 
+def quantise(folder, name):
+    """The rows that int8 is calibrated on, and what TFLite's converter makes of the model with them."""
+    stem = os.path.join(folder, name)
+    if os.path.exists(stem + '.int8.tflite'):
+        return
+    import shutil
+    import tempfile
+    import keras
+    import numpy as np
+    import tensorflow as tf
+    rows = inputs(name, CALIBRATION_ROWS, CALIBRATION_SEED)
+    np.save(stem + '.calibration.npy', rows)
+    saved = tempfile.mkdtemp()
+    keras.models.load_model(stem + '.keras', compile=False).export(saved, verbose=False)
+    converter = tf.lite.TFLiteConverter.from_saved_model(saved)
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([row[None]] for row in rows)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    with open(stem + '.int8.tflite.part', 'wb') as f:
+        f.write(converter.convert())
+    os.replace(stem + '.int8.tflite.part', stem + '.int8.tflite')
+    shutil.rmtree(saved)
+
+
 if __name__ == '__main__':
-    os.environ.update(KERAS_BACKEND='tensorflow', TF_CPP_MIN_LOG_LEVEL='3')
+    os.environ.update(KERAS_BACKEND='tensorflow', TF_CPP_MIN_LOG_LEVEL='3', CUDA_VISIBLE_DEVICES='')
     os.makedirs(sys.argv[1], exist_ok=True)
     for wanted in sys.argv[2:]:
-        make(sys.argv[1], wanted)
+        if wanted != '--int8':
+            make(sys.argv[1], wanted)
+            if '--int8' in sys.argv:
+                quantise(sys.argv[1], wanted)

@@ -1,6 +1,6 @@
 """One peer in a process of its own, driven by lines of JSON.
 
-usage: peer.py PEER MODEL_STEM INPUT.npy PRECISION THREADS      PEER: keras, onnxruntime, openvino
+usage: peer.py PEER MODEL_STEM INPUT.npy PRECISION THREADS      PEER: keras, onnxruntime, openvino, tflite
 
 Writes one object when the first result is there, then answers each line read:
   {"do": "run", "mode": MODE, "steps": N}   -> {"wall_ms": {"median", "p90", "min"}, "throughput_per_s"}
@@ -110,7 +110,39 @@ class OpenVino:
         return dict(sorted(counts.items(), key=lambda item: -item[1])[:6])
 
 
-PEERS = {'keras': Keras, 'onnxruntime': OnnxRuntime, 'openvino': OpenVino}
+class TfLite:
+    """TFLite's interpreter (now LiteRT) with XNNPACK, on what its converter made of the calibration rows."""
+    modes = ('invoke',)
+
+    def __init__(self, stem, x, precision, threads):
+        import ai_edge_litert
+        from ai_edge_litert.interpreter import Interpreter
+        self.imported = time.perf_counter()
+        self.versions = {'ai-edge-litert': ai_edge_litert.__version__}
+        self.hint = 'int8 weights and activations, float32 in and out, XNNPACK'
+        self.interpreter = Interpreter(model_path=stem + '.int8.tflite', num_threads=threads)
+        self.input = self.interpreter.get_input_details()[0]['index']
+        self.output = self.interpreter.get_output_details()[0]['index']
+        self.interpreter.resize_tensor_input(self.input, x.shape)
+        self.interpreter.allocate_tensors()
+        self.x = x
+
+    def step(self, mode):
+        self.interpreter.set_tensor(self.input, self.x)
+        self.interpreter.invoke()
+        return self.interpreter.get_tensor(self.output)
+
+    def kernels(self):
+        """Tensors by their type: weights and values in int8, sums of products (biases) in int32."""
+        counts = {}
+        for tensor in self.interpreter.get_tensor_details():
+            if len(tensor['shape']) > 0:  # not the constants of an op's options
+                kind = tensor['dtype'].__name__
+                counts[kind] = counts.get(kind, 0) + 1
+        return counts
+
+
+PEERS = {'keras': Keras, 'onnxruntime': OnnxRuntime, 'openvino': OpenVino, 'tflite': TfLite}
 
 
 def run(peer, mode, steps):

@@ -20,7 +20,8 @@ def label(name, mode):
 def judge(point):
     """The best peer, the ratio to it, the noise, and whether layertop is slower."""
     own, again = point['engines']['layertop'], point['engines']['layertop again']
-    # one whose bf16 is not worth the name is no peer; in float32 fewer digits are no reason to leave one out
+    # one whose bf16 is not worth the name is no peer; in float32 fewer digits are no reason to leave one out, and
+    # in int8 there is one peer
     left_out = point['off'] if point['precision'] == 'bf16' else []
     peers = {name: engine for name, engine in point['engines'].items()
              if not name.startswith('layertop') and name not in left_out}
@@ -45,7 +46,7 @@ def bars(points):
         for point in points:
             if (point['model'], point['batch'], point['precision']) == ('resnet50', batch, 'fp32'):
                 add('resnet50 fp32 batch %d, share of the FMA peak' % batch, point['share_of_peak'], least)
-    for precision in ('fp32', 'bf16'):
+    for precision in ('fp32', 'bf16', 'int8'):
         ratios = [point['ratio'] for point in group(points, models.MODELS, precision)]
         if ratios:
             add('%s, geometric mean over %d points against the best peer' % (precision, len(ratios)), mean(ratios),
@@ -99,6 +100,12 @@ def print_point(point):
         print('  %-15s %9.2f %9.2f %9.1f %9.0f %8.0f %8.0f %8.0f %8.1g' % (
             name, engine['p50_ms'], engine['p90_ms'], engine['throughput_per_s'], engine['resident_bytes'] / 2**20,
             engine['peak_bytes'] / 2**20, engine['load_ms'], engine['first_result_ms'], engine['output']['max_share']))
+    if point['precision'] == 'int8':
+        print('  rows with the class that Keras gives them in float32: %s' % ', '.join(
+            '%s %.0f %%' % (name, engine['output']['top1'] * 100) for name, engine in point['engines'].items()
+            if name != 'layertop again'))
+        print('  layertop\'s layers %s; TFLite\'s tensors %s' % (
+            point['layers_by_precision'], point['tflite_tensors']))
     verdict = 'SLOWER than' if point['slower'] else 'as fast as' if point['ratio'] < 1 + point['noise'] else 'faster than'
     print('  %s %s: %.2f times its speed at p50, %.2f at p90; A/A spread %.1f %%' % (
         verdict, point['best_peer'], point['ratio'], point['ratio_p90'], point['noise'] * 100), flush=True)

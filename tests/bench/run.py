@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""layertop beside Keras/TensorFlow, ONNX Runtime and OpenVINO on this machine's CPU, in one run.
+"""layertop beside Keras/TensorFlow, ONNX Runtime and OpenVINO on this machine's CPU, in one run; in int8, which is
+asked for by name, beside TFLite's interpreter.
 
-usage: run.py LAYERTOP WORKDIR TABLE [--quick] [--models A,B] [--batches 1,8] [--precisions fp32,bf16]
+usage: run.py LAYERTOP WORKDIR TABLE [--quick] [--models A,B] [--batches 1,8] [--precisions fp32,bf16,int8]
 
 At each point (model, batch, precision) every engine is a process of its own, bound to the same cores. Their
 outputs are compared first; then they take turns in rounds, in an order that rotates; a figure is the median of
@@ -23,7 +24,7 @@ import report
 
 # Largest difference to Keras in float32, as a share of the largest output. What bf16 itself costs depends on the
 # model (through a softmax, a tenth or more): there an engine may also be off by three times what the best peer is.
-TOLERANCES = {'fp32': 1e-4, 'bf16': 0.05}
+TOLERANCES = {'fp32': 1e-4, 'bf16': 0.05, 'int8': 0.2}
 BF16_FACTOR = 3
 # A peer that is off in float32 stays in the comparison: fewer digits are its own affair, and leaving it out
 # would only help us. By this much, it runs another model.
@@ -88,7 +89,7 @@ class Bench:
         for name in ('layertop', 'layertop again'):
             running[name] = engines.Layertop(self.layertop, stem, path, batch, precision, self.threads, self.cores,
                                              self.log)
-        for name in engines.PEER_MODES:
+        for name in engines.PEERS_OF[precision]:
             peer = engines.Peer(name, stem, path, precision, self.threads, self.cores, self.log)
             if 'error' not in peer.info:
                 running[name] = peer
@@ -123,6 +124,15 @@ class Bench:
             differences[label] = {'max_share': float(abs(got - want).max() / abs(want).max()),
                                   'top1': float((got.argmax(1) == want.argmax(1)).mean())}
         return differences
+
+    def quantised(self, running):
+        """What computes in int8 and what does not: a row of floats beside one of bytes would say nothing."""
+        layers = running['layertop'].precisions()
+        tensors = self.peers['tflite']['int8']['kernels']
+        if not layers.get('int8') or tensors.get('int8', 0) < 10 * tensors.get('float32', 0):
+            raise engines.Missing('int8 is not int8: layers %s, TFLite tensors %s' % (layers, tensors))
+        return {'layers_by_precision': {str(key): count for key, count in layers.items()},
+                'tflite_tensors': tensors}
 
     def reference(self, model, batch, path):
         """Where fp32 is not measured: a Keras of its own."""
@@ -161,6 +171,7 @@ class Bench:
             columns = [(name, process, mode) for name, process in running.items()
                        for mode in engines.PEER_MODES.get(name, ('run',))]
             outputs = self.compare(columns, model, batch, precision)
+            quantised = self.quantised(running) if precision == 'int8' else {}
             turns = {(name, mode): self.steps(process, mode) for name, process, mode in columns}
             steps = {column: count for column, (count, _) in turns.items()}
             rounds = {(name, mode): [] for name, _, mode in columns}
@@ -176,6 +187,7 @@ class Bench:
                 result['engines'][report.label(name, mode)] = dict(
                     self.figures(rounds[name, mode], process), steps_a_round=steps[name, mode],
                     output=outputs[report.label(name, mode)])
+            result.update(quantised)
             result['off'], result['allowed'] = differing(result)
             report.judge(result)
             if result['ratio'] < 1:
@@ -235,7 +247,8 @@ def parse():
     chosen = ''.join(' %s=%s' % (name.upper(), ','.join(words)) for name, words in
                      [('models', options.models), ('batches', options.batches),
                       ('precisions', options.precisions)] if words)
-    options.models = options.models or models.MODELS + ([] if options.quick else models.SEQUENCES)
+    options.models = options.models or models.MODELS + (
+        [] if options.quick or options.precisions == ['int8'] else models.SEQUENCES)
     # bf16 is slow, and nobody's choice, where no unit computes with it
     able = ['fp32'] + (['bf16'] if {'amx_bf16'} <= set(cpu()['flags']) else [])
     options.precisions = options.precisions or able
@@ -265,6 +278,7 @@ def measure(bench, options, results):
     # a process each: the export of one model takes gigabytes
     for name in sorted(set(options.models) | {'mobilenetv2'}):
         argv = [sys.executable, os.path.join(models.HERE, 'models.py'), os.path.join(bench.work, 'models'), name]
+        argv += ['--int8'] if 'int8' in options.precisions and name in options.models else []
         with open(bench.log, 'a') as log:
             if subprocess.run(argv, stdout=log, stderr=log).returncode:
                 raise engines.Missing('Keras could not build or export %s; see %s' % (name, bench.log))
@@ -295,9 +309,10 @@ def main():
     report.print_head(results)
     try:
         code = measure(bench, options, results)
-        bench.peers['onnxruntime']['isa'] = 'not reported; its MLAS picks by CPUID'
-        bench.peers['openvino']['isa'] = 'in the names of the kernels above'
-        bench.peers['keras']['isa'] = engines.tensorflow_isa(bench.threads, bench.cores)
+        if 'keras' in bench.peers:
+            bench.peers['onnxruntime']['isa'] = 'not reported; its MLAS picks by CPUID'
+            bench.peers['openvino']['isa'] = 'in the names of the kernels above'
+            bench.peers['keras']['isa'] = engines.tensorflow_isa(bench.threads, bench.cores)
     except engines.Missing as why:
         print('bench: a peer is missing: %s' % why, file=sys.stderr)
         print('hint: rm -rf %s/venv; make bench' % options.work, file=sys.stderr)
