@@ -4,8 +4,10 @@
 #include "commands/settings_show.h"
 #include "commands/table.h"
 #include "commands/workbench_private.h"
+#include "engine/demo.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -17,6 +19,22 @@ static void indented(struct execution *execution, const char *text)
     while ((line = strsep(&rest, "\n")) != NULL)
         execution_print(execution, "  %s", line);
     free(copy);
+}
+
+/* The folder with tutorial.md: beside the data where layertop is installed, or in the source tree. NULL
+ * if it is not there; to be freed. */
+static char *documents_folder(void)
+{
+    static const char *const places[] = {"../doc/layertop/docs/tutorial.md",
+                                         "../../docs/tutorial.md"};
+    char *file = NULL, *whole;
+    for (size_t i = 0; !file && i < sizeof places / sizeof *places; i++)
+        file = demo_data_path(places[i]);
+    whole = file ? realpath(file, NULL) : NULL;
+    free(file);
+    if (whole)
+        *strrchr(whole, '/') = '\0';
+    return whole;
 }
 
 static void overview(struct execution *execution)
@@ -49,6 +67,13 @@ static void overview(struct execution *execution)
     }
     execution_print(execution, "more: help COMMAND, help SETTING, help E040, and help on %s",
                     names);
+    char *documents = documents_folder();
+    execution_print(execution, "to learn: lesson list, myths%s%s%s", documents ? ", and in " : "",
+                    documents ? documents : "",
+                    documents ? " tutorial.md, lecturers.md, commands.md" : "");
+    json_object_set_new(execution->data, "documents",
+                        documents ? json_string(documents) : json_null());
+    free(documents);
     json_object_set_new(execution->data, "commands", commands);
     json_object_set_new(execution->data, "settings", settings);
     json_object_set_new(execution->data, "topics", topics);
@@ -185,9 +210,10 @@ const struct command command_help = {
     .usage = "help [COMMAND | SETTING | TOPIC | E040]",
     .summary = "what there is to type, or more about one thing",
     .help = "",
-    .json = "commands[]{name usage summary} settings[]{name summary} topics[]{name summary} "
-            "command{name usage summary help examples[]} setting{name summary help default range "
-            "example} topic{name summary text}",
+    .json =
+        "documents commands[]{name usage summary} settings[]{name summary} topics[]{name summary} "
+        "command{name usage summary help examples[]} setting{name summary help default range "
+        "example} topic{name summary text}",
     .see = WORDS("show", "grammar", "json"),
     .examples = WORDS("help", "help run", "help set devices", "help E040"),
     .arguments_max = 2,

@@ -30,6 +30,8 @@ check install "$out"
 out=$(cd / && "$work/root/usr/bin/layertop" demo:digits -c 'devices cpu; run 5' 2>&1) && out=
 check installed_program_finds_its_data "$out"
 share="$work/root/usr/share"
+check installed_program_names_its_documents "$("$work/root/usr/bin/layertop" -c help |
+    grep -qF "in $share/doc/layertop/docs tutorial.md" || echo "help does not")"
 # links of the README lead somewhere
 check documents_are_installed "$(for file in $(sed -nE 's/.*\]\(([a-z/.]+)\).*/\1/p' README.md) LICENSE; do
     [ -s "$share/doc/layertop/$file" ] || echo "$file"
