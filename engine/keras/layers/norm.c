@@ -6,6 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The statistics of a Normalization over several axes: a picture of 2300 x 2300 pixels in colour has so many */
+#define PLACES_MAX (1 << 24)
+
 int lower_affine_axis(struct call *call, int x, int axis, const struct constant *scale,
                       const struct constant *shift)
 {
@@ -29,19 +32,26 @@ static int single_axis(struct call *call, int rank)
     return config_axis(call, json_is_integer(axis) ? json_integer_value(axis) : -1, rank);
 }
 
+int lower_inverse_deviation(struct call *call, int x, const bool *axes, double epsilon,
+                            int *centred)
+{
+    struct lowering *low = call->low;
+    int far = emit_binary(low, BINARY_SUBTRACT, x, emit_reduce(low, x, REDUCE_MEAN, axes, true));
+    int variance = emit_unary(low, far, UNARY_SQUARE, 0, 0);
+    variance = emit_reduce(low, variance, REDUCE_MEAN, axes, true);
+    if (centred)
+        *centred = far;
+    return emit_unary(low, emit_linear(low, variance, 1, epsilon), UNARY_RSQRT, 0, 0);
+}
+
 /* training=True: the statistics are those of this very batch */
 static int batch_statistics(struct call *call, int x, int axis, double epsilon)
 {
-    struct lowering *low = call->low;
     bool axes[TENSOR_RANK_MAX] = {false};
     for (int i = 0; i < call_shape(call, x)->rank; i++)
         axes[i] = i != axis;
-    int centred =
-        emit_binary(low, BINARY_SUBTRACT, x, emit_reduce(low, x, REDUCE_MEAN, axes, true));
-    int variance = emit_unary(low, centred, UNARY_SQUARE, 0, 0);
-    variance = emit_reduce(low, variance, REDUCE_MEAN, axes, true);
-    variance = emit_unary(low, emit_linear(low, variance, 1, epsilon), UNARY_RSQRT, 0, 0);
-    return emit_binary(low, BINARY_MULTIPLY, centred, variance);
+    int centred, inverse = lower_inverse_deviation(call, x, axes, epsilon, &centred);
+    return emit_binary(call->low, BINARY_MULTIPLY, centred, inverse);
 }
 
 bool lower_batch_normalization(struct call *call)
@@ -107,6 +117,36 @@ static void chosen_axes(struct call *call, int rank, bool *chosen)
     }
 }
 
+/* The sizes of the chosen axes, in their order. */
+static struct shape chosen_shape(const struct shape *shape, const bool *chosen)
+{
+    struct shape sizes = {.rank = 0};
+    for (int i = 0; i < shape->rank; i++) {
+        if (chosen[i])
+            sizes.dims[sizes.rank++] = shape->dims[i];
+    }
+    return sizes;
+}
+
+/* x * scale + shift, with an element of the vectors for each place of the chosen axes together. */
+static int affine_over(struct call *call, int x, const bool *chosen, const struct constant *scale,
+                       const struct constant *shift)
+{
+    struct lowering *low = call->low;
+    int permutation[TENSOR_RANK_MAX], back[TENSOR_RANK_MAX];
+    if (x < 0 || low->failed)
+        return -1;
+    int count = axes_to_end(chosen, call_shape(call, x)->rank, permutation, back);
+    x = emit_transpose(low, x, permutation);
+    struct shape moved = *call_shape(call, x), flat = moved;
+    while (count > 1 && flat.rank > moved.rank - count + 1) {
+        flat.rank--;
+        flat.dims[flat.rank - 1] *= flat.dims[flat.rank];
+    }
+    x = emit_affine(low, emit_reshape(low, x, &flat), scale, shift);
+    return emit_transpose(low, emit_reshape(low, x, &moved), back);
+}
+
 /* Layer and RMS normalisation, over any set of axes. */
 static bool normalise_axes(struct call *call, bool rms, double epsilon, const char *gamma_name,
                            bool has_gamma, bool has_beta)
@@ -114,13 +154,10 @@ static bool normalise_axes(struct call *call, bool rms, double epsilon, const ch
     int x = call_input(call, 0), permutation[TENSOR_RANK_MAX], back[TENSOR_RANK_MAX];
     if (x < 0)
         return false;
-    struct shape shape = *call_shape(call, x), weights = {.rank = 0};
+    struct shape shape = *call_shape(call, x);
     bool chosen[TENSOR_RANK_MAX] = {false};
     chosen_axes(call, shape.rank, chosen);
-    for (int i = 0; i < shape.rank; i++) {
-        if (chosen[i])
-            weights.dims[weights.rank++] = shape.dims[i];
-    }
+    struct shape weights = chosen_shape(&shape, chosen);
     struct op_normalise normalise = {.epsilon = (float)epsilon, .rms = rms};
     normalise.axis = shape.rank - axes_to_end(chosen, shape.rank, permutation, back);
     normalise.gamma = has_gamma ? call_weight(call, gamma_name, &weights, NULL) : NULL;
@@ -131,10 +168,35 @@ static bool normalise_axes(struct call *call, bool rms, double epsilon, const ch
     return call_return(call, emit_transpose(call->low, y, back));
 }
 
+/* LayerNormalization(rms_scaling=True) divides by the deviation, not by the root mean square, and does
+ * not subtract the mean. */
+static bool divide_by_deviation(struct call *call)
+{
+    int x = call_input(call, 0);
+    if (x < 0)
+        return false;
+    bool chosen[TENSOR_RANK_MAX] = {false};
+    chosen_axes(call, call_shape(call, x)->rank, chosen);
+    struct shape weights = chosen_shape(call_shape(call, x), chosen);
+    const struct model_weight *gamma = call_raw_weight(call, "gamma", &weights);
+    int64_t count = shape_elements(&weights);
+    struct shape vector = shape_of(1, &count);
+    float *s = NULL;
+    const struct constant *scale = gamma ? call_constant(call, "gamma", &vector, &s) : NULL;
+    for (int64_t i = 0; s && i < count; i++)
+        s[i] = (float)weight_element(gamma, (size_t)i);
+    if (call->low->failed)
+        return false;
+    double epsilon = config_number(call, "epsilon", 1e-3);
+    int inverse = lower_inverse_deviation(call, x, chosen, epsilon, NULL);
+    int y = emit_binary(call->low, BINARY_MULTIPLY, x, inverse);
+    return call_return(call, affine_over(call, y, chosen, scale, NULL));
+}
+
 bool lower_layer_normalization(struct call *call)
 {
     if (config_bool(call, "rms_scaling", false))
-        return call_refuse(call, "rms_scaling is not supported");
+        return divide_by_deviation(call);
     return normalise_axes(call, false, config_number(call, "epsilon", 1e-3), "gamma",
                           config_bool(call, "scale", true), config_bool(call, "center", true));
 }
@@ -195,29 +257,40 @@ bool lower_unit_normalization(struct call *call)
     return call_return(call, emit_binary(low, BINARY_MULTIPLY, x, norm));
 }
 
-/* One statistic: from the configuration (a number or a nested list) or from the file. */
-static bool statistic(struct call *call, const char *key, int64_t channels,
+/* The numbers of a nested list, in order; -1 if there are other things in it or more than `capacity`. */
+static int64_t numbers_of(const json_t *value, double *out, int64_t used, int64_t capacity)
+{
+    if (!json_is_array(value)) {
+        if (!json_is_number(value) || used >= capacity)
+            return -1;
+        out[used] = json_number_value(value);
+        return used + 1;
+    }
+    for (size_t i = 0; i < json_array_size(value) && used >= 0; i++)
+        used = numbers_of(json_array_get(value, i), out, used, capacity);
+    return used;
+}
+
+/* One statistic of `total` elements, one for each place of the axes `kept`: from the configuration (a number,
+ * or a nested list over all these axes or the last of them) or from the file, where it has the shape `stored`. */
+static bool statistic(struct call *call, const char *key, int64_t total, const struct shape *kept,
                       const struct shape *stored, double *out)
 {
     const json_t *value = json_object_get(call->config, key);
     if (!value || json_is_null(value)) {
         const struct model_weight *weight = call_raw_weight(call, key, stored);
-        for (int64_t i = 0; weight && i < channels; i++)
+        for (int64_t i = 0; weight && i < total; i++)
             out[i] = weight_element(weight, stored->rank ? (size_t)i : 0);
         return weight != NULL;
     }
-    while (json_array_size(value) == 1) /* [[[a, b, c]]] */
-        value = json_array_get(value, 0);
-    size_t count = json_is_array(value) ? json_array_size(value) : 1;
-    if (count != 1 && (int64_t)count != channels)
-        return call_misfit(call, "'%s' has %zu entries for %lld channels", key, count,
-                           (long long)channels);
-    for (int64_t i = 0; i < channels; i++) {
-        const json_t *one = json_is_array(value) ? json_array_get(value, (size_t)i) : value;
-        if (!json_is_number(one))
-            return call_misfit(call, "'%s' is not a list of numbers", key);
-        out[i] = json_number_value(one);
-    }
+    int64_t count = numbers_of(value, out, 0, total), fits = 1;
+    for (int i = kept->rank; i > 0 && fits < count; i--)
+        fits *= kept->dims[i - 1];
+    if (count < 1 || fits != count)
+        return call_misfit(call, "'%s' is not a list of numbers for its %lld places", key,
+                           (long long)total);
+    for (int64_t i = count; i < total; i++)
+        out[i] = out[i % count];
     return true;
 }
 
@@ -227,27 +300,36 @@ bool lower_normalization(struct call *call)
     const json_t *key = json_object_get(call->config, "axis");
     if (x < 0 || call_shape(call, x)->rank < 1)
         return false;
-    struct shape shape = *call_shape(call, x);
-    bool whole = key && (json_is_null(key) || (json_is_array(key) && json_array_size(key) == 0));
-    int axis = whole ? shape.rank - 1 : single_axis(call, shape.rank);
-    int64_t channels = shape.dims[axis];
-    struct shape vector = shape_of(whole ? 0 : 1, &channels), wide = shape_of(1, &channels);
-    double *mean = xcalloc((size_t)channels, sizeof *mean);
-    double *variance = xcalloc((size_t)channels, sizeof *variance);
-    bool ok = statistic(call, "mean", channels, &vector, mean) &&
-              statistic(call, "variance", channels, &vector, variance);
+    struct shape shape = *call_shape(call, x), scalar = {.rank = 0};
+    bool whole = json_is_null(key) || (json_is_array(key) && json_array_size(key) == 0);
+    bool chosen[TENSOR_RANK_MAX] = {false};
+    if (whole)
+        chosen[shape.rank - 1] = true;
+    else
+        chosen_axes(call, shape.rank, chosen);
+    struct shape kept = chosen_shape(&shape, chosen);
+    int64_t total = shape_elements(&kept);
+    if (total > PLACES_MAX)
+        return call_refuse(call,
+                           "its statistics have %lld elements, more than %d are not supported",
+                           (long long)total, PLACES_MAX);
+    struct shape vector = shape_of(1, &total);
+    double *mean = xcalloc((size_t)total, sizeof *mean);
+    double *variance = xcalloc((size_t)total, sizeof *variance);
+    bool ok = statistic(call, "mean", total, &kept, whole ? &scalar : &kept, mean) &&
+              statistic(call, "variance", total, &kept, whole ? &scalar : &kept, variance);
     call_skip_weights(call); /* the count of samples seen */
 
     float *s = NULL, *t = NULL;
-    const struct constant *scale = ok ? call_constant(call, "scale", &wide, &s) : NULL;
-    const struct constant *shift = ok ? call_constant(call, "shift", &wide, &t) : NULL;
+    const struct constant *scale = ok ? call_constant(call, "scale", &vector, &s) : NULL;
+    const struct constant *shift = ok ? call_constant(call, "shift", &vector, &t) : NULL;
     bool invert = config_bool(call, "invert", false);
-    for (int64_t i = 0; s && t && i < channels; i++) {
+    for (int64_t i = 0; s && t && i < total; i++) {
         double deviation = fmax(sqrt(variance[i]), 1e-7); /* Keras's guard against constants */
         s[i] = (float)(invert ? deviation : 1 / deviation);
         t[i] = (float)(invert ? mean[i] : -mean[i] / deviation);
     }
     free(mean);
     free(variance);
-    return call_return(call, lower_affine_axis(call, x, axis, scale, shift));
+    return call_return(call, affine_over(call, x, chosen, scale, shift));
 }

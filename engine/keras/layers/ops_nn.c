@@ -140,11 +140,11 @@ bool lower_op_batch_norm(struct call *call)
     return call_return(call, y);
 }
 
-/* LayerNorm, or RMSNorm (parameter 1), over the last axes. */
+/* LayerNorm, or RMSNorm (parameter 1), over the last axes; LayerNorm's rms_scaling is as the layer's. */
 bool lower_op_layer_norm(struct call *call)
 {
     struct lowering *low = call->low;
-    bool rms = call->row->parameter == 1 || config_bool(call, "rms_scaling", false);
+    bool rms = call->row->parameter == 1, scaled = config_bool(call, "rms_scaling", false);
     int x = op_operand(call, 0, "x"), rank = call_shape(call, x)->rank, first = rank;
     const char *gamma = call->row->parameter == 1 ? "scale" : "gamma";
     bool axes[TENSOR_RANK_MAX];
@@ -160,10 +160,12 @@ bool lower_op_layer_norm(struct call *call)
             return call_refuse(call, "it normalises over axes that are not the last");
     }
     struct op_normalise normalise = {.axis = first, .epsilon = (float)epsilon, .rms = rms};
-    int y = emit_normalise(low, x, &normalise);
+    int y = scaled ? emit_binary(low, BINARY_MULTIPLY, x,
+                                 lower_inverse_deviation(call, x, axes, epsilon, NULL))
+                   : emit_normalise(low, x, &normalise);
     if (op_argument(call, 1, gamma))
         y = emit_binary(low, BINARY_MULTIPLY, y, op_value(call, 1, gamma));
-    if (!rms && op_argument(call, 2, "beta"))
+    if (!rms && !scaled && op_argument(call, 2, "beta"))
         y = emit_binary(low, BINARY_ADD, y, op_value(call, 2, "beta"));
     return call_return(call, y);
 }

@@ -57,6 +57,10 @@ int spatial_axis(struct call *call, int i);
 int lower_affine_axis(struct call *call, int x, int axis, const struct constant *scale,
                       const struct constant *shift);
 
+/* 1 / sqrt(variance + epsilon) over the axes, which stay as axes of 1; *centred, if asked: x less its mean. */
+int lower_inverse_deviation(struct call *call, int x, const bool *axes, double epsilon,
+                            int *centred);
+
 /* The function with a number as second operand (first if swapped). */
 int lower_binary_number(struct call *call, enum binary_function function, int x, double number,
                         bool swapped);
