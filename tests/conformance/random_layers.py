@@ -56,7 +56,8 @@ def batch_norm(d, x):
 
 
 def layer_norm(d, x):
-    return L.LayerNormalization(axis=axes_of(d, x), scale=d.maybe(0.7), center=d.maybe(0.7), epsilon=0.01)
+    return L.LayerNormalization(axis=axes_of(d, x), scale=d.maybe(0.7), center=d.maybe(0.7), epsilon=0.01,
+                                **({'rms_scaling': True} if d.maybe(0.2) else {}))
 
 
 def other_norm(d, x):
@@ -72,6 +73,7 @@ def affine(d, x):
     return d.one(lambda: L.Normalization(mean=d.number(), variance=d.number(0.5, 2), axis=None, invert=d.maybe(0.2)),
                  lambda: L.Normalization(mean=d.numbers(last), variance=d.numbers(last, 0.5, 2), invert=d.maybe(0.2)),
                  lambda: L.Normalization(axis=axis_of(d, x)),
+                 lambda: L.Normalization(axis=axes_of(d, x)),
                  lambda: L.Rescaling(d.number(), d.number()),
                  lambda: L.Rescaling(d.numbers(last), offset=d.numbers(last)))()
 

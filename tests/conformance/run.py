@@ -11,6 +11,7 @@ import datetime
 import fnmatch
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -157,6 +158,13 @@ def tell(row):
     return row
 
 
+def reason_of(why):
+    """An exception in a line; Keras says first where it was and then, in bold, what."""
+    lines = [line for line in re.sub(r'\x1b\[\d*m', '', str(why)).split('\n') if line.strip()] or ['']
+    where = lines[0].startswith('Exception encountered') and len(lines) > 1
+    return '%s: %s' % (type(why).__name__, ' '.join(lines[:2] if where else lines[:1])[:300])
+
+
 def wanted(name, pattern):
     return any(fnmatch.fnmatch(name, one) for one in pattern.split(','))
 
@@ -172,7 +180,7 @@ def run_part(layertop, work, pattern, part, out):
             made = oracle.make(case, folder)
         except Exception as why:
             # versions and backends of Keras lack some; what is odd here shows in the table
-            skipped[case.name] = '%s: %s' % (type(why).__name__, str(why).strip().split('\n')[0][:160])
+            skipped[case.name] = reason_of(why)
             shutil.rmtree(folder, ignore_errors=True)
             print('%-12s %s: %s' % ('no model', case.name, skipped[case.name]), flush=True)
             continue
@@ -200,18 +208,27 @@ def main():
         run_part(layertop, work, pattern, sys.argv[5], sys.argv[6])
         return 0
     rows, skipped, used, start = [], {}, {}, time.time()
-    outs = [os.path.join(work, part + '.json') for part, _ in PARTS]
-    running = [subprocess.Popen([sys.executable, __file__, layertop, work, table, pattern, part, out],
-                                env=dict(os.environ, KERAS_BACKEND=backend))
-               for (part, backend), out in zip(PARTS, outs)]
-    if any([process.wait() for process in running]):
-        return 2
-    for out in outs:
+
+    def start_part(part, backend, names):
+        out = os.path.join(work, '%s-%s.json' % (part, backend))
+        return out, subprocess.Popen([sys.executable, __file__, layertop, work, table, names, part, out],
+                                     env=dict(os.environ, KERAS_BACKEND=backend))
+
+    running = [start_part(part, backend, pattern) for part, backend in PARTS]
+    while running:
+        out, process = running.pop(0)
+        if process.wait():
+            return 2
         with open(out) as f:
             made = json.load(f)
         rows += made['rows']
+        for row in made['rows']:
+            skipped.pop(row['name'], None)
         skipped.update(made['skipped'])
         used.update(made['versions'])
+        if made['skipped'] and out.endswith('layers-jax.json') and not oracle.TF_KERAS:
+            # interpolations that only TensorFlow has
+            running.append(start_part('layers', 'tensorflow', ','.join(made['skipped'])))
     counts = write_table(table, layertop, rows, skipped, used, time.time() - start)
     print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not made; table in %s' %
           (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(skipped), table))

@@ -7,14 +7,18 @@ COUNT graphs from SEED on (without it: from the clock, and printed), each in bot
 sample without fusion. A graph that fails is built again with fewer steps until it no longer fails; the smallest one that
 does stays in WORKDIR. TABLE gets the counts, the seeds, what was drawn and what failed. A seed of which Keras makes no
 model, or one that Keras itself gets wrong in float32, judges nobody: the next one takes its place. A graph with a layer
-that layertop names as unsupported counts as unsupported. Exit 1 if one differs beyond its tolerance.
+that layertop names as unsupported counts as unsupported. A graph that fails is asked of Keras's JAX backend too: where
+that agrees with layertop, Keras differs from itself (its NumPy backend copies tensors, and a mask that the copy had does
+not follow it), and the seed stands in TABLE as such. Exit 1 if one differs beyond its tolerance.
 """
 import collections
 import functools
+import json
 import multiprocessing
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 
@@ -23,6 +27,9 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import oracle
 import random_graphs
 import run
+
+SECOND = 'jax'  # asked about what seems to fail
+
 
 class Unjudged(Exception):
     """Keras in float32 is too far from itself in float64 for anybody to be judged."""
@@ -56,6 +63,22 @@ def failed(rows):
     return [row for row in rows if row['result'] == 'failed']
 
 
+def second_judge(layertop, work, seed):
+    """Does Keras with another backend, in a process of its own, agree with layertop?"""
+    table = os.path.join(work, 'second.json')
+    argv = [sys.executable, __file__, layertop, os.path.join(work, 'second'), table, '1', str(seed)]
+    if os.path.exists(table):
+        os.remove(table)
+    subprocess.run(argv, env=dict(os.environ, KERAS_BACKEND=SECOND, CONFORMANCE_JOBS='1'), stdout=subprocess.DEVNULL)
+    if not os.path.exists(table):
+        return False
+    with open(table) as f:
+        told = json.load(f)
+    counts = told['counts']
+    alone = told['versions']['seeds'] == '%d..%d' % (seed, seed)
+    return alone and counts['graphs'] == 1 and counts['failed'] == 0 and counts['passed'] > 0
+
+
 def shrink(layertop, work, seed):
     """The failing rows of the graph's shortest beginning that fails."""
     for steps in range(1, 12):
@@ -74,13 +97,16 @@ def tell(what, row):
 
 
 def outcome(layertop, work, seed):
-    """What came of a seed: {'rows', 'smaller', 'classes', 'refused'}, {'unjudged'} or {'no model': why}."""
+    """What came of a seed: {'rows', 'smaller', 'classes', 'refused'}, {'unjudged'}, {'differs from itself': how much} or
+    {'no model': why}."""
     try:
         rows, case = judge(layertop, work, seed)
     except Unjudged:
         return {'unjudged': True}
     except Exception as refusal:
-        return {'no model': '%s: %s' % (type(refusal).__name__, str(refusal).strip().split('\n')[0][:160])}
+        return {'no model': run.reason_of(refusal)}
+    if failed(rows) and os.environ['KERAS_BACKEND'] != SECOND and second_judge(layertop, work, seed):
+        return {'differs from itself': max(row['error'] or 0 for row in failed(rows))}
     if seed % 25 == 0 and os.environ['KERAS_BACKEND'] == 'jax':
         __import__('jax').clear_caches()
     return {'rows': rows, 'smaller': shrink(layertop, work, seed) if failed(rows) else [], 'classes': case.classes,
@@ -92,13 +118,16 @@ class Tally:
 
     def __init__(self):
         self.counts = {'graphs': 0, 'passed': 0, 'failed': 0, 'unsupported': 0, 'not written': 0, 'not judged': 0}
-        self.bad, self.not_made, self.worst = [], {}, []
+        self.bad, self.not_made, self.worst, self.backends = [], {}, [], {}
         # classes that layertop lacks; those in the graphs; what the generator drew and Keras refused
         self.why, self.made, self.refused = collections.Counter(), collections.Counter(), collections.Counter()
 
     def add(self, seed, what):
         if 'unjudged' in what:
             self.counts['not judged'] += 1
+        if 'differs from itself' in what:
+            self.backends[str(seed)] = what['differs from itself']
+            print('%-12s random/%d: %.2g between its backends' % ('Keras', seed, what['differs from itself']), flush=True)
         if 'no model' in what:
             self.not_made[str(seed)] = what['no model']
             print('%-12s random/%d: %s' % ('no model', seed, what['no model']), flush=True)
@@ -147,6 +176,7 @@ def main():
             break
     counts, worst = tally.counts, sorted(tally.worst, reverse=True)
     more = {'worst': [dict(zip(('error', 'name', 'format', 'tolerance'), row)) for row in worst[:10]],
+            'Keras differs from its %s backend' % SECOND: tally.backends,
             'unsupported': dict(tally.why.most_common(30)), 'drawn': dict(sorted(tally.made.items()))}
     run.write_table(table, layertop, tally.bad, tally.not_made, dict(run.versions(), seeds='%d..%d' % (first, seed)),
                     time.time() - start, counts, more)
