@@ -142,12 +142,10 @@ bool session_resolve(struct session *session, const struct settings *settings,
 /* Make `next` the settings: open what is missing, plan, and swap. On failure the old settings and
  * plans stay. Without a model only the devices are checked. */
 bool session_apply(struct session *session, const struct settings *next, struct error *error);
-/* Replace the model (takes ownership also on failure); plans are made for the current settings. On
- * failure the model before stays, with its plans made again. */
-bool session_adopt(struct session *session, struct model *model, const char *path,
-                   struct error *error);
-/* Free plans, graph and model; devices stay open. */
-void session_drop_model(struct session *session);
+/* A part of it: open devices, lower and plan for `next`. */
+bool session_build(struct session *session, const struct settings *next, struct error *error);
+/* Free plans and what devices keep for them; devices stay open. */
+void session_drop_plans(struct session *session);
 void session_close_devices(struct session *session);
 /* What times the ops of a device now: "cupti", "events", "clock" or "off". */
 const char *session_timing_source(const struct session *session, const char *id);
@@ -156,6 +154,18 @@ void session_observe(struct session *session, const struct slot *slot);
 /* Rebuild plan_json and send it. */
 void session_publish_plan(struct session *session);
 bool session_has_gpu(const struct session *session);
+
+/* ---- session_model.c: one model for another ---- */
+
+/* Replace the model (takes ownership also on failure); plans are made for the current settings. On
+ * failure the model before stays, with its plans made again. */
+bool session_adopt(struct session *session, struct model *model, const char *path,
+                   struct error *error);
+/* Free plans, graph and model; devices stay open. */
+void session_drop_model(struct session *session);
+/* The present model with other zeros among its weights, and all that is made of them. On failure it
+ * is as it was. */
+bool session_reweigh(struct session *session, const struct settings *next, struct error *error);
 
 /* ---- session_input.c ---- */
 

@@ -1,4 +1,5 @@
 /* Pictures in, classes out: what `predict` makes of drawings, families of models and class names. */
+#include "engine/convert.h"
 #include "engine/demo.h"
 #include "engine/labels.h"
 #include "engine/npy.h"
@@ -67,13 +68,27 @@ static void expect_ok(struct room *room, const char *verb, const char *arguments
     json_decref(reply);
 }
 
-static struct room *room_with(const char *model)
+static void expect_error(struct room *room, enum error_code code, const char *verb,
+                         const char *arguments)
+{
+    json_t *reply = ask(room, verb, arguments);
+    if (reply != NULL || room->error.code != code)
+        fail_msg("%s %s: code %d, %s", verb, arguments, room->error.code, room->error.why);
+}
+
+static struct room *room_new(void)
 {
     struct room *room = xcalloc(1, sizeof *room);
-    char load[256];
     room->ports = (struct session_ports){room, no_progress, no_plan, &room->cancel};
     room->session = session_new(&room->hooks, &room->ports);
     setenv("LAYERTOP_DATA", "share/layertop", 1);
+    return room;
+}
+
+static struct room *room_with(const char *model)
+{
+    struct room *room = room_new();
+    char load[256];
     expect_ok(room, "configure", "{'settings': {'devices': ['cpu'], 'batch': 2, 'threads': 1}}");
     snprintf(load, sizeof load, "{'path': '%s'}", model);
     expect_ok(room, "load", load);
@@ -366,6 +381,183 @@ static void an_export_is_told(void **state)
     room_free(room);
 }
 
+/* ---- arrays ---- */
+
+static void digits_are_recognised(void **state)
+{
+    (void)state;
+    struct room *room = room_new();
+    setenv("LAYERTOP_DATA", "share/layertop", 1);
+    expect_ok(room, "configure", "{'settings': {'devices': ['cpu'], 'batch': 3, 'threads': 1}}");
+    json_t *model = ask(room, "load", "{'path': 'demo:DIGITS'}");
+    assert_string_equal(json_string_value(json_object_get(model, "file")), "demo:DIGITS");
+    json_decref(model);
+    json_t *reply = ask(room, "predict", "{'input': 'share/layertop/demo/digits', 'top': 2}");
+    unsetenv("LAYERTOP_DATA");
+    assert_true(json_integer_value(json_object_get(reply, "rows")) == 10);
+    const json_t *predictions = json_object_get(reply, "predictions");
+    for (size_t i = 0; i < 10; i++) {
+        char name[32];
+        const json_t *row = json_array_get(predictions, i);
+        const json_t *best = json_array_get(json_object_get(row, "top"), 0);
+        snprintf(name, sizeof name, "digit-%zu.png", i);
+        assert_string_equal(json_string_value(json_object_get(row, "source")), name);
+        assert_true(json_integer_value(json_object_get(best, "class")) == (json_int_t)i);
+        assert_true(json_number_value(json_object_get(best, "probability")) > 0.5);
+        assert_int_equal(atoi(json_string_value(json_object_get(best, "label"))), (int)i);
+        assert_int_equal(json_array_size(json_object_get(row, "top")), 2);
+    }
+    json_decref(reply);
+    room_free(room);
+}
+
+/* 100 rows in batches of 32: the last one is padded and cut. */
+static void the_last_batch_is_cut(void **state)
+{
+    (void)state;
+    struct room *room = room_with("share/layertop/demo/digits/digits.h5");
+    char folder[] = "/tmp/layertop-test-XXXXXX", path[2][64], request[256];
+    assert_non_null(mkdtemp(folder));
+    for (int i = 0; i < 2; i++) {
+        snprintf(path[i], sizeof path[i], "%s/%d.npy", folder, i);
+        expect_ok(room, "set",
+                  i == 0 ? "{'key': 'batch', 'value': 32}" : "{'key': 'batch', 'value': 100}");
+        snprintf(request, sizeof request,
+                 "{'input': 'share/layertop/demo/digits/heldout_x.npy', 'output': '%s'}", path[i]);
+        expect_ok(room, "predict", request);
+    }
+    struct npy_file *a = npy_open(path[0], NULL), *b = npy_open(path[1], NULL);
+    struct npy_file *labels = npy_open("share/layertop/demo/digits/heldout_y.npy", NULL);
+    assert_int_equal(npy_at(a, 0)->shape.dims[0], 100);
+    assert_int_equal(npy_at(a, 0)->shape.dims[1], 10);
+    const float *x = npy_at(a, 0)->data, *y = npy_at(b, 0)->data;
+    int right = 0;
+    for (size_t i = 0; i < 1000; i++)
+        assert_true(fabsf(x[i] - y[i]) < 1e-5f);
+    for (size_t i = 0; i < 100; i++) {
+        size_t best = 0;
+        for (size_t j = 1; j < 10; j++)
+            best = x[i * 10 + j] > x[i * 10 + best] ? j : best;
+        const unsigned char *label = (const unsigned char *)npy_at(labels, 0)->data +
+                                     i * (size_t)(npy_at(labels, 0)->bytes / 100);
+        right += best == label[0];
+    }
+    assert_true(right >= 97);
+    npy_close(a);
+    npy_close(b);
+    npy_close(labels);
+    unlink(path[0]);
+    unlink(path[1]);
+    rmdir(folder);
+    expect_error(room, ERROR_FILE, "predict", "{'input': 'tests/absent.npy'}");
+    expect_error(room, ERROR_INPUT, "predict", "{'input': 'tests/data/arrays/float32.npy'}");
+    expect_error(room, ERROR_FILE, "predict",
+                 "{'input': 'share/layertop/demo/digits/digit-1.png', 'output': '/no/x.npy'}");
+    expect_ok(room, "run", "{'steps': 1, 'warmup': 0}");
+    room_free(room);
+}
+
+/* The largest difference between the arrays of two files; fails if shapes or names differ. */
+static double difference(const char *path_a, const char *path_b)
+{
+    struct error error;
+    struct npy_file *a = npy_open(path_a, &error), *b = npy_open(path_b, &error);
+    assert_non_null(a);
+    assert_non_null(b);
+    assert_int_equal(npy_count(a), npy_count(b));
+    double worst = 0;
+    for (size_t i = 0; i < npy_count(a); i++) {
+        const struct npy_array *x = npy_at(a, i), *y = npy_find(b, x->name);
+        assert_non_null(y);
+        assert_true(shape_equal(&x->shape, &y->shape));
+        for (size_t j = 0; j < x->bytes / 4; j++) {
+            double one = convert_read((const char *)x->data + 4 * j, DTYPE_F32);
+            double other = convert_read((const char *)y->data + 4 * j, DTYPE_F32);
+            worst = fmax(worst, fabs(one - other));
+        }
+    }
+    npy_close(a);
+    npy_close(b);
+    return worst;
+}
+
+/* tests/data/mixing was written by Keras: centred subtracts the batch's mean, which 5 rows in
+ * batches of 3 must not be padded for; two has two inputs by name and two outputs. */
+static void predictions_are_those_of_keras(void **state)
+{
+    (void)state;
+    struct room *room = room_new();
+    char out[64], request[256];
+    expect_ok(room, "configure", "{'settings': {'devices': ['cpu'], 'batch': 3, 'threads': 1}}");
+    expect_ok(room, "load", "{'path': 'tests/data/mixing/centred.keras'}");
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npy", (int)getpid());
+    snprintf(request, sizeof request, "{'input': 'tests/data/mixing/x.npy', 'output': '%s'}", out);
+    expect_ok(room, "predict", request);
+    assert_true(difference("tests/data/mixing/y.npy", out) < 1e-6);
+    unlink(out);
+    expect_error(room, ERROR_VALUE, "predict",
+                 "{'input': 'tests/data/mixing/x.npy', 'output': '/tmp/layertop-test.txt'}");
+    expect_error(room, ERROR_FILE, "predict",
+                 "{'input': 'tests/data/mixing/x.npy', 'output': '/nonexistent/out.npy'}");
+    assert_string_equal(room->error.what, "/nonexistent/out.npy"); /* the name that was typed */
+    expect_ok(room, "load", "{'path': 'tests/data/mixing/two.keras'}");
+    snprintf(request, sizeof request, "{'input': 'tests/data/mixing/two_in.npz', 'output': '%s'}",
+             out);
+    expect_error(room, ERROR_VALUE, "predict", request); /* two outputs in one .npy */
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npz", (int)getpid());
+    snprintf(request, sizeof request, "{'input': 'tests/data/mixing/two_in.npz', 'output': '%s'}",
+             out);
+    expect_ok(room, "predict", request);
+    assert_true(difference("tests/data/mixing/two_out.npz", out) < 1e-6);
+    unlink(out);
+    expect_error(room, ERROR_INPUT, "predict", "{'input': 'tests/data/mixing/x.npy'}");
+    room_free(room);
+}
+
+/* A graph that mixes the samples of a batch need not mix when there is one alone: 3 rows in batches
+ * of 2 once wrote the third behind the memory of the first two. */
+static void last_row_alone(void **state)
+{
+    (void)state;
+    struct room *room = room_new();
+    char out[64], request[256];
+    expect_ok(room, "configure", "{'settings': {'devices': ['cpu'], 'batch': 2, 'threads': 1}}");
+    expect_ok(room, "load", "{'path': 'tests/data/models/int4_inputs.keras'}");
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npy", (int)getpid());
+    snprintf(request, sizeof request,
+             "{'input': 'tests/data/mixing/rounded_x.npy', 'output': '%s'}", out);
+    for (int i = 0; i < 20; i++) { /* it went well most of the time */
+        expect_ok(room, "predict", request);
+        assert_true(difference("tests/data/mixing/rounded_y.npy", out) < 1e-6);
+    }
+    unlink(out);
+    room_free(room);
+}
+
+static void integers_stay_integers(void **state)
+{
+    (void)state;
+    struct room *room = room_new();
+    char out[64], request[256], header[128] = "";
+    expect_ok(room, "configure", "{'settings': {'devices': ['cpu'], 'batch': 2, 'threads': 1}}");
+    expect_ok(room, "load", "{'path': 'tests/data/models/discret.h5'}");
+    snprintf(out, sizeof out, "/tmp/layertop-test-%d.npy", (int)getpid());
+    snprintf(request, sizeof request,
+             "{'input': 'tests/data/arrays/discret_x.npy', 'output': '%s'}", out);
+    json_t *reply = ask(room, "predict", request);
+    json_t *first = json_array_get(json_object_get(reply, "outputs"), 0);
+    assert_string_equal(json_string_value(json_object_get(first, "dtype")), "int32");
+    assert_true(difference("tests/data/arrays/discret_y.npy", out) < 1e-6);
+    FILE *file = fopen(out, "rb");
+    assert_non_null(file);
+    assert_int_equal(fread(header, 1, sizeof header - 1, file), sizeof header - 1);
+    fclose(file);
+    assert_non_null(strstr(header + 10, "'<i4'"));
+    json_decref(reply);
+    unlink(out);
+    room_free(room);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -378,6 +570,11 @@ int main(void)
         cmocka_unit_test(many_classes_get_five_and_a_note_once),
         cmocka_unit_test(nans_in_the_input_are_told),
         cmocka_unit_test(an_interrupt_is_the_commands),
+        cmocka_unit_test(digits_are_recognised),
+        cmocka_unit_test(the_last_batch_is_cut),
+        cmocka_unit_test(predictions_are_those_of_keras),
+        cmocka_unit_test(last_row_alone),
+        cmocka_unit_test(integers_stay_integers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
