@@ -13,6 +13,8 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 export CMOCKA_MESSAGE_OUTPUT=TAP LC_ALL=C.UTF-8 TZ=UTC
 unset CUDA_VISIBLE_DEVICES LAYERTOP_DATA LINES COLUMNS NO_COLOR
+# as workers are started: on a busy machine a thread that spins keeps the one it waits for waiting
+export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-3000}
 passed=0 failed=0 skipped=0
 log=build/test-log.txt outs=build/test-out
 MAKE=${MAKE:-make}
