@@ -303,10 +303,11 @@ static int interact(struct workbench *workbench, const struct options *options)
         lines[count++] = word ? xasprintf("source %s", word) : xstrdup(options->pieces[i].line);
         free(word);
     }
-    if (options->model && !options->replay && options->piece_count == 0 && !options->no_tui &&
-        terminal)
-        lines[count++] = xstrdup("start");
-    struct tui_options tui = {.commands = (const char *const *)lines, .command_count = count};
+    bool starts = options->model && !options->replay && options->piece_count == 0 &&
+                  !options->no_tui && terminal;
+    struct tui_options tui = {.commands = (const char *const *)lines,
+                              .command_count = count,
+                              .then = starts ? "start" : NULL};
     bool screen = !options->no_tui && !options->plain && tui_possible();
     int code = screen ? tui_run(workbench, &tui) : plain_run(workbench, &tui);
     for (size_t i = 0; i < count; i++)

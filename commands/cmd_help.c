@@ -1,4 +1,5 @@
 #include "commands/complete.h"
+#include "commands/course_file.h"
 #include "commands/help_text.h"
 #include "commands/parse.h"
 #include "commands/settings_show.h"
@@ -40,7 +41,7 @@ static char *documents_folder(void)
 static void overview(struct execution *execution)
 {
     json_t *commands = json_array(), *settings = json_array(), *topics = json_array();
-    char names[256] = "";
+    char names[1024] = "";
     execution_print(execution, "commands (any unique beginning will do):");
     for (size_t i = 0; i < command_count(); i++) {
         const struct command *command = command_at(i);
@@ -56,7 +57,9 @@ static void overview(struct execution *execution)
             settings, json_pack("{s:s, s:s}", "name", setting->name, "summary", setting->summary));
     }
     execution_print(execution, "settings (`batch 64` changes one, `show` shows all):");
-    execution_print(execution, "  %s", names);
+    char *wrapped = course_text_wrap(names, "", 76);
+    indented(execution, wrapped);
+    free(wrapped);
     *names = '\0';
     for (size_t i = 0; i < help_topic_count(); i++) {
         const struct help_text *topic = help_topic_at(i);

@@ -87,6 +87,8 @@ const struct command *command_find(const char *word, struct error *error);
 /* Queue one line (it may hold several commands joined by ';'). They run in order, one at a time,
  * while workbench_dispatch() is called. A syntax error is reported through the sink in its turn. */
 void command_submit(struct workbench *workbench, const char *line);
+/* The same for what makes sense only after what was submitted before it: left out if that failed. */
+void command_submit_if_well(struct workbench *workbench, const char *line);
 /* Is a command running or queued? */
 bool command_busy(const struct workbench *workbench);
 /* Ctrl-C: cancel the running command and drop the queue. Returns false if nothing was running. A

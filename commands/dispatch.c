@@ -150,6 +150,14 @@ void command_submit(struct workbench *workbench, const char *line)
     dispatch_insert(workbench, line, workbench->sink, 0, &position);
 }
 
+void command_submit_if_well(struct workbench *workbench, const char *line)
+{
+    size_t position = workbench->queue_count, from = position;
+    dispatch_insert(workbench, line, workbench->sink, 0, &position);
+    for (; from < position; from++)
+        workbench->queue[from].if_well = true;
+}
+
 bool command_busy(const struct workbench *workbench)
 {
     return workbench->current || (workbench->queue_count > 0 && !workbench->quitting);
@@ -204,6 +212,7 @@ static void report(struct workbench *workbench, const struct sink *sink, const c
                    const json_t *data, const json_t *warnings, const struct error *error)
 {
     bool failed = error->code != ERROR_NONE;
+    workbench->failed = failed;
     if (sink) {
         if (sink->progress)
             sink->progress(sink->context, -1, "");
@@ -335,6 +344,10 @@ static void start_next(struct workbench *workbench)
             workbench->queue_count * sizeof *workbench->queue);
     const struct sink *sink = item.sink ? item.sink : workbench->sink;
     const struct command *command = NULL;
+    if (item.if_well && workbench->failed) {
+        queued_clear(&item);
+        return;
+    }
     if (error.code == ERROR_NONE) {
         bool is_setting;
         command = command_resolve(item.argv[0], &is_setting, &error);
@@ -363,7 +376,7 @@ static void start_next(struct workbench *workbench)
         queued_clear(&item);
         return;
     }
-    if (item.depth > 0 && workbench->interactive && sink) {
+    if ((item.depth > 0 || item.if_well) && workbench->interactive && sink) {
         char line[256] = "";
         for (int i = 0; i < item.argc; i++) {
             char *word = parse_quote(item.argv[i]);

@@ -412,6 +412,27 @@ static bool is_alias(const struct setting *setting, const char *word)
     return false;
 }
 
+/* The nearest of all names and aliases, as our own name; NULL: none is near. */
+static const char *nearest_name(const char *word)
+{
+    const char *names[8 * (sizeof settings / sizeof *settings)], *near;
+    const struct setting *owners[sizeof names / sizeof *names];
+    size_t count = 0;
+    for (size_t i = 0; i < setting_count(); i++) {
+        owners[count] = &settings[i];
+        names[count++] = settings[i].name;
+        for (const char *const *alias = settings[i].aliases; alias && *alias; alias++) {
+            owners[count] = &settings[i];
+            names[count++] = *alias;
+        }
+    }
+    near = nearest_word(word, names, count);
+    for (size_t i = 0; near && i < count; i++)
+        if (names[i] == near)
+            return owners[i]->name;
+    return NULL;
+}
+
 const struct setting *setting_find(const char *word, struct error *error)
 {
     const struct setting *found = NULL;
@@ -434,10 +455,7 @@ const struct setting *setting_find(const char *word, struct error *error)
         error_set(error, ERROR_UNKNOWN_COMMAND, word, "ambiguous setting, could be: %s", list);
         return NULL;
     }
-    const char *names[sizeof settings / sizeof *settings];
-    for (size_t i = 0; i < setting_count(); i++)
-        names[i] = settings[i].name;
-    const char *near = nearest_word(word, names, setting_count());
+    const char *near = nearest_name(word);
     error_set(error, ERROR_UNKNOWN_COMMAND, word,
               near ? "unknown setting; did you mean '%s'?" : "unknown setting", near);
     error_hint(error, near ? "show %s" : "show", near);

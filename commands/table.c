@@ -52,6 +52,29 @@ static const struct command *by_prefix(const char *word, char *list, size_t size
     return found;
 }
 
+/* The nearest of all names and other names, as our own name; NULL: none is near. */
+static const char *nearest_name(const char *word)
+{
+    const char *names[4 * COMMAND_COUNT + 256], *ours[4 * COMMAND_COUNT + 256];
+    const size_t capacity = sizeof names / sizeof *names;
+    size_t count = 0;
+    for (size_t i = 0; i < COMMAND_COUNT + setting_count() && count < capacity; i++) {
+        const struct command *command = i < COMMAND_COUNT ? commands[i] : NULL;
+        const struct setting *setting = command ? NULL : setting_at(i - COMMAND_COUNT);
+        const char *const *alias = command ? command->aliases : setting->aliases;
+        ours[count] = names[count] = command ? command->name : setting->name;
+        for (count++; alias && *alias && count < capacity; alias++, count++) {
+            ours[count] = command ? command->name : setting->name;
+            names[count] = *alias;
+        }
+    }
+    const char *near = nearest_word(word, names, count);
+    for (size_t i = 0; near && i < count; i++)
+        if (names[i] == near)
+            return ours[i];
+    return NULL;
+}
+
 const struct command *command_resolve(const char *word, bool *is_setting, struct error *error)
 {
     char list[256];
@@ -82,13 +105,7 @@ const struct command *command_resolve(const char *word, bool *is_setting, struct
         error_hint(error, "show");
         return NULL;
     }
-    const char *names[COMMAND_COUNT + 64];
-    size_t count = 0;
-    for (size_t i = 0; i < COMMAND_COUNT; i++)
-        names[count++] = commands[i]->name;
-    for (size_t i = 0; i < setting_count() && count < COMMAND_COUNT + 64; i++)
-        names[count++] = setting_at(i)->name;
-    const char *near = nearest_word(word, names, count);
+    const char *near = nearest_name(word);
     error_set(error, ERROR_UNKNOWN_COMMAND, word,
               near ? "unknown command; did you mean '%s'?" : "unknown command", near);
     error_hint(error, "%s", near ? near : "help");

@@ -36,6 +36,7 @@ struct queued {
     struct error error;      /* a line that could not be parsed: reported in its turn */
     const struct sink *sink; /* NULL: whatever is current when it runs */
     int depth;               /* of nested `source` */
+    bool if_well;            /* left out if what ended before it failed */
 };
 
 /* A recording is played instead of a worker that computes. */
@@ -104,6 +105,7 @@ struct workbench {
     struct execution *current;
     int current_depth;
     bool quitting, exit_code_set, interrupted;
+    bool failed; /* the last command that ended */
     int exit_code;
 
     struct tutor *tutor; /* NULL: no lesson has been asked for yet */

@@ -110,16 +110,20 @@ static void refuse(const char *name, struct error *error)
     json_t *list = demo_list(error), *item;
     if (list == NULL)
         return;
-    char text[sizeof error->why] = "";
+    char text[sizeof error->why] = "", near[64] = "";
     size_t index;
     json_array_foreach(list, index, item)
     {
         size_t used = strlen(text);
         snprintf(text + used, sizeof text - used, " %s", json_string_value(item) + strlen("demo:"));
+        /* the first that goes on where the name ended */
+        if (*near == '\0' && strlen(name) > strlen("demo:") &&
+            strncasecmp(json_string_value(item), name, strlen(name)) == 0)
+            snprintf(near, sizeof near, "%s", json_string_value(item));
     }
     json_decref(list);
     error_set(error, ERROR_MODEL_FILE, name, "the demo models are:%s", text);
-    error_hint(error, "load demo:digits");
+    error_hint(error, "load %s", *near != '\0' ? near : "demo:digits");
 }
 
 char *demo_resolve(const char *path, struct error *error)

@@ -32,7 +32,9 @@ static void begin(struct plot *plot, const struct view *view, enum plot_kind kin
     plot->span_ns = view->span_ns;
     plot->ago_ns = view->ago_ns;
     plot->legend = true;
-    plot->empty = view->state == STATE_LIVE ? "waiting for data" : "no data: start";
+    plot->empty = view->state == STATE_LIVE ? "waiting for data"
+                  : view->model == NULL     ? "no data"
+                                            : "no data: start";
 }
 
 /* The numbers of the title: those of one series over the time shown. */

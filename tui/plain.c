@@ -314,6 +314,8 @@ int plain_run(struct workbench *workbench, const struct tui_options *options)
     int signals = signalfd(-1, &mask, SFD_NONBLOCK | SFD_CLOEXEC);
     for (size_t i = 0; i < options->command_count; i++)
         command_submit(workbench, options->commands[i]);
+    if (options->then)
+        command_submit_if_well(workbench, options->then);
     loop(&plain, signals);
 
     hide_prompt(&plain);

@@ -471,8 +471,13 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
 
     log_add(screen.log, SINK_NOTE,
             "type a command, Tab completes, Esc goes to the panes, F1 helps");
+    if (options->command_count == 0)
+        log_add(screen.log, SINK_NOTE,
+                "try: load demo:digits; start  or: load FILE; start  or: lesson start 1");
     for (size_t i = 0; i < options->command_count; i++)
         screen_submit(&screen, options->commands[i]);
+    if (options->then)
+        command_submit_if_well(workbench, options->then);
     loop(&screen, signals);
 
     workbench_set_sink(workbench, NULL);

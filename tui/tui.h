@@ -10,10 +10,11 @@
 #include "commands/workbench.h"
 
 struct tui_options {
-    /* Command lines to submit once the sink is ours: the model to load, `start`, those of -c. May
-     * be NULL when command_count is 0. Borrowed for the call. */
+    /* Command lines to submit once the sink is ours: the model to load, those of -c. May be NULL when
+     * command_count is 0. Borrowed for the call. */
     const char *const *commands;
     size_t command_count;
+    const char *then; /* one more if the last of them went well: `start`; or NULL */
 };
 
 /* Can a screen be shown here: standard input and output are terminals, /dev/tty opens, and TERM names

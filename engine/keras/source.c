@@ -299,6 +299,19 @@ static bool open_json(struct reader *reader)
     return weights_open(reader, files->weights, PLACE_WEIGHTS, 0) && layout_detect(reader);
 }
 
+/* Is it an ONNX ModelProto as exporters write it? Its first fields are ir_version (1, a number) and
+ * producer_name (2, a text), in protobuf's wire format; onnx/onnx.proto. */
+static bool is_onnx(struct keras_bytes bytes)
+{
+    const unsigned char *at = (const unsigned char *)bytes.data;
+    if (bytes.size < 8 || at[0] != 0x08 || at[1] > 64 || at[2] != 0x12 || at[3] == 0 || at[3] > 64)
+        return false;
+    for (size_t i = 4; i < 4 + (size_t)at[3] && i < bytes.size; i++)
+        if (at[i] < 0x20 || at[i] > 0x7e)
+            return false;
+    return true;
+}
+
 /* Say what a file is that is no Keras model. */
 static bool refuse(struct reader *reader)
 {
@@ -311,6 +324,8 @@ static bool refuse(struct reader *reader)
         why = "it is a Python pickle, which is never loaded";
     else if (bytes.size >= 8 && memcmp(bytes.data + 4, "TFL3", 4) == 0)
         why = "it is a TensorFlow Lite model; Keras models are read";
+    else if (is_onnx(bytes))
+        why = "it is an ONNX model; layertop reads the Keras model that it was made from";
     else if (begins(bytes, "<!DOCTYPE") || begins(bytes, "<html"))
         why = "it is a web page; the download went wrong";
     else if (bytes.size == 0)

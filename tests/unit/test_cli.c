@@ -47,6 +47,8 @@ static void exit_codes(void **state)
     cli_expect_code(NULL, "-c run", 1, "error[E012]");
     cli_expect_code(NULL, "/nonexistent/model.h5", 3, "error[E020]");
     cli_expect_code(NULL, "-c 'load /nonexistent/model.h5'", 3, "error[E020]");
+    cli_expect_code(NULL, "demo:resnet5", 3, "hint: load demo:resnet50\n");
+    cli_expect_code(NULL, "demo:nonesuch", 3, "hint: load demo:digits\n");
     cli_expect_code(NULL, "-c 'devices 1000'", 4, "error[E03");
     cli_expect_code(NULL, "-c 'source /nonexistent/script'", 1, "error[E013]");
     char pipe[256], arguments[512];

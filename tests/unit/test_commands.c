@@ -168,6 +168,10 @@ static void words_resolve(void **state)
     assert_null(command_find("btach", &error));
     assert_non_null(strstr(error.why, "did you mean 'batch'"));
     assert_string_equal(error.hint, "batch");
+    assert_null(command_find("batchsize", &error)); /* other names count too, and ours is said */
+    assert_non_null(strstr(error.why, "did you mean 'batch'"));
+    assert_null(setting_find("memorygrowth", &error));
+    assert_non_null(strstr(error.why, "did you mean 'growth'"));
     assert_null(command_find("frobnicate", &error));
     assert_int_equal(error.code, ERROR_UNKNOWN_COMMAND);
     assert_string_equal(error.hint, "help");

@@ -337,6 +337,8 @@ static void no_model_at_all(void **state)
     (void)state;
     hostile_must_fail("/nonexistent/model.h5", NULL, ERROR_MODEL_FILE, "No such file");
     hostile_must_fail(hostile_write("empty", "", 0), NULL, ERROR_MODEL_FILE, "empty");
+    hostile_must_fail(hostile_write("model.onnx", "\x08\x07\x12\x07pytorch\x1a\x03", 13), NULL,
+                      ERROR_MODEL_FILE, "ONNX");
     hostile_must_fail(hostile_write("pickle", "\x80\x04xxxx", 6), NULL, ERROR_MODEL_FILE, "pickle");
     hostile_must_fail(hostile_write("lfs", "version https://git-lfs.github.com/spec/v1\n", 43),
                       NULL, ERROR_MODEL_FILE, "git lfs pull");

@@ -73,6 +73,27 @@ static void starts_live_and_answers_a_batch(void **state)
     quit(vt);
 }
 
+/* What is wrong with the file stays on a small screen: nothing is started that cannot be. */
+static void a_mistyped_file_says_why(void **state)
+{
+    (void)state;
+    struct vt *vt = start(24, 80, "nosuchfile.h5");
+    expect(vt, "error.E020.: nosuchfile.h5: No such file", SLOW);
+    vt_pump(vt, 300);
+    assert_null(strstr(vt_text(vt), "E012"));
+    vt_type(vt, "echo after\r");
+    expect(vt, "\nafter", SLOW);
+    vt_type(vt, "\033[15~"); /* F5: by hand it is tried, and says what is missing */
+    expect(vt, "error.E012.: start: no model is loaded", SLOW);
+    quit(vt);
+    vt = vt_start(24, 80, (const char *const[]){program, NULL}, environment);
+    assert_non_null(vt);
+    expect(vt, "try: load demo:digits; start", SLOW);
+    vt_type(vt, "load demo:digits; start\r");
+    expect(vt, "live .*batch 32", SLOW);
+    quit(vt);
+}
+
 static void keys_become_commands(void **state)
 {
     (void)state;
@@ -350,6 +371,7 @@ int main(void)
     program = path;
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(starts_live_and_answers_a_batch),
+        cmocka_unit_test(a_mistyped_file_says_why),
         cmocka_unit_test(keys_become_commands),
         cmocka_unit_test(long_work_shows_progress_and_is_cancelled),
         cmocka_unit_test(the_mouse_chooses_and_sorts),
