@@ -147,6 +147,19 @@ def write_table(path, layertop, rows, skipped, used, seconds, counts=None, more=
     return counts
 
 
+# the smallest of each family of keras.applications: all that is asked of an older Keras, whose files differ in how layers
+# are written, not in how many there are
+FAMILIES = ('MobileNet', 'MobileNetV2', 'MobileNetV3Small', 'NASNetMobile', 'EfficientNetB0', 'EfficientNetV2B0',
+            'DenseNet121', 'Xception', 'InceptionV3', 'InceptionResNetV2', 'ResNet50', 'ResNet50V2', 'ConvNeXtTiny',
+            'VGG16')
+
+
+def only_families(table):
+    """MEMBERS=all or families, as given to make; without it the newest Keras, whose table has no other name, writes all."""
+    members = os.environ.get('MEMBERS') or ('families' if '-keras' in os.path.basename(table) else 'all')
+    return members == 'families'
+
+
 # who answers for whom: JAX computes every layer in every layout, TensorFlow runs networks of a thousand
 # layers without compiling each of them first
 PARTS = [('layers', 'jax'), ('applications', 'tensorflow')]
@@ -169,11 +182,15 @@ def wanted(name, pattern):
     return any(fnmatch.fnmatch(name, one) for one in pattern.split(','))
 
 
-def run_part(layertop, work, pattern, part, out):
+def left_out(table, name):
+    return only_families(table) and name.startswith('app/') and name[4:].replace('-notop', '') not in FAMILIES
+
+
+def run_part(layertop, work, table, pattern, part, out):
     """One part in this process, which has its backend; the rows go to `out` for the parent."""
     rows, skipped = [], {}
     for case in __import__(part).cases():
-        if not wanted(case.name, pattern):
+        if not wanted(case.name, pattern) or left_out(table, case.name):
             continue
         folder = os.path.join(work, case.name.replace('/', '-'))
         try:
@@ -205,7 +222,7 @@ def main():
     home = os.path.join(work, 'home')
     os.environ.update(XDG_CONFIG_HOME=home, XDG_STATE_HOME=home)
     if len(sys.argv) > 5:
-        run_part(layertop, work, pattern, sys.argv[5], sys.argv[6])
+        run_part(layertop, work, table, pattern, sys.argv[5], sys.argv[6])
         return 0
     rows, skipped, used, start = [], {}, {}, time.time()
 
@@ -229,7 +246,8 @@ def main():
         if made['skipped'] and out.endswith('layers-jax.json') and not oracle.TF_KERAS:
             # interpolations that only TensorFlow has
             running.append(start_part('layers', 'tensorflow', ','.join(made['skipped'])))
-    counts = write_table(table, layertop, rows, skipped, used, time.time() - start)
+    more = {'applications': 'the smallest of each family'} if only_families(table) else {}
+    counts = write_table(table, layertop, rows, skipped, used, time.time() - start, more=more)
     print('%d passed, %d failed, %d unsupported, %d not written by Keras, %d not made; table in %s' %
           (counts['passed'], counts['failed'], counts['unsupported'], counts['not written'], len(skipped), table))
     return counts['failed'] > 0
