@@ -108,6 +108,15 @@ static void print_pipeline(struct execution *execution, const json_t *pipeline)
                     format_time_ms(a, sizeof a, json_get_double(pipeline, "prepare_ms")),
                     format_time_ms(b, sizeof b, json_get_double(pipeline, "wait_ms")),
                     text(pipeline, "mode"), threads, threads == 1 ? "" : "s");
+    if (strcmp(text(pipeline, "preprocess_on"), "gpu") == 0) {
+        execution_print(execution,
+                        "              decode %s; copy %s in %s, resize and scale %s on the GPU",
+                        format_time_ms(a, sizeof a, json_get_double(pipeline, "decode_ms")),
+                        format_bytes(b, sizeof b, json_get_double(pipeline, "copied_bytes")),
+                        format_time_ms(c, sizeof c, json_get_double(pipeline, "copy_ms")),
+                        format_time_ms(d, sizeof d, json_get_double(pipeline, "gpu_ms")));
+        return;
+    }
     execution_print(execution, "              decode %s, resize %s, scale %s",
                     format_time_ms(c, sizeof c, json_get_double(pipeline, "decode_ms")),
                     format_time_ms(d, sizeof d, json_get_double(pipeline, "resize_ms")),

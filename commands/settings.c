@@ -263,6 +263,18 @@ static const struct setting settings[] = {
          "(`picture`). overlap: threads prepare the next batch meanwhile. The ledger's\n"
          "preprocess is what a step waited for it, hidden_preprocess what passed behind it.",
      .example = "set pipeline serial"},
+    {.name = "preprocess_on",
+     .type = SETTING_CHOICE,
+     .choices = WORDS("cpu", "gpu"),
+     .value = "cpu",
+     .engine = true,
+     .summary = "who resizes and scales the pipeline's pictures: cpu or gpu",
+     .help =
+         "gpu: the pipeline only decodes; the bytes are copied as they are, and kernels of ours\n"
+         "resize and scale them, by the same rules. With `pipeline overlap` the next batch is\n"
+         "copied while a step runs, on a stream of its own. Fewer bytes are copied as long as\n"
+         "pictures have less than four times the input's pixels. For one GPU, and float32 inputs.",
+     .example = "set preprocess_on gpu"},
     {.name = "mapping",
      .type = SETTING_CHOICE,
      .choices = WORDS("picture", "batch"),

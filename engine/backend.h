@@ -12,11 +12,12 @@
 
 #include "engine/graph/graph.h"
 #include "engine/graph/memory.h"
+#include "engine/image.h"
 #include "engine/observer.h"
 #include "engine/phases.h"
 #include <stdatomic.h>
 
-#define BACKEND_ABI 5
+#define BACKEND_ABI 6
 
 struct host_ops;
 struct value_range;
@@ -103,6 +104,21 @@ struct step_context {
      * every op puts out, slice by slice. NULL: nobody looks. A GPU does not look at it. */
     void (*value)(void *context, int value, const float *data, size_t elements);
     void *context; /* of value */
+    bool fed;      /* the first input is what plan_feed_send() sent, not plan_input()'s */
+};
+
+/* Pictures that a device makes its first input of: raw batches as engine/pipeline.h lays them out. */
+struct picture_feed {
+    uint64_t batch_bytes, slot_bytes;
+    enum image_filter filter;
+    const char *preprocess; /* of image_preprocess() */
+    bool ahead;             /* a batch is copied while the step before it runs */
+};
+
+/* Sums over the steps that were fed. */
+struct picture_times {
+    uint64_t batches, copied_bytes;
+    int64_t copy_ns, device_ns; /* to the device; resizing and scaling there: by its own clock */
 };
 
 struct device;
@@ -152,6 +168,15 @@ struct backend {
      * this backend copies nothing. */
     bool (*plan_repeat)(struct plan *plan, size_t steps, const atomic_bool *cancel,
                         int64_t *total_ns, struct error *error);
+    /* Take pictures for steps that are `fed`; NULL: none any more. On failure the plan is as before:
+     * ERROR_UNSUPPORTED (the input is not made of float32 pictures), ERROR_MEMORY,
+     * ERROR_MEMORY_LIMIT. plan_feed_room(): where the next batch has to lie, in host memory, NULL if
+     * no pictures are taken; plan_feed_send() begins to copy it, for the next step that is fed. A
+     * backend has all four or none. */
+    bool (*plan_feed)(struct plan *plan, const struct picture_feed *feed, struct error *error);
+    void *(*plan_feed_room)(struct plan *plan);
+    bool (*plan_feed_send)(struct plan *plan, struct error *error);
+    struct picture_times (*plan_feed_times)(struct plan *plan, bool reset);
     /* Name of what runs each op, graph->op_count entries, NULL for aliases. Owned by the plan. */
     const char *const *(*plan_impls)(const struct plan *plan);
     void (*plan_memory)(const struct plan *plan, struct plan_memory *out);

@@ -73,7 +73,9 @@
  *             first_ms, faults, per_device?: [the same keys], split?: {devices: N, batch, precision, steps, steady, wall_ms,
  *             throughput_per_s}, pipeline?: {mode: "serial"|"overlap", mapping: "picture"|"batch",
  *             parallel_calls, pictures, preprocess, bytes, per step: prepare_ms, wait_ms, and decode_ms, resize_ms,
- *             scale_ms, which are sums over its threads}}
+ *             scale_ms, which are sums over its threads; preprocess_on: "cpu"|"gpu", and on a GPU of each
+ *             batch copied_bytes, copy_ms, and gpu_ms, that the device resizes and scales (resize_ms is then
+ *             the copying of decoded bytes)}}
  *             With a pipeline each step makes its own input first, and the wall holds that too;
  *             measured_bytes and, on the CPU, throughput_resident_per_s are null then.
  *             Devices of a kind share each batch: `batch` of each is its share, its wall ends with
@@ -135,7 +137,7 @@
  * fraction above 0 and below 1 as a number or text ("0.5", "50%"); compare "turns" or
  * "concurrent"; input "random" or a path of the worker's; preprocess "auto" or a mode;
  * interpolation "antialias", "bilinear" or "nearest"; pipeline "off", "serial" or "overlap";
- * mapping "picture" or "batch"; parallel_calls 1..64; picture "500x375"; labels
+ * mapping "picture" or "batch"; preprocess_on "cpu" or "gpu"; parallel_calls 1..64; picture "500x375"; labels
  * "none" or a path of the worker's, a class name a line; slice "auto", "off" or samples. `warmup`
  * of `run` absent: the engine warms up until it sees fit.
  *

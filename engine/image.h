@@ -16,6 +16,10 @@ struct image {
     uint8_t *pixels;             /* rows from the top, channels together */
 };
 
+struct image_size {
+    int32_t width, height;
+};
+
 /* Decode a file by its content. channels: 1 or 3. ERROR_FILE. */
 bool image_read(const char *path, int channels, struct image *out, struct error *error);
 /* Decode bytes; `what` names them in errors. */

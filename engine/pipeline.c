@@ -39,9 +39,10 @@ struct pipeline {
     char preprocess[16], *source;
     struct encoded pictures[PIPELINE_PICTURES];
     size_t picture_count, first; /* the batch's first picture */
-    size_t row_elements, row_bytes, bytes;
-    struct image *decoded; /* per picture of the batch */
-    float *values;         /* resized, where the batch is of another type; else NULL */
+    size_t row_elements, row_bytes, batch_bytes, bytes;
+    size_t slot_bytes, table_bytes; /* of a raw batch */
+    struct image *decoded;          /* per picture of the batch */
+    float *values;                  /* resized, where the batch is of another type; else NULL */
     void *room;
 
     char *target; /* of the batch under way */
@@ -71,10 +72,26 @@ static float *values_of(const struct pipeline *p, size_t at)
     return p->values != NULL ? p->values + at * p->row_elements : (float *)(void *)row;
 }
 
+/* A raw batch's second stage, and the last that it has. */
+static void pack_picture(struct pipeline *p, size_t at)
+{
+    struct image *image = &p->decoded[at];
+    struct image_size *sizes = (struct image_size *)(void *)p->target;
+    sizes[at] = (struct image_size){image->width, image->height};
+    memcpy(p->target + p->table_bytes + at * p->slot_bytes, image->pixels,
+           (size_t)image->width * (size_t)image->height * (size_t)image->channels);
+    image_free(image);
+}
+
 static bool run_stage(struct pipeline *p, enum stage stage, size_t at, struct error *error)
 {
     const struct shape *row = &p->options.port.row;
     const struct encoded *from = &p->pictures[(p->first + at) % p->picture_count];
+    if (p->options.raw && stage != STAGE_DECODE) {
+        if (stage == STAGE_RESIZE)
+            pack_picture(p, at);
+        return true;
+    }
     float *values = values_of(p, at);
     switch (stage) {
     case STAGE_DECODE:
@@ -236,13 +253,21 @@ bool pipeline_next(struct pipeline *p, void *out, struct error *error)
             *error = p->error;
         pthread_mutex_unlock(&p->lock);
         if (good)
-            memcpy(out, p->ready, p->options.batch * p->row_bytes);
+            memcpy(out, p->ready, p->batch_bytes);
         ask(p);
     }
     pthread_mutex_lock(&p->lock);
     p->times.wait_ns += clock_now_ns() - start_ns;
     pthread_mutex_unlock(&p->lock);
     return good;
+}
+
+bool pipeline_ready(struct pipeline *p)
+{
+    pthread_mutex_lock(&p->lock);
+    bool ready = p->options.overlap && p->done;
+    pthread_mutex_unlock(&p->lock);
+    return ready;
 }
 
 bool pipeline_behind(struct pipeline *p, int64_t start_ns, int64_t *begin_ns, int64_t *end_ns)
@@ -316,6 +341,11 @@ static bool read_whole(const char *path, struct encoded *out, struct error *erro
     return good || error_set(error, ERROR_FILE, path, "it cannot be read as a picture");
 }
 
+static size_t aligned(size_t bytes)
+{
+    return (bytes + PIPELINE_ALIGNMENT - 1) / PIPELINE_ALIGNMENT * PIPELINE_ALIGNMENT;
+}
+
 static bool gather(struct pipeline *p, struct error *error)
 {
     struct input *input = p->options.input;
@@ -330,6 +360,9 @@ static bool gather(struct pipeline *p, struct error *error)
         if (!image_decode(p->pictures[i].data, p->pictures[i].bytes,
                           input != NULL ? input_picture(input, i) : "picture", 3, &image, error))
             return false;
+        size_t pixels = (size_t)image.width * (size_t)image.height;
+        size_t slot = aligned(pixels * (size_t)p->options.port.row.dims[2]);
+        p->slot_bytes = p->options.raw && slot > p->slot_bytes ? slot : p->slot_bytes;
         image_free(&image);
     }
     p->bytes += sum;
@@ -364,12 +397,15 @@ static void *touched(size_t bytes)
 
 static bool make_buffers(struct pipeline *p, struct error *error)
 {
-    size_t batch = p->options.batch, whole = batch * p->row_bytes;
+    size_t batch = p->options.batch;
+    p->table_bytes = p->options.raw ? aligned(batch * sizeof(struct image_size)) : 0;
+    size_t whole = p->table_bytes + batch * (p->options.raw ? p->slot_bytes : p->row_bytes);
+    p->batch_bytes = whole;
     p->decoded = calloc(batch, sizeof *p->decoded);
     p->room = touched(whole);
     p->bytes += whole;
     bool good = p->decoded != NULL && p->room != NULL;
-    if (p->options.port.dtype != DTYPE_F32) {
+    if (p->options.port.dtype != DTYPE_F32 && !p->options.raw) {
         p->values = touched(batch * p->row_elements * sizeof(float));
         p->bytes += batch * p->row_elements * sizeof(float);
         good = good && p->values != NULL;
@@ -468,12 +504,23 @@ bool pipeline_serves(const struct pipeline *pipeline, const struct pipeline_opti
                         strcmp(own->preprocess, options->preprocess) == 0 &&
                         own->filter == options->filter;
     return same_pictures && same_batches && own->overlap == options->overlap &&
-           own->batched == options->batched && own->threads == options->threads;
+           own->batched == options->batched && own->threads == options->threads &&
+           own->raw == options->raw;
 }
 
 size_t pipeline_pictures(const struct pipeline *pipeline)
 {
     return pipeline->picture_count;
+}
+
+size_t pipeline_batch_bytes(const struct pipeline *pipeline)
+{
+    return pipeline->batch_bytes;
+}
+
+size_t pipeline_slot_bytes(const struct pipeline *pipeline)
+{
+    return pipeline->slot_bytes;
 }
 
 size_t pipeline_bytes(const struct pipeline *pipeline)

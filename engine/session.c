@@ -208,7 +208,8 @@ static bool of_pipeline(const struct settings *settings, const char *key)
     if (strcmp(key, "preprocess") == 0 || strcmp(key, "interpolation") == 0)
         return settings->input[0] == '\0';
     return strcmp(key, "pipeline") == 0 || strcmp(key, "mapping") == 0 ||
-           strcmp(key, "parallel_calls") == 0 || strcmp(key, "picture") == 0;
+           strcmp(key, "parallel_calls") == 0 || strcmp(key, "picture") == 0 ||
+           strcmp(key, "preprocess_on") == 0;
 }
 
 /* A file of class names is read once, when it is named, so that a wrong one is told at once. */

@@ -109,6 +109,7 @@ bool session_group_step(struct session *session, size_t first, size_t members, s
     bool fed = session->pipeline != NULL && !session->predicting;
     if (fed)
         good = session_feed(session, first, members, &failed);
+    step.fed = fed && session_feeds_gpu(session);
     for (; good && launched < members; launched++) {
         const struct slot *slot = &session->slots[first + launched];
         bool listened = first + launched == observed;
@@ -123,6 +124,8 @@ bool session_group_step(struct session *session, size_t first, size_t members, s
                                                                      : INTERVAL_KERNEL,
                                   -1, 0, begin_ns, launched_ns);
     }
+    if (good && step.fed) /* while the device works */
+        session_feed_ahead(session);
     for (size_t i = 0; i < launched; i++) {
         const struct slot *slot = &session->slots[first + i];
         struct error later = {0};

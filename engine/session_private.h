@@ -38,6 +38,7 @@ struct settings {
     enum { PIPELINE_OFF, PIPELINE_SERIAL, PIPELINE_OVERLAP } pipeline;
     bool batched;                      /* `mapping batch` */
     int parallel_calls;                /* threads of the pipeline */
+    bool preprocess_on_gpu;            /* it only decodes */
     int picture_width, picture_height; /* of made-up pictures */
     char labels[1024];                 /* "" is none */
 };
@@ -94,6 +95,7 @@ struct session {
     bool told_labels;  /* that the classes of this model have no names was said */
 
     struct pipeline *pipeline; /* NULL: inputs are made ready once */
+    bool fed_ahead;            /* the next step's pictures were sent to the GPU already */
     bool predicting;           /* the steps of `predict` have inputs of their own */
 
     bool live;
@@ -195,9 +197,15 @@ const char *session_preprocess(const struct session *session, const struct setti
 
 struct pipeline;
 /* Make `next` the settings, with the pipeline that they ask for; on failure everything stays. The
- * plans are not touched. */
+ * plans stay. */
 bool session_set_pipeline(struct session *session, const struct settings *next,
                           struct error *error);
+/* Does the pipeline only decode, and a GPU resizes and scales (`preprocess_on gpu`)? */
+bool session_feeds_gpu(const struct session *session);
+/* Then, between a step's launch and its end: send the next step's pictures if they are ready. */
+void session_feed_ahead(struct session *session);
+/* Forget the times of batches until now. */
+void session_reset_pipeline(struct session *session);
 /* After the plans or the input changed: the present one stays if it serves them too. A model that
  * takes no pictures has none, which becomes a note. */
 void session_renew_pipeline(struct session *session);

@@ -4,7 +4,6 @@
 
 #include "engine/clock.h"
 #include "engine/host_load.h"
-#include "engine/pipeline.h"
 
 #include <math.h>
 #include <poll.h>
@@ -278,8 +277,7 @@ static bool measure(struct session *session, struct team *teams, size_t count, s
         if (!warm_up(session, first, wanted_warmup, &warmup[i], error))
             return false;
     }
-    if (session->pipeline != NULL)
-        pipeline_times(session->pipeline, true);
+    session_reset_pipeline(session);
     for (size_t done = 0; done < all;) {
         done = 0;
         for (size_t i = 0; i < count; i++) {

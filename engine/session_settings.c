@@ -292,6 +292,7 @@ static bool set_pipeline(struct settings *settings, const char *key, const json_
 {
     static const char *const modes[] = {"off", "serial", "overlap", NULL};
     static const char *const mappings[] = {"picture", "batch", NULL};
+    static const char *const places[] = {"cpu", "gpu", NULL};
     static const char *const filters[] = {"antialias", "bilinear", "nearest", NULL};
     int word;
     int64_t number;
@@ -304,6 +305,10 @@ static bool set_pipeline(struct settings *settings, const char *key, const json_
         if (!set_word(&word, key, mappings, value, error))
             return false;
         settings->batched = word == 1;
+    } else if (strcmp(key, "preprocess_on") == 0) {
+        if (!set_word(&word, key, places, value, error))
+            return false;
+        settings->preprocess_on_gpu = word == 1;
     } else if (strcmp(key, "interpolation") == 0) {
         if (!set_word(&word, key, filters, value, error))
             return false;

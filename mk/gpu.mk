@@ -18,12 +18,12 @@ $(B)/tests/gpu/%: tests/gpu/%.c $(B)/tests/libsupport.a $(LIBRARY)
 	    $(B)/tests/libsupport.a $(LIBRARY) $(LIBS) -lcmocka -lvterm -lutil
 
 # kernels of their own beside our CUPTI stack; they need the driver's libcuda to start
-GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) profiler/demangle.c engine/error.c)
+GPU_CU_OBJECTS := $(patsubst %.c,$(B)/%.o,$(wildcard profiler/cupti*.c) profiler/demangle.c engine/error.c engine/cpu/machine.c)
 $(B)/tests/gpu/%: tests/gpu/%.cu $(wildcard tests/gpu/*.cuh) $(GPU_CU_OBJECTS)
 	@mkdir -p $(@D)
 	@$(if $(filter 1,$(V)),,echo "  GPUTEST $<")
 	$(Q)$(NVCC) -O2 -std=c++17 $(GENCODE) $(NVCC_WERROR) -I. -Xcompiler -Wall $(if $(LD_RELR),-Xlinker -z$(comma)pack-relative-relocs) -o $@ $< $(GPU_CU_OBJECTS) \
-	    -L$(CUDA_DIR)/lib64/stubs -lcuda -ljansson -ldl -lpthread
+	    -L$(CUDA_DIR)/lib64/stubs -lcuda -ljansson -lgomp -ldl -lpthread
 
 # nothing but cuDNN, opened at run time
 $(GPU_CUDNN): tests/gpu/probe_cudnn.c $(B)/engine/cuda/libraries.o $(B)/engine/error.o

@@ -359,7 +359,7 @@ bool device_memory(struct device *device, struct device_memory *out, struct erro
     }
     const struct region *region = device->regions.region;
     out->weights_bytes = region[REGION_WEIGHTS].needed_bytes;
-    out->arena_bytes = region[REGION_ARENA].needed_bytes;
+    out->arena_bytes = region[REGION_ARENA].needed_bytes + device->feed_bytes;
     out->workspace_bytes = region[REGION_WORKSPACE].needed_bytes;
     out->idle_bytes = regions_idle_bytes(&device->regions);
     out->context_bytes = device->context_bytes;
@@ -400,7 +400,7 @@ void device_report(struct device *device)
     observer->memory(observer->context, device->id, MEMORY_WEIGHTS,
                      region[REGION_WEIGHTS].needed_bytes);
     observer->memory(observer->context, device->id, MEMORY_ACTIVATIONS,
-                     region[REGION_ARENA].needed_bytes);
+                     region[REGION_ARENA].needed_bytes + device->feed_bytes);
     observer->memory(observer->context, device->id, MEMORY_WORKSPACE,
                      region[REGION_WORKSPACE].needed_bytes);
     observer->memory(observer->context, device->id, MEMORY_IDLE,

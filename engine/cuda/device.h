@@ -58,6 +58,7 @@ struct device {
     unsigned upload_mark;       /* of the compilation under way */
     uint64_t context_bytes;     /* UINT64_MAX if not known */
     uint64_t used_before_bytes; /* of the whole GPU before the context; UINT64_MAX if not known */
+    uint64_t feed_bytes;        /* pictures on their way into plans (feed.h) */
     struct plan *plans;         /* all of this device, linked by plan->next */
     struct conv_entry *conv_entries;
     struct matmul_entry *matmul_entries;

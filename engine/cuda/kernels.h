@@ -166,6 +166,18 @@ struct kernel_top {
 int kernel_top(enum dtype dtype, const struct kernel_top *top, const void *x, void *y,
                cudaStream_t stream);
 
+/* Raw pictures (engine/pipeline.h) as y (batch, height, width, channels) in float32, resized and
+ * scaled by the rules of engine/image.h, sum for sum: the results are the CPU's. */
+enum kernel_scale { SCALE_NONE, SCALE_TF, SCALE_CAFFE, SCALE_TORCH, SCALE_UNIT, SCALE_PER_IMAGE };
+struct kernel_pictures {
+    int64_t batch;
+    int height, width, channels; /* channels: 1 or 3 */
+    int filter, scale;           /* enum image_filter, enum kernel_scale */
+    uint64_t table_bytes, slot_bytes;
+};
+int kernel_pictures(const struct kernel_pictures *pictures, const void *raw, float *y,
+                    cudaStream_t stream);
+
 /* An empty kernel: proves that the module holds code for this GPU. */
 int kernel_probe(cudaStream_t stream);
 

@@ -1,6 +1,7 @@
 /* The one door of layertop-cuda.so. */
 #include "engine/cuda/check.h"
 #include "engine/cuda/device.h"
+#include "engine/cuda/feed.h"
 #include "engine/cuda/plan.h"
 #include "engine/cuda_module.h"
 
@@ -22,6 +23,10 @@ static const struct backend backend = {
     .plan_wait = plan_wait,
     .plan_tune = plan_tune,
     .plan_repeat = plan_repeat,
+    .plan_feed = plan_feed,
+    .plan_feed_room = plan_feed_room,
+    .plan_feed_send = plan_feed_send,
+    .plan_feed_times = plan_feed_times,
     .plan_impls = plan_impls,
     .plan_memory = plan_memory,
     .plan_forecast = plan_forecast,

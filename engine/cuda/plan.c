@@ -1,6 +1,7 @@
 #include "engine/cuda/plan.h"
 #include "engine/clock.h"
 #include "engine/cuda/check.h"
+#include "engine/cuda/feed.h"
 #include "engine/cuda/run.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -480,6 +481,7 @@ void plan_free(struct plan *plan)
         }
         free(step->chains);
     }
+    plan_feed(plan, NULL, NULL);
     free_hosts(plan, plan->inputs, plan->graph->input_count);
     free_hosts(plan, plan->outputs, plan->graph->output_count);
     cudaFreeHost(plan->fault);
@@ -519,14 +521,15 @@ const char *const *plan_impls(const struct plan *plan)
 void plan_memory(const struct plan *plan, struct plan_memory *out)
 {
     out->weights_bytes = plan->device->upload_bytes;
-    out->arena_bytes = plan->arena_bytes;
+    uint64_t feed = feed_device_bytes(plan);
+    out->arena_bytes = plan->arena_bytes + feed;
     out->workspace_bytes = plan->workspace_bytes;
     out->peak_op = plan->memory->peak_op;
     out->peak_live_bytes = plan->memory->peak_live_bytes;
     out->slice = 0;
     out->device_bytes =
-        regions_rounded(&plan->device->regions, REGION_WEIGHTS, out->weights_bytes) +
-        regions_rounded(&plan->device->regions, REGION_ARENA, out->arena_bytes) +
+        feed + regions_rounded(&plan->device->regions, REGION_WEIGHTS, out->weights_bytes) +
+        regions_rounded(&plan->device->regions, REGION_ARENA, plan->arena_bytes) +
         regions_rounded(&plan->device->regions, REGION_WORKSPACE, out->workspace_bytes);
 }
 

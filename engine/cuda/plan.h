@@ -102,6 +102,8 @@ struct tune {
 /* Measuring begins after so many runs: by then kernels are loaded, and a graph is replayed. */
 #define TUNE_AFTER_RUNS 4
 
+struct feed; /* feed.h */
+
 struct plan {
     struct plan *next;
     struct device *device;
@@ -121,6 +123,7 @@ struct plan {
     size_t entry_count;
     struct tune tune;
     cudaEvent_t *events; /* op_count + 1, with op_events */
+    struct feed *feed;   /* pictures for the first input; NULL: none */
     bool looks_up;       /* a step reads rows by index */
     uint64_t *fault;     /* then: pinned, where the device says that an index lay outside */
     uint64_t generation; /* of the regions, when packs were made */

@@ -1,6 +1,7 @@
 #include "engine/cuda/run.h"
 #include "engine/clock.h"
 #include "engine/cuda/check.h"
+#include "engine/cuda/feed.h"
 #include <stdlib.h>
 
 /* Replay begins with the third run: the first loads kernels lazily, which no capture may do, and
@@ -207,6 +208,18 @@ bool run_copy_in(struct plan *plan, struct port *port, struct error *error)
                    error);
 }
 
+/* The first input out of pictures, which are on the device or on their way. */
+static bool make_of_pictures(struct plan *plan, struct port *port, struct error *error)
+{
+    void *to = port_address(plan, port);
+
+    port->convert.x.data = to;
+    return feed_launch(plan, to, error) &&
+           (!port->staged || CUDA_OK(kernel_chain(&port->convert, plan_address(plan, port->value),
+                                                  plan->device->stream),
+                                     "input", error));
+}
+
 static bool copy_out(struct plan *plan, struct port *port, struct error *error)
 {
     cudaStream_t stream = plan->device->stream;
@@ -229,6 +242,16 @@ static bool copy_ports(struct plan *plan, const struct step_context *context, bo
     for (size_t i = 0; i < count; i++) {
         struct port *port = in ? &plan->inputs[i] : &plan->outputs[i];
         int64_t start = stamp(timed);
+        if (in && i == 0 && context->fed) {
+            if (!make_of_pictures(plan, port, error)) {
+                return false;
+            }
+            if (timed) {
+                observer->interval(observer->context, INTERVAL_LAUNCH, -1, 0, start,
+                                   clock_now_ns());
+            }
+            continue;
+        }
         if (!(in ? run_copy_in(plan, port, error) : copy_out(plan, port, error))) {
             return false;
         }
@@ -283,6 +306,7 @@ bool plan_wait(struct plan *plan, const struct step_context *context, struct err
     bool good =
         CUDA_OK(cudaStreamSynchronize(device->stream), "step", error) && plan_fault(plan, error);
     cudaGetLastError();
+    feed_finish(plan);
     if (plan->runs < LOADING_RUNS) {
         device_charge_context(device, plan->free_before);
         device_report(device);

@@ -161,6 +161,7 @@ static const struct bench_test op_tests[] = {{"conv", op_test_conv},
                                              {"integers", op_test_integers},
                                              {"network", op_test_network},
                                              {"tf32", op_test_tf32},
+                                             {"pictures", op_test_pictures},
                                              {NULL, NULL}};
 
 /* Run the tests of a list whose names begin with `wanted`; returns how many failed. */

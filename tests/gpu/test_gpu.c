@@ -76,6 +76,7 @@ static const struct gpu_test tests[] = {
     {"nosync_is_a_trap", gpu_test_nosync},
     {"memory_of_others_stands_apart", gpu_test_memory_parts},
     {"pipeline_in_front_and_behind", gpu_test_pipeline},
+    {"pictures_resized_on_the_gpu", gpu_test_pictures},
     {"host_memory_pinned_and_pageable", gpu_test_host_memory},
     {"int8_is_refused", gpu_test_int8},
     {"advice_is_tried", gpu_test_advise},

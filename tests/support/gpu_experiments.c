@@ -194,6 +194,36 @@ void gpu_test_pipeline(const struct context *context, struct outcome *outcome)
     json_decref(objects);
 }
 
+/* The same pictures resized and scaled on the GPU: the host only decodes, and bytes are copied. */
+void gpu_test_pictures(const struct context *context, struct outcome *outcome)
+{
+    static const char *const names[] = {"cpu_serial", "gpu_serial", "gpu_overlap"};
+    json_t *objects = gpu_layertop(
+        context, NULL,
+        "demo:resnet50 -c 'devices 0; profile cupti; batch 64; parallel_calls 8; picture 224x224; "
+        "pipeline serial; run 20; preprocess_on gpu; run 20; pipeline overlap; run 20'");
+    gpu_data(objects, "run", outcome);
+    for (size_t i = 0; i < 3 && outcome->passed; i++) {
+        const json_t *run = data_at(objects, "run", i),
+                     *pipeline = json_object_get(run, "pipeline");
+        json_object_set_new(outcome->figures, names[i], json_deep_copy(pipeline));
+        if (i == 0)
+            continue;
+        double bytes = gpu_number(pipeline, "copied_bytes");
+        if (!(bytes > 64.0 * 224 * 224 * 3 && bytes < 1.01 * 64 * 224 * 224 * 3))
+            outcome_fail(outcome, "%s: %.0f bytes are copied, not a quarter of the floats",
+                         names[i], bytes);
+        if (!(gpu_number(pipeline, "copy_ms") > 0 && gpu_number(pipeline, "gpu_ms") > 0))
+            outcome_fail(outcome, "%s: the device's clocks do not run", names[i]);
+        if (!(gpu_number(pipeline, "gpu_ms") <
+              gpu_number(json_object_get(data_at(objects, "run", 0), "pipeline"), "resize_ms")))
+            outcome_fail(outcome, "%s: the GPU resizes more slowly than the CPU", names[i]);
+    }
+    outcome_figure(outcome, "hidden_copy_ms",
+                   gpu_nested(data_at(objects, "run", 2), "ledger", "hidden_copy_ms"));
+    json_decref(objects);
+}
+
 /* Copies of a step are as `host_memory` says, and pageable ones take longer. */
 void gpu_test_host_memory(const struct context *context, struct outcome *outcome)
 {

@@ -61,6 +61,7 @@ void gpu_test_cold(const struct context *context, struct outcome *outcome);
 void gpu_test_nosync(const struct context *context, struct outcome *outcome);
 void gpu_test_memory_parts(const struct context *context, struct outcome *outcome);
 void gpu_test_pipeline(const struct context *context, struct outcome *outcome);
+void gpu_test_pictures(const struct context *context, struct outcome *outcome);
 void gpu_test_host_memory(const struct context *context, struct outcome *outcome);
 void gpu_test_int8(const struct context *context, struct outcome *outcome);
 void gpu_test_advise(const struct context *context, struct outcome *outcome);

@@ -46,4 +46,7 @@ void op_test_cumulate(void);
 void op_test_top(void);
 void op_test_reshape_alias(void);
 
+/* op_tests_pictures.c */
+void op_test_pictures(void);
+
 #endif

@@ -57,7 +57,7 @@ static void ops_in_float32(void **state)
         "matmul",    "pool",      "unary",  "binary",   "affine",  "softmax", "normalise",
         "reduce",    "moves",     "select", "constant", "concat",  "resize",  "reshape",
         "integers",  "network",   "tf32",   "conv_de",  "conv_gr", "conv_tr", "conv_1d",
-        "recurrent", "attention", "gather", "cumulate", "top"};
+        "recurrent", "attention", "gather", "cumulate", "top",     "pictures"};
     (void)state;
     for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         run(tests[i]);
@@ -75,6 +75,7 @@ static void ops_in_half(void **state)
     run("bf16 gather");
     run("fp16 cumulate");
     run("bf16 top");
+    run("fp16 pictures");
 }
 
 /* Outputs of an op that the CPU stands in for come back each to its own place: states as well. */
@@ -113,6 +114,38 @@ static void pageable_memory_is_not_pinned(void **state)
     cli_outcome_free(&pageable);
 }
 
+/* Pictures are decoded here and made the input there, in a row and ahead; a step that `predict` makes
+ * has its own, and a CPU takes none. */
+static void pictures_are_resized_there(void **state)
+{
+    (void)state;
+    struct cli_outcome out = cli_run(
+        NULL, "--json -k -c 'devices 0; load demo:cnn; batch 2; autotune off; picture 40x30; "
+              "preprocess_on gpu; pipeline serial; run 3 --warmup 1; pipeline overlap; run 3 "
+              "--warmup 1; precision fp16; run 3 --warmup 1; precision fp32; devices cpu; run 1'");
+    assert_int_equal(out.code, 0);
+    size_t index, count = 0;
+    json_t *object;
+    json_array_foreach(out.objects, index, object)
+    {
+        if (strcmp(json_string_value(json_object_get(object, "cmd")), "run") != 0)
+            continue;
+        const json_t *run = json_object_get(object, "data");
+        if (++count == 4) { /* on the CPU */
+            assert_null(json_object_get(run, "pipeline"));
+            continue;
+        }
+        assert_string_equal(json_string_value(cli_at(run, "pipeline.preprocess_on")), "gpu");
+        assert_int_equal(cli_number_at(run, "pipeline.copied_bytes"), 256 + 2 * 1280);
+        assert_true(cli_number_at(run, "pipeline.copy_ms") > 0);
+        assert_true(cli_number_at(run, "pipeline.gpu_ms") > 0);
+        assert_true(cli_number_at(run, "pipeline.scale_ms") < 0.1);
+        assert_true(cli_number_at(run, "ledger.preprocess_ms") > 0);
+    }
+    assert_int_equal(count, 4);
+    cli_outcome_free(&out);
+}
+
 /* Each series of the memory plot has its row; what is not known has none. */
 static void memory_has_its_rows(void **state)
 {
@@ -141,6 +174,7 @@ int main(void)
         cmocka_unit_test(ops_in_half),
         cmocka_unit_test(fallback_has_several_outputs),
         cmocka_unit_test(pageable_memory_is_not_pinned),
+        cmocka_unit_test(pictures_are_resized_there),
         cmocka_unit_test(memory_has_its_rows),
     };
     return cmocka_run_group_tests(tests, use_emulator, cli_remove_folder);

@@ -156,6 +156,53 @@ static void bytes_get_the_nearest_level(void **state)
     pipeline_free(pipeline);
 }
 
+/* Raw batches: sizes, then the decoded bytes themselves; resized and scaled here, what the others are. */
+static void raw_batches_hold_the_pictures(void **state)
+{
+    (void)state;
+    static float want[BATCH * SIDE * SIDE * CHANNEL], row[SIDE * SIDE * CHANNEL];
+    static const char *const name = "pictures";
+    struct pipeline_options options = {.made_width = 61,
+                                       .made_height = 40,
+                                       .seed = 3,
+                                       .source = "",
+                                       .port = {.name = name,
+                                                .row = {.rank = 3, .dims = {SIDE, SIDE, CHANNEL}},
+                                                .dtype = DTYPE_F32},
+                                       .batch = BATCH,
+                                       .preprocess = "tf",
+                                       .threads = 2,
+                                       .raw = true};
+    struct error error;
+    struct pipeline *plain = open_pipeline(false, false, 1, DTYPE_F32);
+    for (int overlap = 0; overlap < 2; overlap++) {
+        options.overlap = overlap == 1;
+        struct pipeline *pipeline = pipeline_new(&options, &error);
+        assert_non_null(pipeline);
+        size_t slot = pipeline_slot_bytes(pipeline), bytes = pipeline_batch_bytes(pipeline);
+        assert_true(slot >= 61 * 40 * 3 && slot % PIPELINE_ALIGNMENT == 0);
+        assert_int_equal(bytes, PIPELINE_ALIGNMENT + BATCH * slot);
+        assert_false(pipeline_serves(plain, &options));
+        uint8_t *raw = malloc(bytes);
+        assert_true(pipeline_next(pipeline, raw, &error));
+        const struct image_size *sizes = (const struct image_size *)(const void *)raw;
+        if (overlap == 0)
+            assert_true(pipeline_next(plain, want, &error));
+        for (size_t i = 0; i < BATCH; i++) {
+            assert_int_equal(sizes[i].width, 61);
+            assert_int_equal(sizes[i].height, 40);
+            const struct image image = {61, 40, 3, raw + PIPELINE_ALIGNMENT + i * slot};
+            image_resize(&image, SIDE, SIDE, IMAGE_ANTIALIAS, row);
+            image_preprocess("tf", row, (size_t)SIDE * SIDE, CHANNEL);
+            assert_memory_equal(row, want + i * SIDE * SIDE * CHANNEL, sizeof row);
+        }
+        free(raw);
+        pipeline_free(pipeline);
+    }
+    assert_int_equal(pipeline_slot_bytes(plain), 0);
+    pipeline_free(plain);
+}
+
 /* ---- as part of the steps ---- */
 
 static void the_ledger_shows_the_pipeline(void **state)
@@ -201,6 +248,11 @@ static void it_is_refused_where_it_cannot_be(void **state)
     cli_expect_code(NULL, DIGITS "-c 'set mapping rows'", 1, "");
     cli_expect_code(NULL, DIGITS "-c 'set input " FOLDER "/heldout_x.npy' -c 'set pipeline serial'",
                     1, "names numbers");
+    cli_expect_code(NULL, DIGITS "-c 'set pipeline serial' -c 'set preprocess_on gpu'", 1,
+                    "set preprocess_on cpu");
+    cli_expect_code(NULL, DIGITS "-c 'set preprocess_on gpu' -c 'set pipeline serial'", 1,
+                    "runs on cpu");
+    cli_expect_code(NULL, DIGITS "-c 'set preprocess_on tpu'", 1, "");
     /* what a model cannot have does not keep it from being loaded */
     cli_expect_code(NULL,
                     DIGITS "-c 'set pipeline overlap' -c 'load demo:dense' -c 'run 2' -c "
@@ -313,6 +365,7 @@ int main(void)
         cmocka_unit_test(scaling_is_tensorflows),
         cmocka_unit_test(every_way_makes_the_same_batches),
         cmocka_unit_test(bytes_get_the_nearest_level),
+        cmocka_unit_test(raw_batches_hold_the_pictures),
         cmocka_unit_test(the_ledger_shows_the_pipeline),
         cmocka_unit_test(it_is_refused_where_it_cannot_be),
         cmocka_unit_test(a_folder_feeds_it),
