@@ -83,8 +83,14 @@ static json_t *argument(const char *text, const struct names *names, struct mode
         return json_pack("{s:i}", "tensor", (int)node->input_count++);
     }
     json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
-    if (!value)
-        die(text);
+    if (value || text[0] != '[')
+        return value ? value : (die(text), NULL);
+    value = json_array(); /* a list of names and numbers */
+    char list[1024], *save = NULL;
+    snprintf(list, sizeof list, "%s", text + 1);
+    list[strcspn(list, "]")] = '\0';
+    for (char *one = strtok_r(list, ", ", &save); one; one = strtok_r(NULL, ", ", &save))
+        json_array_append_new(value, argument(one, names, node));
     return value;
 }
 

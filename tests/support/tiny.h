@@ -7,7 +7,8 @@
  *   out y
  *
  * One line a layer: NAME = CLASS(ARGUMENTS) {CONFIG} WEIGHT SHAPE... Single quotes stand for double
- * ones. Arguments are names of earlier lines or JSON, as keywords too (use_causal_mask=true). Calling a layer of an earlier
+ * ones. Arguments are names of earlier lines, lists of
+ * them, or JSON, as keywords too (use_causal_mask=true). Calling a layer of an earlier
  * line again: NAME = @LAYER(ARGUMENTS). Weights are random from a fixed seed; those named
  * *variance are positive.
  */

@@ -84,9 +84,11 @@ int64_t op_integer(struct call *call, size_t position, const char *name, int64_t
 static bool fill(const json_t *value, const struct shape *shape, int axis, float **out)
 {
     if (axis == shape->rank) {
-        *(*out)++ =
-            json_is_boolean(value) ? (float)json_is_true(value) : (float)json_number_value(value);
-        return json_is_number(value) || json_is_boolean(value);
+        bool nan = json_is_string(value) && strcmp(json_string_value(value), "?") == 0;
+        *(*out)++ = nan                      ? NAN /* as the reader spells it */
+                    : json_is_boolean(value) ? (float)json_is_true(value)
+                                             : (float)json_number_value(value);
+        return nan || json_is_number(value) || json_is_boolean(value);
     }
     if ((int64_t)json_array_size(value) != shape->dims[axis])
         return false;

@@ -1,6 +1,7 @@
 /* Op nodes over whole axes: the largest and their places, running sums, norms, moments. */
 #include "engine/graph/constant.h"
 #include "engine/keras/layers/arguments.h"
+#include "engine/keras/layers/numeric.h"
 #include "engine/keras/layers/table.h"
 #include <math.h>
 #include <string.h>
@@ -24,15 +25,18 @@ static int axis_or_flat(struct call *call, int *x)
 
 /* ---- order ---- */
 
-/* Argmax, or Argmin (parameter 1). */
+/* Argmax, or Argmin (parameter 1); those that leave out NaN (2 more). */
 bool lower_op_arg(struct call *call)
 {
     struct lowering *low = call->low;
     int x = op_operand(call, 0, "x");
     struct shape given = *call_shape(call, x);
     bool whole = !op_argument(call, 1, "axis"), keep = config_bool(call, "keepdims", false);
+    bool least = call->row->parameter & 1;
+    if (call->row->parameter & 2)
+        x = numeric_without_nan(call, x, least ? (double)INFINITY : (double)-INFINITY);
     int axis = axis_or_flat(call, &x);
-    const struct op_top top = {.count = 1, .smallest = call->row->parameter == 1, .indices = true};
+    const struct op_top top = {.count = 1, .smallest = least, .indices = true};
     int y = emit_axis_from_end(low, emit_top(low, emit_axis_to_end(low, x, axis), &top), axis);
     struct shape shape = {.rank = 0};
     for (int i = 0; i < given.rank; i++) {
@@ -70,11 +74,14 @@ bool lower_op_sort(struct call *call)
     return call_return(call, emit_axis_from_end(low, y, axis));
 }
 
-/* Cumsum, or Cumprod (parameter 1). */
+/* Cumsum, or Cumprod (parameter 1); those that leave out NaN (2 more). */
 bool lower_op_cumulate(struct call *call)
 {
     int x = op_operand(call, 0, "x");
-    struct op_cumulate cumulate = {.product = call->row->parameter == 1,
+    bool product = call->row->parameter & 1;
+    if (call->row->parameter & 2)
+        x = numeric_without_nan(call, x, product);
+    struct op_cumulate cumulate = {.product = product,
                                    .reverse = config_bool(call, "reverse", false),
                                    .exclusive = config_bool(call, "exclusive", false)};
     cumulate.axis = axis_or_flat(call, &x);
@@ -120,10 +127,13 @@ bool lower_op_sparsemax(struct call *call)
 
 /* ---- reductions that are made of others ---- */
 
+/* Prod, or one that leaves out NaN (parameter 1). */
 bool lower_op_prod(struct call *call)
 {
     struct lowering *low = call->low;
     int x = op_operand(call, 0, "x"), rank = call_shape(call, x)->rank;
+    if (call->row->parameter == 1)
+        x = numeric_without_nan(call, x, 1);
     bool axes[TENSOR_RANK_MAX], keep = config_bool(call, "keepdims", false);
     op_axes(call, 1, "axis", rank, axes);
     struct shape out = {.rank = 0};

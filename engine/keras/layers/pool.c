@@ -1,4 +1,5 @@
 /* Pooling. */
+#include "engine/keras/layers/arguments.h"
 #include "engine/keras/layers/table.h"
 #include <stdlib.h>
 
@@ -106,4 +107,19 @@ bool lower_adaptive_pooling(struct call *call)
     for (int i = 0; i < spatial && !even; i++)
         y = pool_axis(call, y, i + 1, out[i], average ? REDUCE_MEAN : REDUCE_MAX);
     return call_return(call, first ? emit_channels_first(call->low, y) : y);
+}
+
+bool lower_op_adaptive_pool(struct call *call)
+{
+    struct layer_row row = *call->row;
+    int spatial = call_shape(call, op_operand(call, 0, "inputs"))->rank - 2;
+    if (spatial < 1 || spatial > SPATIAL_MAX)
+        return call_misfit(call, "its input has no or too many spatial axes");
+    row.parameter += spatial;
+    struct call layer = *call;
+    layer.row = &row;
+    bool good = lower_adaptive_pooling(&layer);
+    layer.row = call->row;
+    *call = layer;
+    return good;
 }

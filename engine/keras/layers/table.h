@@ -105,7 +105,8 @@ bool lower_normalization(struct call *call);
 bool lower_pooling(struct call *call); /* pool.c; parameter: spatial rank, + 8 for average */
 bool lower_global_pooling(struct call *call);
 bool lower_adaptive_pooling(struct call *call);
-bool lower_zero_padding(struct call *call); /* pad.c; parameter: spatial rank */
+bool lower_op_adaptive_pool(struct call *call); /* parameter: 8 for average */
+bool lower_zero_padding(struct call *call);     /* pad.c; parameter: spatial rank */
 bool lower_cropping(struct call *call);
 bool lower_upsampling(struct call *call); /* resize.c; parameter: spatial rank */
 bool lower_resizing(struct call *call);
@@ -211,5 +212,32 @@ bool lower_op_unfold(struct call *call);
 bool lower_op_border(struct call *call); /* parameter: 1 to crop */
 bool lower_op_central_crop(struct call *call);
 bool lower_op_crop_or_pad(struct call *call);
+bool lower_op_numeric(struct call *call); /* ops_numeric.c; parameter: enum numeric_function */
+bool lower_op_numeric_pair(struct call *call);
+bool lower_op_saturate_cast(struct call *call);
+bool lower_op_is_close(struct call *call); /* parameter: 1 for everywhere */
+bool lower_op_select(struct call *call);
+bool lower_op_stack_along(struct call *call); /* ops_join.c; parameter: the axis */
+bool lower_op_append(struct call *call);
+bool lower_op_ravel(struct call *call);
+bool lower_op_flip_axis(struct call *call);
+bool lower_op_split_along(struct call *call);
+bool lower_op_diff(struct call *call);
+bool lower_op_trapezoid(struct call *call);
+bool lower_op_cross(struct call *call);
+bool lower_op_linspace(struct call *call); /* parameter: 1 for powers */
+bool lower_op_size(struct call *call);     /* parameter: 1 for the number of axes */
+bool lower_op_extract_sequences(struct call *call);
+bool lower_op_slice_update(struct call *call);
+bool lower_op_fold(struct call *call);
+bool lower_op_nan_reduce(struct call *call); /* ops_statistics.c; parameter: see there */
+bool lower_op_spread(struct call *call);
+bool lower_op_quantile(struct call *call);
+bool lower_op_digitize(struct call *call);
+bool lower_op_search_sorted(struct call *call);
+bool lower_op_is_in(struct call *call);
+bool lower_op_in_top_k(struct call *call);
+bool lower_op_multi_hot(struct call *call);
+bool lower_op_distances(struct call *call);
 
 #endif
