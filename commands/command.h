@@ -68,7 +68,8 @@ struct execution {
 
 void execution_done(struct execution *execution);
 void execution_fail(struct execution *execution, const struct error *error);
-/* One printf-like line of the result for people (dropped in JSON mode). */
+/* One printf-like line of the result for people (dropped in JSON mode); several if the format holds
+ * a newline or is "%s". A newline that comes in otherwise is part of a name, and is written as \x0a. */
 void execution_print(struct execution *execution, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 /* A warning: shown, and put into "warn" of the JSON. */

@@ -46,8 +46,15 @@ void execution_print(struct execution *execution, const char *format, ...)
     *text = '\0';
     vsnprintf(text, (size_t)(length > 0 ? length : 0) + 1, format, again);
     va_end(again);
-    if (execution->sink)
+    bool lines = strchr(format, '\n') != NULL || strcmp(format, "%s") == 0;
+    if (execution->sink && lines) {
         dispatch_show_text(execution->sink, SINK_TEXT, text);
+    } else if (execution->sink) { /* a newline is part of a name that a file holds */
+        size_t size = 4 * strlen(text) + 1;
+        char *clean = xmalloc(size);
+        execution->sink->line(execution->sink->context, SINK_TEXT, text_clean(clean, size, text));
+        free(clean);
+    }
     free(text);
 }
 

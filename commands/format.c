@@ -1,7 +1,9 @@
 #include "commands/format.h"
+#include "engine/error.h"
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <wchar.h>
 
@@ -140,10 +142,13 @@ double json_get_double(const json_t *object, const char *key)
     return json_to_double(json_object_get(object, key));
 }
 
-int text_columns(const char *text)
+int text_columns(const char *given)
 {
     mbstate_t state = {0};
     int columns = 0;
+    size_t size = 4 * strlen(given) + 1; /* cleaning makes four bytes of one at most */
+    char *clean = xmalloc(size);
+    const char *text = text_clean(clean, size, given);
     while (*text) {
         wchar_t wide;
         size_t length = mbrtowc(&wide, text, strlen(text), &state);
@@ -157,5 +162,6 @@ int text_columns(const char *text)
         columns += width > 0 ? width : 0;
         text += length;
     }
+    free(clean);
     return columns;
 }

@@ -27,7 +27,8 @@ json_t *json_bytes(uint64_t bytes); /* UINT64_MAX: null */
 double json_to_double(const json_t *value);
 double json_get_double(const json_t *object, const char *key);
 
-/* Columns a UTF-8 text takes on a screen (wide characters 2, combining 0). */
+/* Columns a UTF-8 text takes on a screen (wide characters 2, combining 0), its control characters
+ * counted as they are printed, by their numbers. */
 int text_columns(const char *text);
 
 #endif

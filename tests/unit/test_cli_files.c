@@ -1,4 +1,5 @@
-/* Files that the program writes: recordings, cut and whole, and exports. */
+/* Files that the program writes: recordings, cut and whole, and exports. And what it writes of the
+ * names that a file holds. */
 #include "support/cli.h"
 
 #include <setjmp.h>
@@ -281,6 +282,43 @@ static void only_files_are_replaced(void **state)
     free(csv);
 }
 
+/* Names of a file may hold anything: each line of the text is still one line of ours, and JSON has
+ * them as they are. */
+static void names_with_newlines(void **state)
+{
+    (void)state;
+    static const char *const commands[] = {"layers", "model", "run 2", "mem", "kernels", "roof"};
+    char arguments[512];
+    cli_write_file(
+        "lines.json",
+        "{\"class_name\":\"Sequential\",\"keras_version\":\"3.9.2\",\"config\":{\"name\":"
+        "\"s\\nt\",\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":"
+        "\"x\\ny\",\"batch_shape\":[null,8]}},{\"class_name\":\"Softmax\",\"config\":"
+        "{\"name\":\"a\\nb\\u001b[31m\",\"trainable\":true}}]}}");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        snprintf(arguments, sizeof arguments, "--plain -c 'devices cpu; load %s/lines.json; %s'",
+                 cli_folder, commands[i]);
+        struct cli_outcome out = cli_run(NULL, arguments);
+        assert_int_equal(out.code, 0);
+        assert_null(strchr(out.output, '\x1b'));
+        assert_null(strstr(out.output, "\nb"));
+        assert_null(strstr(out.output, "\nt"));
+        assert_null(strstr(out.output, "x\ny"));
+        if (strcmp(commands[i], "layers") == 0) {
+            assert_non_null(strstr(out.output, "\nx\\x0ay          InputLayer "));
+            assert_non_null(strstr(out.output, "\na\\x0ab\\x1b[31m  Softmax "));
+        }
+        cli_outcome_free(&out);
+    }
+    snprintf(arguments, sizeof arguments, "--json -c 'devices cpu; load %s/lines.json; layers'",
+             cli_folder);
+    struct cli_outcome out = cli_run(NULL, arguments);
+    const json_t *layers = cli_at(cli_object_of(&out, "layers"), "data.layers");
+    assert_string_equal(json_string_value(json_object_get(json_array_get(layers, 1), "name")),
+                        "a\nb\x1b[31m");
+    cli_outcome_free(&out);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -290,6 +328,7 @@ int main(void)
         cmocka_unit_test(measurements_are_exported),
         cmocka_unit_test(a_replay_ends_where_it_began),
         cmocka_unit_test(only_files_are_replaced),
+        cmocka_unit_test(names_with_newlines),
     };
     return cmocka_run_group_tests(tests, cli_make_folder, cli_remove_folder);
 }
