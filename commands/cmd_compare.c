@@ -22,6 +22,7 @@ struct comparison {
     struct trials trials; /* first: see trials.c */
     int64_t top;
     json_t *agreement; /* NULL: not known */
+    char *labels;      /* file of true classes, NULL: none */
     bool kept;         /* A's outputs are there to be held against */
 };
 
@@ -30,6 +31,7 @@ static void free_comparison(void *state)
     struct comparison *comparison = state;
     trials_clear(&comparison->trials);
     json_decref(comparison->agreement);
+    free(comparison->labels);
     free(comparison);
 }
 
@@ -48,7 +50,7 @@ static void agreed(struct execution *execution, const json_t *data, const struct
         return;
     }
     if (!data)
-        execution_warn(execution, "the outputs are not compared: %s", error->why);
+        execution_warn(execution, "the outputs are not compared: %s: %s", error->what, error->why);
     else if (!comparison->kept)
         comparison->kept = true;
     else
@@ -65,7 +67,10 @@ static void looked(struct execution *execution, struct trials *trials, int side)
         trials_continue(execution);
     else
         execution_request(execution, "agree",
-                          side == 0 ? json_pack("{s:b}", "keep", 1) : json_object(), agreed);
+                          side == 0
+                              ? json_pack("{s:b, s:s*}", "keep", 1, "labels", comparison->labels)
+                              : json_object(),
+                          agreed);
 }
 
 static void print_output(struct execution *execution, const json_t *output, bool one)
@@ -95,9 +100,23 @@ static void print_output(struct execution *execution, const json_t *output, bool
                     text);
 }
 
+static void print_accuracy(struct execution *execution, const json_t *agreement)
+{
+    char a[FORMAT_SIZE], b[FORMAT_SIZE];
+    const json_t *accuracy = json_object_get(agreement, "accuracy");
+    long long left_out = json_integer_value(json_object_get(agreement, "rows_of_calibration"));
+    if (json_is_object(accuracy))
+        execution_print(execution, "  right by the labels: A %s, B %s",
+                        format_percent(a, sizeof a, json_get_double(accuracy, "a")),
+                        format_percent(b, sizeof b, json_get_double(accuracy, "b")));
+    if (left_out > 0)
+        execution_print(execution, "  %lld rows that the calibration saw are left out", left_out);
+}
+
 static void print_agreement(struct execution *execution, const json_t *agreement)
 {
     const json_t *outputs = json_object_get(agreement, "outputs");
+    char source[256];
     const char *why = json_string_value(json_object_get(agreement, "why"));
     size_t index;
     json_t *output;
@@ -105,13 +124,16 @@ static void print_agreement(struct execution *execution, const json_t *agreement
         execution_print(execution, "outputs not compared: %s", why);
         return;
     }
+    snprintf(source, sizeof source, "rows of %s",
+             json_string_value(json_object_get(agreement, "source")) ?: "the input");
     execution_print(execution, "outputs on %lld %s:",
                     (long long)json_integer_value(json_object_get(agreement, "rows")),
                     json_is_true(json_object_get(agreement, "random"))
                         ? "random samples (`input FILE` takes real ones)"
-                        : "samples of the input");
+                        : source);
     json_array_foreach((json_t *)(uintptr_t)outputs, index, output)
         print_output(execution, output, json_array_size(outputs) == 1);
+    print_accuracy(execution, agreement);
 }
 
 /* ---- times ---- */
@@ -224,6 +246,8 @@ static bool parse_option(struct comparison *comparison, const char *option, cons
             parse_integer(value, PAIRS_MIN, PAIRS_MAX, "compare --rounds", &trials->rounds, error);
     else if (strcmp(option, "--steps") == 0)
         good = parse_integer(value, 1, STEPS_MAX, "compare --steps", &trials->steps, error);
+    else if (strcmp(option, "--labels") == 0)
+        good = (free(comparison->labels), comparison->labels = xstrdup(value)) != NULL;
     else if (strcmp(option, "--top") == 0)
         good = parse_integer(value, 0, 1000000, "compare --top", &comparison->top, error);
     else
@@ -302,7 +326,7 @@ static void run_compare(struct execution *execution, int argc, char *const *argv
 
 static void complete_compare(struct command_completion *completion, int argc, char *const *argv)
 {
-    static const char *const options[] = {"--rounds", "--steps", "--top"};
+    static const char *const options[] = {"--labels", "--rounds", "--steps", "--top"};
     (void)argv;
     if (argc == 1)
         completion_add_values(completion, setting_find("compare", NULL));
@@ -315,7 +339,7 @@ static void complete_compare(struct command_completion *completion, int argc, ch
 
 const struct command command_compare = {
     .name = "compare",
-    .usage = "compare [A] B [--rounds N] [--steps N] [--top N]",
+    .usage = "compare [A] B [--labels FILE] [--rounds N] [--steps N] [--top N]",
     .summary = "two models or recordings: layers, totals, intervals, and the models' outputs",
     .help =
         "A and B are what `load` takes; without A the present model is A. They run in turns of "
@@ -328,11 +352,16 @@ const struct command command_compare = {
         "models; each has the ratio of its --rounds pairs (10) with Wilcoxon's 95 % interval, as "
         "in\n"
         "`ab`. The --top (10) that differ most are shown.\n"
-        "Outputs of the same shape are held against each other on the same inputs, those of "
-        "`input`\n"
-        "or 64 random samples: how often both choose the same class, the divergence of B's "
+        "Outputs of the same shape are held against each other on the same inputs: those of "
+        "`input`,\n"
+        "what was held out of demo:digits' training, or 64 random samples: how often both choose "
+        "the same class, the divergence of B's "
         "chances\n"
-        "from A's (Kullback and Leibler, mean in nats), and how far the numbers lie apart.\n"
+        "from A's (Kullback and Leibler, mean in nats), how far the numbers lie apart, and how "
+        "many\n"
+        "each gets right by --labels (as for `evaluate`). Rows that int8's calibration saw are "
+        "left "
+        "out.\n"
         "Two recordings (.ltr, .part) are played, and the last stretch of each with one plan "
         "counts:\n"
         "its mean over up to 20 stretches of time against the other's, by sample, with an interval "

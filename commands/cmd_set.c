@@ -1,4 +1,5 @@
 #include "commands/complete.h"
+#include "commands/evaluation.h"
 #include "commands/format.h"
 #include "commands/oom_report.h"
 #include "commands/settings_show.h"
@@ -18,6 +19,31 @@ void setting_answer_alias(struct execution *execution, const struct setting *set
         json_object_set_new(workbench->aliases_answered, word, json_true());
         execution_warn(execution, "%s is called %s here", word, setting->name);
     }
+}
+
+/* ---- int8 says what it costs ---- */
+
+#define ROWS_SHOWN 200 /* enough for a first look; `evaluate` takes all */
+
+static void evaluated(struct execution *execution, const json_t *data, const struct error *error)
+{
+    if (data) {
+        workbench_remember(execution->workbench, "evaluate", data);
+        json_object_set_new(execution->data, "evaluation", json_deep_copy(data));
+        evaluation_print(execution, data);
+    } else {
+        execution_print(execution, "what it costs in accuracy is not measured: %s (%s)", error->why,
+                        *error->hint ? error->hint : "evaluate FILE.npy LABELS.npy");
+    }
+    execution_done(execution);
+}
+
+static bool wants_evaluation(const struct workbench *workbench, const struct setting *setting)
+{
+    const char *value = json_string_value(workbench_setting(workbench, setting->name));
+    return strcmp(setting->name, "precision") == 0 && value && strcmp(value, "int8") == 0 &&
+           workbench_model(workbench) && !workbench->replay.path &&
+           workbench_state(workbench) != STATE_LIVE;
 }
 
 static void changed(struct workbench *workbench, void *context, const json_t *data,
@@ -43,7 +69,10 @@ static void changed(struct workbench *workbench, void *context, const json_t *da
     execution_print(execution, "%s %s%s%s%s%s%s", setting->name, value, note ? ": " : "",
                     note ? note : "", costs ? " (" : "",
                     costs ? format_time_ms(cost, sizeof cost, cost_ms) : "", costs ? ")" : "");
-    execution_done(execution);
+    if (wants_evaluation(workbench, setting))
+        execution_request(execution, "evaluate", json_pack("{s:i}", "rows", ROWS_SHOWN), evaluated);
+    else
+        execution_done(execution);
 }
 
 static void change(struct execution *execution, const struct setting *setting, const char *text,

@@ -166,6 +166,8 @@ static bool read_path(struct reader *r, struct value *out)
     char path[WORD_MAX];
     if (!find_path(r, &json, path))
         return false;
+    if (json_is_object(json) && json_is_number(json_object_get(json, "median")))
+        json = json_object_get(json, "median"); /* `wall_ms < 5` is about the median */
     from_json(out, json);
     memcpy(out->path, path, sizeof path);
     return !(json_is_object(json) || json_is_array(json)) ||

@@ -190,7 +190,7 @@ static void compare(struct difference *difference, const float *a, const float *
 }
 
 /* The class of a row of the first output: the largest of several, or whether one passes a half. */
-static size_t class_of(const float *row, size_t classes)
+size_t session_class_of(const float *row, size_t classes)
 {
     if (classes == 1)
         return row[0] > 0.5F;
@@ -201,7 +201,7 @@ static size_t class_of(const float *row, size_t classes)
 }
 
 /* The labelled class of a row: a number, or the largest of as many as there are classes. */
-static size_t label_of(const struct npy_array *labels, size_t row, size_t classes)
+size_t session_true_class(const struct npy_array *labels, size_t row, size_t classes)
 {
     size_t each = labels->bytes / dtype_bytes(labels->dtype) / (size_t)labels->shape.dims[0];
     const char *at = (const char *)labels->data + row * each * dtype_bytes(labels->dtype);
@@ -226,12 +226,12 @@ static void count_classes(struct evaluation *e, const size_t *kept, size_t count
     const float *rows = e->plan.slot.backend->plan_output(e->plan.slot.plan, 0);
     const float *reference = e->reference.slot.backend->plan_output(e->reference.slot.plan, 0);
     for (size_t i = 0; i < count && e->classes > 0; i++) {
-        size_t got = class_of(rows + i * e->classes, e->classes);
-        size_t want = class_of(reference + i * e->classes, e->classes);
+        size_t got = session_class_of(rows + i * e->classes, e->classes);
+        size_t want = session_class_of(reference + i * e->classes, e->classes);
         e->agree += got == want;
         if (e->labels == NULL)
             continue;
-        size_t label = label_of(e->labels, kept[i], e->classes);
+        size_t label = session_true_class(e->labels, kept[i], e->classes);
         e->right += got == label;
         e->reference_right += want == label;
     }
@@ -314,25 +314,28 @@ static bool find_data(const struct session *session, const json_t *arguments, ch
     return error_hint(error, "evaluate FILE.npy LABELS.npy");
 }
 
-static bool open_labels(struct evaluation *e, const char *path, struct error *error)
+struct npy_file *session_open_truth(const char *path, size_t rows, size_t classes,
+                                    const struct npy_array **labels, struct error *error)
 {
-    e->label_file = npy_open(path, error);
-    if (e->label_file == NULL)
-        return false;
-    e->labels = npy_at(e->label_file, 0);
-    size_t each = 0, rows = 0;
-    if (npy_count(e->label_file) == 1 && e->labels->shape.rank >= 1) {
-        rows = (size_t)e->labels->shape.dims[0];
-        each = rows > 0 ? e->labels->bytes / dtype_bytes(e->labels->dtype) / rows : 0;
+    struct npy_file *file = npy_open(path, error);
+    size_t each = 0, count = 0;
+    if (file == NULL)
+        return NULL;
+    *labels = npy_at(file, 0);
+    if (npy_count(file) == 1 && (*labels)->shape.rank >= 1) {
+        count = (size_t)(*labels)->shape.dims[0];
+        each = count > 0 ? (*labels)->bytes / dtype_bytes((*labels)->dtype) / count : 0;
     }
-    bool numbers = each == 1 || (each == e->classes && !e->labels->fortran);
-    if (rows == e->rows && numbers)
-        return true;
+    bool numbers = each == 1 || (each == classes && !(*labels)->fortran);
+    if (count == rows && numbers)
+        return file;
     error_set(error, ERROR_INPUT, path,
               "%zu rows of %zu numbers are no labels for %zu rows of data: a class number each, or "
               "%zu numbers of which the largest says the class",
-              rows, each, e->rows, e->classes);
-    return error_hint(error, "evaluate FILE.npy LABELS.npy");
+              count, each, rows, classes);
+    error_hint(error, "evaluate FILE.npy LABELS.npy");
+    npy_close(file);
+    return NULL;
 }
 
 /* How many classes the first output tells apart. */
@@ -370,8 +373,11 @@ static json_t *evaluate(struct evaluation *e, const json_t *arguments, const cha
         return NULL;
     e->rows = input_rows(e->input);
     e->classes = classes_of(graph);
-    if (labels != NULL && !open_labels(e, labels, error))
-        return NULL;
+    if (labels != NULL) {
+        e->label_file = session_open_truth(labels, e->rows, e->classes, &e->labels, error);
+        if (e->label_file == NULL)
+            return NULL;
+    }
     if (wanted > 0 && (size_t)wanted < e->rows)
         e->rows = (size_t)wanted;
     if (!make_plans(e, error) || !run_rows(e, error))

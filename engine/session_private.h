@@ -5,6 +5,7 @@
 #include "engine/backend.h"
 #include "engine/cpu/layout.h"
 #include "engine/image.h"
+#include "engine/npy.h"
 #include "engine/session.h"
 
 #define SESSION_SLOTS_MAX 16 /* devices at once */
@@ -323,6 +324,15 @@ json_t *session_do_ceilings(struct session *session, const json_t *arguments, st
 /* `agree` of engine.h. */
 json_t *session_do_agree(struct session *session, const json_t *arguments, struct error *error);
 void session_free_answers(struct answers *answers);
+/* session_evaluate.c: the class of a row of outputs: the largest of several, or whether one passes a
+ * half; the true class of a row of labels (a number, or the largest of `classes`), SIZE_MAX if it is
+ * none. */
+size_t session_class_of(const float *row, size_t classes);
+size_t session_true_class(const struct npy_array *labels, size_t row, size_t classes);
+/* A file of true classes for so many rows of data, a number or `classes` numbers each. NULL on failure:
+ * ERROR_FILE, ERROR_INPUT. */
+struct npy_file *session_open_truth(const char *path, size_t rows, size_t classes,
+                                    const struct npy_array **labels, struct error *error);
 
 /* ---- session_proof.c ---- */
 

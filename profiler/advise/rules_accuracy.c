@@ -18,17 +18,18 @@
 #define PATTERN_SHARE   0.99
 #define PATTERN_ZEROS   0.6 /* with more of them most groups have two by chance */
 
-/* A63 [M]: what int8 makes of a convolution's or a product's time, over ResNet50, MobileNetV2 and
- * EfficientNetB0 at batches 4 and 8 on two cores of a Xeon with AMX: from fp32 3.6 times as fast at 4 to
- * 15 FLOPs a byte, 4.8 to 40, 4.2 to 80, 6.9 above, below 4 nothing; from bf16 1.9 times above 80 and
- * nothing below. [S] VNNI alone multiplies four times as many bytes as floats: at most that. */
+/* A63 [M]: what int8 makes of the time of convolutions and products, on two cores of a Xeon with AMX:
+ * from fp32 3.6 to 9 times as fast (ResNet50, batch 4) and 4.5 to 7 (MobileNetV2, batch 8), more with
+ * more FLOPs a byte; from bf16 1.4 times, and 1.9 from 40 FLOPs a byte on; below 4 it depends. [S] VNNI
+ * alone multiplies four times as many bytes as floats: at most that. */
 #define INT8_INTENSITY   4
 #define INT8_FACTOR      1.7
 #define INT8_EXPONENT    0.25
 #define INT8_MOST        8.0
 #define INT8_VNNI_MOST   3.0
-#define INT8_OVER_BF16   1.9
-#define INT8_BF16_LEAST  80
+#define INT8_BF16_FEW    1.4
+#define INT8_BF16_MANY   1.9
+#define INT8_MANY        40
 /* Layers that stay fp32 and take more of the step than this turn bytes into floats and back:
  * EfficientNetB0, with a fifth in them, gained nothing */
 #define INT8_FLOATS_MOST 0.1
@@ -119,7 +120,7 @@ static double with_bytes(const struct advise_facts *facts, const struct advise_l
     if (!(intensity >= INT8_INTENSITY))
         return 1;
     if (strcmp(facts->settings.precision, "bf16") == 0)
-        return intensity >= INT8_BF16_LEAST ? INT8_OVER_BF16 : 1;
+        return intensity >= INT8_MANY ? INT8_BF16_MANY : INT8_BF16_FEW;
     return fmin(INT8_FACTOR * pow(intensity, INT8_EXPONENT), amx ? INT8_MOST : INT8_VNNI_MOST);
 }
 
@@ -172,12 +173,16 @@ void advise_check_int8(const struct advise_facts *facts, struct advise_finding *
                finding->state == ADVISE_TRY
                    ? "; the rest stays fp32, and turning bytes into floats there and back costs"
                    : "");
-    advise_formula(finding,
-                   bf16 ? "over layers above %d FLOPs a byte: t x (1 - 1/%.1f)"
-                        : "over layers above %d FLOPs a byte: t x (1 - 1/r), r = %.1f x "
-                          "(FLOPs per byte)^%.2f",
-                   bf16 ? INT8_BF16_LEAST : INT8_INTENSITY, bf16 ? INT8_OVER_BF16 : INT8_FACTOR,
-                   INT8_EXPONENT);
+    if (bf16)
+        advise_formula(
+            finding,
+            "over layers: t x (1 - 1/r), r = %.1f from %d FLOPs a byte on, %.1f from %d on",
+            INT8_BF16_FEW, INT8_INTENSITY, INT8_BF16_MANY, INT8_MANY);
+    else
+        advise_formula(
+            finding,
+            "over layers above %d FLOPs a byte: t x (1 - 1/r), r = %.1f x (FLOPs per byte)^%.2f",
+            INT8_INTENSITY, INT8_FACTOR, INT8_EXPONENT);
     advise_act(finding, facts->accuracy.random == FLAG_YES
                             ? "calibrate on your data, then evaluate: answers change"
                             : "then evaluate: answers change, and only labels say whether for the "
