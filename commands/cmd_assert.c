@@ -67,8 +67,8 @@ const struct command command_assert = {
         "of\n"
         "each element of a list. What is not known is an error and never passes; `x != null` "
         "asks.\n"
-        "Of percentiles (wall_ms) the median counts where none is named. Quote the whole where it "
-        "holds texts or brackets.\n"
+        "Of percentiles (wall_ms) the median counts where none is named.\n"
+        "Quote the whole where it holds texts or brackets.\n"
         "Exit codes: 6 it is false, 1 it cannot be decided.",
     .json = "expression holds of",
     .see = WORDS("run", "exit"),

@@ -210,7 +210,7 @@ void advise_check_tiles(const struct advise_facts *facts, struct advise_finding 
 {
     double step_ms = advise_step_ms(facts), saved = 0, all, maths = maths_ms(facts, &all);
     if (!advise_on_cpu(facts) || strcmp(facts->settings.precision, "fp32") != 0 ||
-        !strstr(facts->device.isa, "AMX") || !(all > 0))
+        !strstr(facts->device.isa, "AMX") || !(maths > ADVISE_GAIN_LEAST * all))
         return;
     for (size_t i = 0; i < facts->layers_count; i++) {
         double ms = advise_layer_ms(facts, &facts->layers[i]);
