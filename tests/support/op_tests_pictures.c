@@ -70,8 +70,12 @@ static void run_steps(const struct case_of *c, struct plan *plan, struct error *
     for (int i = 0; i < 2; i++) {
         wanted[i] = calloc(count, sizeof(float));
     }
+    const void *room = bench_backend->plan_feed_room(plan);
     make_batch(c, bench_backend->plan_feed_room(plan), wanted[0]);
     bool good = bench_backend->plan_feed_send(plan, error);
+    if ((bench_backend->plan_feed_room(plan) != room) != c->ahead) {
+        bench_failed("a batch that is copied ahead lies where the one in use lies");
+    }
     for (int step = 0; good && step < STEPS; step++) {
         struct step_context context = {.fed = true}, unfed = {0};
         good = bench_backend->plan_launch(plan, &context, error);
