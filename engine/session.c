@@ -356,6 +356,14 @@ static json_t *do_load(struct session *session, const json_t *arguments, struct 
         error_hint(error, "load demo:digits");
         return NULL;
     }
+    if (session->settings.precision == PRECISION_INT8) { /* before a large file is read */
+        error_set(
+            error, ERROR_VALUE, "load",
+            "precision is int8, and a calibration goes with its model: the next one begins in "
+            "another precision");
+        error_hint(error, "precision fp32; load %s", path);
+        return NULL;
+    }
     options.cancel = session->ports->cancel;
     options.map = json_object_get(arguments, "map");
     options.outputs = json_object_get(arguments, "outputs");

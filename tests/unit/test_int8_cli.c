@@ -97,6 +97,11 @@ static void int8_says_what_it_wants(void **state)
     cli_expect_code(NULL, "demo:cnn -c 'devices cpu; evaluate'", 1, "evaluate FILE.npy");
     cli_expect_code(NULL, DEMO "-c 'calibrate --method best'", 1, "percentile");
     cli_expect_code(NULL, DEMO "-c 'calibrate --row 3'", 1, "help calibrate");
+    /* a calibration goes with its model: what to type leads on, with a model before it or without */
+    cli_expect_code(NULL, DEMO "-c 'calibrate; precision int8; load demo:cnn'", 1,
+                    "hint: precision fp32; load demo:cnn");
+    cli_expect_code(NULL, DEMO "-c 'calibrate; precision int8; unload; load demo:cnn'", 1,
+                    "hint: precision fp32; load demo:cnn");
     cli_expect_code(NULL, "demo:cnn -c 'devices cpu; calibrate --random; precision int8; run 2'", 0,
                     "random inputs");
 }
