@@ -4,8 +4,9 @@
 usage: run.py LAYERTOP WORKDIR TABLE [PATTERN]
 
 One line a model and format; the table (JSON) goes to TABLE, the models into WORKDIR. PATTERN is shell patterns over the
-names, with commas between (app/*,conv2d/*,*mask*). A model whose layers layertop names as unsupported counts as unsupported, not as
-passed. Fails if any answer is wrong or any file that Keras wrote cannot be loaded for another reason.
+names, with commas between (app/*,conv2d/*,*mask*). A model whose layers layertop names as unsupported counts as
+unsupported, not as passed, and one that Keras itself reads from its file as layertop does, and not as it was, as not
+written. Fails if any answer is wrong or any file that Keras wrote cannot be loaded for another reason.
 """
 import datetime
 import fnmatch
@@ -110,6 +111,8 @@ def judge(layertop, case, suffix, made, folder):
     row.update(result='passed' if passed else 'failed', error=float('%.2g' % error) if error < 1e30 else None,
                tolerance=float('%.2g' % max(t for t in tolerances + [0] if t != float('inf'))),
                keras_error=float('%.2g' % made['keras_error']))
+    if not passed and blame.keras_reads_so_too(model, made, answers[0], tolerances):
+        return dict(row, result='not written', message='Keras: the file lacks something, and Keras reads it as layertop does')
     if not passed:
         row['layers'] = blame.first_wrong(layertop, case, model, made, folder)
     return row
