@@ -245,7 +245,8 @@ json_t *session_pipeline_json(struct session *session)
         session_preprocess(session, settings, NULL), "preprocess_on", on_gpu ? "gpu" : "cpu",
         "prepare_ms", (double)times.prepare_ns / steps, "wait_ms", (double)times.wait_ns / steps,
         "decode_ms", (double)times.stage_ns[0] / steps, "resize_ms",
-        (double)times.stage_ns[1] / steps, "scale_ms", (double)times.stage_ns[2] / steps, "bytes",
+        (double)times.stage_ns[1] / steps, "scale_ms",
+        on_gpu ? 0.0 : (double)times.stage_ns[2] / steps, "bytes",
         (json_int_t)pipeline_bytes(session->pipeline));
     if (on_gpu) {
         struct picture_times fed = slot->backend->plan_feed_times(slot->plan, false);

@@ -32,7 +32,7 @@ const char *advise_state_name(enum advise_state state);
 
 #define ADVISE_CHANGES_MAX 3
 #define ADVISE_LAYERS_MAX  5
-#define ADVISE_WAYS_MAX    4
+#define ADVISE_WAYS_MAX    5
 
 struct advise_set {
     char key[24], value[64];

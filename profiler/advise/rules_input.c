@@ -80,6 +80,18 @@ static void add_mapping(const struct advise_facts *facts, struct advise_finding 
                       strcmp(facts->pipeline.mapping, "batch") == 0 ? "picture" : "batch");
 }
 
+/* One GPU can resize and scale what the host only decodes: what that takes there, and what the copy of
+ * the bytes takes, is not known before it was tried. */
+static void add_gpu(const struct advise_facts *facts, struct advise_finding *finding)
+{
+    const struct advise_pipeline *pipeline = &facts->pipeline;
+    bool one_gpu = advise_on_gpu(facts) && strchr(facts->settings.devices, ',') == NULL;
+    if (!one_gpu || !(pipeline->scale_ms > 0) || strcmp(facts->plan.input_type, "float32") != 0)
+        return;
+    struct advise_way *way = advise_way_add(finding, NAN, NAN, NAN);
+    advise_way_change(way, "preprocess_on", "gpu");
+}
+
 /* What the pipeline is, and what would make it quicker. Returns the most that a setting saves. */
 static double add_ways(const struct advise_facts *facts, const struct feeding *now,
                        struct advise_finding *finding)
@@ -93,6 +105,7 @@ static double add_ways(const struct advise_facts *facts, const struct feeding *n
         add_way(facts, now, finding, now->most, true, &most_ms);
     if (facts->settings.batch > 1)
         add_mapping(facts, finding);
+    add_gpu(facts, finding);
     return most_ms;
 }
 

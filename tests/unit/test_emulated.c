@@ -139,7 +139,7 @@ static void pictures_are_resized_there(void **state)
         assert_int_equal(cli_number_at(run, "pipeline.copied_bytes"), 256 + 2 * 1280);
         assert_true(cli_number_at(run, "pipeline.copy_ms") > 0);
         assert_true(cli_number_at(run, "pipeline.gpu_ms") > 0);
-        assert_true(cli_number_at(run, "pipeline.scale_ms") < 0.1);
+        assert_true(cli_number_at(run, "pipeline.scale_ms") <= 0);
         assert_true(cli_number_at(run, "ledger.preprocess_ms") > 0);
     }
     assert_int_equal(count, 4);
