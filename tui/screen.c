@@ -181,6 +181,8 @@ static void compute_layout(struct screen *screen, size_t row_count)
 {
     struct layout *layout = &screen->layout;
     struct layout_wish wish = screen->wish;
+    screen->unused = screen->unused && row_count == 0;
+    wish.tall_log = wish.tall_log || screen->unused;
     wish.detail = screen->details && row_count > 0;
     layout_compute(screen->rows, screen->cols, &wish, layout);
     int spare = pane_layers_rows(layout->table) - (int)row_count;
@@ -471,7 +473,8 @@ int tui_run(struct workbench *workbench, const struct tui_options *options)
 
     log_add(screen.log, SINK_NOTE,
             "type a command, Tab completes, Esc goes to the panes, F1 helps");
-    if (options->command_count == 0)
+    screen.unused = options->command_count == 0 && options->then == NULL;
+    if (screen.unused)
         log_add(screen.log, SINK_NOTE,
                 "try: load demo:digits; start  or: load FILE; start  or: lesson start 1");
     for (size_t i = 0; i < options->command_count; i++)

@@ -26,6 +26,8 @@ struct screen {
     int rows, cols;
     struct layout layout;
     struct layout_wish wish;
+    bool
+        unused; /* started without a model, and none has come: there is nothing but the log to see */
     bool details; /* somebody asked for those of the chosen layer */
     enum focus focus, focus_before_help;
     int selected, top, help_top, help_lines;
