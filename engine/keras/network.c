@@ -85,9 +85,8 @@ static bool child_declare(struct reader *reader, struct scope *scope, struct chi
     if (variables_quantised(child->class_name, child->config, &known) && !known)
         return error_set(
             reader->error, ERROR_MODEL_LAYERS, reader->files->name,
-            "the layer \"%s\" (%s) is quantised to %.*s; int8, float8, GPTQ, AWQ and the int4 "
-            "of Keras since it names its block size are read, of Dense, EinsumDense and "
-            "Embedding; save the model as it was before quantize()",
+            "the layer \"%s\" (%s) is quantised to %.*s; int8, float8, GPTQ, AWQ and int4 are "
+            "read, of Dense, EinsumDense and Embedding; save the model as it was before quantize()",
             child->name, child->class_name, (int)(strstr(policy, "_from_") - policy), policy);
     if (child->is_input &&
         (json_truth(child->config, "sparse", false) || json_truth(child->config, "ragged", false)))

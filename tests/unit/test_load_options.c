@@ -150,7 +150,7 @@ static void wrapped_layer_without_class(void **state)
 static void other_quantisations(void **state)
 {
     (void)state;
-    static const char *const modes[] = {"int4", "ternary", "int2"};
+    static const char *const modes[] = {"int3", "ternary", "int2"};
     static const char *const text =
         "{\"class_name\":\"Sequential\",\"keras_version\":\"3.12.0\",\"config\":{\"name\":\"s\","
         "\"layers\":[{\"class_name\":\"InputLayer\",\"config\":{\"name\":\"x\",\"batch_shape\":"

@@ -1,4 +1,5 @@
 /* Models that Keras wrote, against outputs that Keras computed in float64. */
+#include "support/hostile.h"
 #include "tests/support/modelcheck.h"
 
 #include <setjmp.h>
@@ -133,11 +134,25 @@ static void unfused_models(void **state)
     check_all(false);
 }
 
+/* A policy that names no block means the same to Keras as blocks of -1, and is what it then writes. */
+static void int4_by_its_older_name(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    double worst = 0;
+    const char *path = hostile_copy("tests/data/models/int4.h5", "int4.h5");
+    hostile_edit_config(path, "\"int4/-1\"", "\"int4\"");
+    if (!model_check(path, "tests/data/models/int4.io.h5", true, &worst, &error))
+        fail_msg("E%03d %s: %s", (int)error.code, error.what, error.why);
+    assert_true(worst <= TOLERANCE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fused_models),
         cmocka_unit_test(unfused_models),
+        cmocka_unit_test(int4_by_its_older_name),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, hostile_make_folder, hostile_remove_folder);
 }

@@ -10,6 +10,7 @@ enum quantised_mode quantised_mode(struct call *call)
     const char *policy = config_string(call, "dtype", "");
     return strncmp(policy, "int8_from_", 10) == 0     ? QUANTISED_INT8
            : strncmp(policy, "int4/", 5) == 0         ? QUANTISED_INT4
+           : strncmp(policy, "int4_from_", 10) == 0   ? QUANTISED_INT4
            : strncmp(policy, "gptq/", 5) == 0         ? QUANTISED_GPTQ
            : strncmp(policy, "awq/", 4) == 0          ? QUANTISED_GPTQ
            : strncmp(policy, "float8_from_", 12) == 0 ? QUANTISED_FLOAT8
@@ -72,10 +73,11 @@ int quantised_result(struct call *call, int y, int scale, const struct shape *st
 
 /* ---- int4 ---- */
 
-/* Does the policy, "int4/128_from_float32", name blocks? */
+/* Does the policy, "int4/128_from_float32", name blocks? "int4_from_float32" has none. */
 static bool has_blocks(struct call *call)
 {
-    return strncmp(config_string(call, "dtype", ""), "int4/-1_", 8) != 0;
+    const char *policy = config_string(call, "dtype", "");
+    return strncmp(policy, "int4/", 5) == 0 && strncmp(policy, "int4/-1_", 8) != 0;
 }
 
 /* Number `at` of a row of packed integers: the even ones are the low nibbles. */

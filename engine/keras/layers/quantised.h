@@ -2,7 +2,8 @@
  *
  * int8: Keras rounds the inputs to integers too, row by row, multiplies integers and divides by both
  * scales; the same is emitted here in floating point, where the products are exact.
- * int4: two integers a byte, with a scale for each output (and a zero for each block of inputs): the
+ * int4: two integers of a row a byte, with a scale for each output (and a zero for each block of inputs;
+ * Keras 3.12 packed two rows instead, which Keras 3.15 does not reload either): the
  * kernel is made whole again and everything goes on in floating point, as in Keras, unless the file
  * has the inputs rounded as well.
  * gptq and awq: integers of 2, 3, 4 or 8 bits with a scale and a zero for each output and block of
