@@ -15,7 +15,11 @@ def arithmetic(d, x):
                  lambda: ops.power(ops.abs(x) + 0.5, d.number(0.5, 2)), lambda: (abs(x) + 0.5) ** 1.5,
                  lambda: ops.where(x > 0., x, d.number(0, 0.5) * x),
                  lambda: ops.arctan2(x, ops.square(x) + 1.), lambda: ops.divide(x, ops.exp(-abs(x)) + 1.),
-                 lambda: x * constant(d.numbers(x.shape[-1])), lambda: x + constant(d.numbers(x.shape[-1])))()
+                 lambda: x * constant(d.numbers(x.shape[-1])), lambda: x + constant(d.numbers(x.shape[-1])),
+                 lambda: ops.hypot(x, ops.square(x) + 0.5), lambda: ops.logaddexp(x, ops.tanh(x)),
+                 lambda: ops.logaddexp2(x, constant(d.numbers(x.shape[-1]))), lambda: ops.fmax(x, ops.sin(x)),
+                 lambda: ops.fmin(x, constant(d.numbers(x.shape[-1]))), lambda: ops.ldexp(x, d.int(-2, 2)),
+                 lambda: ops.select([x > 1e9, x > -1e9], [-x, x + 1.], 0.))()
 
 
 def function(d, x):
@@ -26,7 +30,12 @@ def function(d, x):
                  lambda: ops.arctan(x), lambda: ops.arcsinh(x), lambda: ops.sinh(ops.clip(x, -2., 2.)),
                  lambda: ops.cosh(ops.tanh(x)), lambda: ops.arcsin(ops.tanh(x) * 0.9), lambda: ops.arctanh(ops.sin(x) * 0.8),
                  lambda: ops.arccos(ops.sin(x) * 0.9), lambda: ops.arccosh(abs(x) + 1.5), lambda: ops.tan(ops.tanh(x)),
-                 lambda: ops.log2(abs(x) + 1.), lambda: ops.log10(abs(x) + 1.), lambda: ops.stop_gradient(x))()
+                 lambda: ops.log2(abs(x) + 1.), lambda: ops.log10(abs(x) + 1.), lambda: ops.stop_gradient(x),
+                 lambda: ops.exp2(ops.minimum(x, 2.)), lambda: ops.cbrt(abs(x) + 0.2), lambda: ops.sinc(x),
+                 lambda: ops.erfc(x), lambda: ops.deg2rad(x * 30.), lambda: ops.rad2deg(x) / 50., lambda: ops.fabs(x),
+                 lambda: ops.nan_to_num(x), lambda: ops.convert_to_tensor(x), lambda: ops.copy(x), lambda: ops.conj(x),
+                 lambda: ops.real(x), lambda: ops.cast(x, keras.config.floatx()),
+                 lambda: ops.saturate_cast(x, keras.config.floatx()), lambda: ops.identity(x))()
 
 
 def nn_function(d, x):
@@ -50,7 +59,13 @@ def reduce(d, x):
               lambda: ops.logsumexp(x, axis, keepdims=keep), lambda: ops.prod(ops.tanh(x), axis, keepdims=keep),
               lambda: ops.std(x, axes, keepdims=keep) if x.shape[-1] > 2 else ops.mean(x, axes, keepdims=keep),
               lambda: ops.norm(x, axis=(axis,), keepdims=keep), lambda: ops.average(x, axis=axis),
-              lambda: list(ops.moments(x, axes if isinstance(axes, list) else [axes], keepdims=keep)))()
+              lambda: list(ops.moments(x, axes if isinstance(axes, list) else [axes], keepdims=keep)),
+              lambda: ops.nanmean(x, axis=axis, keepdims=keep), lambda: ops.nansum(x, axis=axis, keepdims=keep),
+              lambda: ops.nanmax(x, axis=axis, keepdims=keep), lambda: ops.nanmin(x, axis=axis, keepdims=keep),
+              lambda: ops.nanvar(x, axis=axis, keepdims=keep), lambda: ops.ptp(x, axis=axis, keepdims=keep),
+              lambda: ops.median(x, axis=axis, keepdims=keep),
+              lambda: ops.quantile(x, round(d.number(0.05, 0.95), 2), axis=axis, keepdims=keep),
+              lambda: ops.trapezoid(x, dx=0.5, axis=axis))()
     return y
 
 
@@ -97,7 +112,15 @@ def shape(d, x):
                                  [[0, 0]] * (len(x.shape) - axis - 1), mode=d.one('reflect', 'symmetric')),
                  lambda: ops.concatenate([x, x * 2.], axis=axis), lambda: ops.stack([x, -x], axis=axis),
                  lambda: ops.cumsum(x, axis=axis), lambda: ops.cumprod(ops.tanh(x), axis=axis),
-                 lambda: ops.take(x, [0, x.shape[axis] - 1], axis=axis))()
+                 lambda: ops.take(x, [0, x.shape[axis] - 1], axis=axis),
+                 lambda: ops.diff(x, axis=axis) if x.shape[axis] > 1 else None, lambda: ops.hstack([x, -x]),
+                 lambda: ops.dstack([x, x * 0.5]), lambda: ops.append(x, ops.tanh(x), axis=axis), lambda: ops.fliplr(x),
+                 lambda: ops.nancumsum(x, axis=axis), lambda: ops.tril(x, d.int(-1, 1)) if len(x.shape) > 2 else None,
+                 lambda: ops.triu(x, d.int(-1, 1)) if len(x.shape) > 2 else None,
+                 lambda: ops.diagonal(x, axis1=1, axis2=2) if len(x.shape) > 3 else None,
+                 lambda: ops.linspace(x, x * 2. + 1., d.int(2, 4), axis=axis),
+                 lambda: ops.extract_sequences(x, min(2, x.shape[-1]), 1),
+                 lambda: ops.slice_update(x, [0] * len(x.shape), ops.tanh(x)))()
 
 
 def several(d, x):
@@ -108,7 +131,8 @@ def several(d, x):
                  lambda: list(ops.split(x, [d.int(1, n - 1)], axis=axis)) if n > 1 else None,
                  lambda: list(ops.unstack(x, axis=axis))[:3] if n <= 8 and len(x.shape) > 2 else None,
                  lambda: ops.top_k(x, d.int(1, x.shape[-1]))[0], lambda: ops.sort(x, axis=axis),
-                 lambda: list(ops.moments(x, [axis])))()
+                 lambda: list(ops.moments(x, [axis])),
+                 lambda: list(ops.array_split(x, 2, axis=axis)) if n > 1 else None)()
 
 
 def product(d, x):
@@ -118,7 +142,9 @@ def product(d, x):
                      lambda: ops.einsum('abc,adc->abd', x, x) / float(last),
                      lambda: ops.einsum('abc,abd->acd', x, ops.tanh(x)) / float(x.shape[1]),
                      lambda: ops.einsum('abc,abc->ab', x, x) / float(last),
-                     lambda: ops.einsum('abc->acb', x))()
+                     lambda: ops.einsum('abc->acb', x),
+                     lambda: ops.cross(x, ops.sin(x)) if last == 3 else None,
+                     lambda: ops.cdist(x, ops.tanh(x) + 3.))()
     weight = constant([d.numbers(3) for _ in range(last)])
     return d.one(lambda: ops.matmul(x, weight), lambda: ops.dot(x, weight), lambda: ops.tensordot(x, weight, axes=1),
                  lambda: ops.einsum('...a,ab->...b', x, weight), lambda: ops.inner(x, weight.T))()
@@ -136,7 +162,8 @@ def picture(d, x):
                  lambda: ops.conv(x, kernel, strides=d.int(1, 2), padding=padding),
                  lambda: ops.depthwise_conv(x, kernel, padding=padding),
                  lambda: ops.image.resize(x, (d.int(2, 9), d.int(2, 9)), interpolation=d.one('bilinear', 'bicubic')),
-                 lambda: ops.image.extract_patches(x, 2, padding=padding))()
+                 lambda: ops.image.extract_patches(x, 2, padding=padding),
+                 lambda: ops.adaptive_average_pool(x, d.int(1, 3)), lambda: ops.adaptive_max_pool(x, (d.int(1, 3), 2)))()
 
 
 OPS = (arithmetic, arithmetic, arithmetic, function, function, nn_function, reduce, normalise, index, shape, shape,
@@ -159,4 +186,13 @@ def jump(d, x):
                  lambda: ops.cast(ops.argsort(x, axis=axis), floating),
                  lambda: ops.one_hot(ops.argmax(x, axis=-1), x.shape[-1]),
                  lambda: ops.take_along_axis(x, ops.argsort(x, axis=axis), axis=axis),
-                 lambda: ops.zeros_like(x) + ops.ones_like(x) * x)()
+                 lambda: ops.zeros_like(x) + ops.ones_like(x) * x, lambda: ops.heaviside(x, ops.sin(x)),
+                 lambda: ops.cast(ops.isclose(ops.round(x), constant(d.numbers(x.shape[-1]))), floating),
+                 lambda: ops.cast(ops.isfinite(x), floating) * x, lambda: ops.fmod(x, 0.5) * 0. + x,
+                 lambda: ops.cast(ops.digitize(x, constant(sorted(d.numbers(3)))), floating),
+                 lambda: ops.cast(ops.bitwise_and(ops.cast(x * 8., 'int32'), 5), floating),
+                 lambda: ops.cast(ops.bitwise_xor(ops.cast(x * 8., 'int32'), d.int(-9, 9)), floating),
+                 lambda: ops.cast(ops.isin(ops.round(x), [0, 1]), floating),
+                 lambda: ops.cast(ops.count_nonzero(ops.relu(x), axis=axis), floating),
+                 lambda: ops.cast(ops.nanargmax(x, axis=axis), floating),
+                 lambda: ops.cast(ops.signbit(x), floating))()
