@@ -200,12 +200,34 @@ static void moves(void **state)
         check(&rows[i]);
 }
 
+/* What would make tables of any size is refused before it does. */
+static void tables_are_bounded(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        TWO("Linspace(x, 6.0) {'num': 2000000000}"),
+        TWO("MultiHot(x) {'num_classes': 2000000000}"),
+        "x = Input 4,2\ny = ops.Fold(x) {'output_size': [40000, 40000], 'kernel_size': 2}\nout y",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct error error = {0};
+        struct model *model = tiny_model(texts[i]);
+        struct constant_pool *pool = constant_pool_new();
+        const struct graph_options wanted = {.batch = 1, .fusion = true};
+        assert_null(graph_lower(model, &wanted, pool, &error));
+        assert_true(error.code == ERROR_MODEL_LAYERS || error.code == ERROR_MODEL_SHAPE);
+        constant_pool_free(pool);
+        model_free(model);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(elements),
         cmocka_unit_test(axes),
         cmocka_unit_test(moves),
+        cmocka_unit_test(tables_are_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

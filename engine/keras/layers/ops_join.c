@@ -8,6 +8,8 @@
 #include <string.h>
 
 #define OPERANDS_MOST 256
+/* Numbers of a table that is made here: no honest model comes near. */
+#define TABLE_MOST    (1 << 24)
 
 /* Cells begin, begin + step, ... along one axis. */
 static int part(struct call *call, int x, int axis, int64_t begin, int64_t count, int64_t step)
@@ -220,6 +222,8 @@ bool lower_op_linspace(struct call *call)
     struct lowering *low = call->low;
     int64_t count = config_int(call, "num", 50, 1);
     bool last = config_bool(call, "endpoint", true);
+    if (count > TABLE_MOST)
+        return call_refuse(call, "it asks for more than %d numbers", TABLE_MOST);
     if (config_bool(call, "retstep", false))
         return call_refuse(call, "it also returns its step");
     int start = op_value(call, 0, "start"), stop = op_value(call, 1, "stop");
@@ -269,6 +273,8 @@ bool lower_op_extract_sequences(struct call *call)
     if (x < 0 || rank == 0 || call_shape(call, x)->dims[rank - 1] < length)
         return call_misfit(call, "its sequence is shorter than a frame");
     int64_t frames = 1 + (call_shape(call, x)->dims[rank - 1] - length) / stride;
+    if (frames > TABLE_MOST / length)
+        return call_refuse(call, "its frames hold more than %d numbers", TABLE_MOST);
     struct shape shape = {.rank = 2, .dims = {frames, length}};
     float *data;
     struct op_gather gather = {.axis = rank - 1};
@@ -321,7 +327,7 @@ bool lower_op_fold(struct call *call)
     const struct shape *given = call_shape(call, x);
     int64_t batch = given->dims[0], count = given->dims[2];
     if (x < 0 || low->failed || given->rank != 3 || given->dims[1] % taps ||
-        count != places[0] * places[1] || taps * cells > INT32_MAX)
+        count != places[0] * places[1] || taps > TABLE_MOST || cells > TABLE_MOST / taps)
         return call_misfit(call, "its patches do not make an image of that size");
     int64_t channels = given->dims[1] / taps;
     struct op_pad pad = {.after = {0, 0, 1}};

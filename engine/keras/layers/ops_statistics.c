@@ -224,6 +224,8 @@ bool lower_op_in_top_k(struct call *call)
                                                   lowering_number(low, (double)k, 1), false));
 }
 
+#define CLASSES_MOST (1 << 24) /* no honest model comes near */
+
 /* 1 for every class that an axis of indices names. */
 bool lower_op_multi_hot(struct call *call)
 {
@@ -232,8 +234,8 @@ bool lower_op_multi_hot(struct call *call)
     int64_t classes = config_int(call, "num_classes", 1, 1);
     struct shape shape = *call_shape(call, x), row = {.rank = 0};
     int rank = shape.rank;
-    if (x < 0 || rank < 1 || rank == TENSOR_RANK_MAX)
-        return call_refuse(call, "its input has too many axes, or none");
+    if (x < 0 || rank < 1 || rank == TENSOR_RANK_MAX || classes > CLASSES_MOST)
+        return call_refuse(call, "its input has too many axes or none, or it has too many classes");
     int axis = config_axis(call, config_int(call, "axis", -1, INT64_MIN), rank + 1);
     bool axes[TENSOR_RANK_MAX] = {false};
     memmove(shape.dims + axis + 1, shape.dims + axis, (size_t)(rank - axis) * sizeof *shape.dims);
