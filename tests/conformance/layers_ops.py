@@ -104,7 +104,6 @@ def moves():
     case('linspace-open', [(6,)], lambda x: x + ops.linspace(x[:, :1], 1., 6, endpoint=False, axis=-1)[:, 0, :])
     case('linspace-numbers', [(6,)], lambda x: x * ops.linspace(0., x, 4, axis=-1)[:, :, 2])
     case('logspace', [(4,), (4,)], lambda a, b: ops.logspace(a, b, 5, base=2, axis=-1))
-    case('size', ONE, lambda x: x * floats(ops.ndim(x)))
     case('extract-sequences', [(3, 16)], lambda x: ops.extract_sequences(x, 5, 3), EXACT)
     case('slice-update', [(5, 6), (2, 3)], lambda a, b: ops.slice_update(a, (0, 2, 1), b), EXACT)
     case('triangles', [(5, 6)], lambda x: [ops.tril(x, -1), ops.triu(x, 2), ops.trace(x, axis1=1, axis2=2),
