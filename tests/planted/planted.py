@@ -334,12 +334,19 @@ class Planted:
         self.records()
         for row in measured(precision):
             if self.wanted(row[0]):
-                self.measure(row)
+                try:
+                    self.measure(row)
+                except (RuntimeError, subprocess.TimeoutExpired) as why:  # of one, which is a miss
+                    self.add(row[0], row[1], None, kind="measured", error=str(why)[:300])
                 time.sleep(self.options.pause)
         for name, batch, steps in HEALTHY:
             if self.wanted("healthy_" + name):
                 for again in range(HEALTHY_TIMES):
-                    self.check_healthy(name, batch, steps, precision, again)
+                    try:
+                        self.check_healthy(name, batch, steps, precision, again)
+                    except (RuntimeError, subprocess.TimeoutExpired) as why:
+                        self.healthy.append({"id": "healthy_%s_%d" % (name, again + 1), "ok": False,
+                                             "first_advice": None, "error": str(why)[:300]})
         return isa
 
 
