@@ -3,7 +3,9 @@
 ## deps            install missing packages (apt, with sudo if need be)
 APT_PACKAGES := gcc make pkg-config libncurses-dev libhdf5-dev libzip-dev libjansson-dev \
                 libdnnl-dev libpng-dev libjpeg-dev zlib1g-dev libseccomp-dev
-APT_TEST_PACKAGES := libcmocka-dev libvterm-dev clang-format zsh fish
+APT_TEST_PACKAGES := libcmocka-dev libvterm-dev clang-format
+# tests skip what they lack of these
+APT_TEST_SHELLS := zsh fish
 
 # package : header that proves it
 DEPS_TABLE := libncurses-dev:ncurses.h libhdf5-dev:hdf5.h libzip-dev:zip.h libjansson-dev:jansson.h \
@@ -40,3 +42,4 @@ endif
 .PHONY: deps
 deps:
 	@mk/deps.sh $(APT_PACKAGES) $(if $(DEPS_FOR_TEST),$(APT_TEST_PACKAGES))
+	$(if $(DEPS_FOR_TEST),-@mk/deps.sh $(APT_TEST_SHELLS))
