@@ -220,7 +220,9 @@ static int argument_mask(struct call *call, size_t position, const char *name, c
 static int join_masks(struct call *call, int q, int k, const struct axes *axes)
 {
     size_t position = config_keras_major(call) < 3 ? 3 : 6;
-    int given = op_tensor(call, op_argument(call, position, "attention_mask"));
+    int given = op_argument(call, position, "attention_mask")
+                    ? op_value(call, position, "attention_mask")
+                    : -1; /* a tensor of the model, or a constant in the file */
     int mask = attention_mask(call, given, q, k, axes);
     int queries = argument_mask(call, 0, "query", "query_mask");
     int values = argument_mask(call, 1, "value", "value_mask");
