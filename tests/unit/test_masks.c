@@ -338,6 +338,32 @@ static void softmax_gives_masked_cells_no_share(void **state)
         assert_float_equal(out[i], expected[i], 1e-6);
 }
 
+/* A mask that was an array when the model was built lies in the file, as numbers. */
+static void a_constant_attention_mask_is_heeded(void **state)
+{
+    (void)state;
+    struct error error = {0};
+    struct model *model = tiny_model("x = Input 3,1\n"
+                                     "y = MultiHeadAttention(x, x) {'num_heads': 1, 'key_dim': 1} "
+                                     "q 1,1,1 qb 1,1 k 1,1,1 kb 1,1 v 1,1,1 vb 1,1 o 1,1,1 ob 1\n"
+                                     "out y\n");
+    json_t *only_the_second =
+        json_pack("[[b, b, b], [b, b, b], [b, b, b]]", 0, 1, 0, 0, 1, 0, 0, 1, 0);
+    json_object_set_new(model->nodes[1].kwargs, "attention_mask",
+                        json_pack("{s:s, s:{s:o, s:s}}", "class_name", "__numpy__", "config",
+                                  "value", only_the_second, "dtype", "bool"));
+    float weights[8], out[6];
+    for (int i = 0; i < 8; i++)
+        weights[i] = *(const float *)model->layers[1].weights[i].data;
+    static const float x[BATCH * 3] = {1, 5, 2, -3, 4, 7};
+    const float *const inputs[] = {x};
+    assert_true(run_model(model, inputs, out, 6, &error));
+    for (int i = 0; i < 6; i++) {
+        float value = x[i / 3 * 3 + 1] * weights[4] + weights[5];
+        assert_float_equal(out[i], value * weights[6] + weights[7], 1e-5);
+    }
+}
+
 static void an_index_outside_is_an_error(void **state)
 {
     (void)state;
@@ -438,6 +464,7 @@ int main(void)
         cmocka_unit_test(masking_zeroes_and_masks),
         cmocka_unit_test(an_explicit_mask_wins),
         cmocka_unit_test(softmax_gives_masked_cells_no_share),
+        cmocka_unit_test(a_constant_attention_mask_is_heeded),
         cmocka_unit_test(an_index_outside_is_an_error),
         cmocka_unit_test(token_ids_survive_bf16),
         cmocka_unit_test(a_reversible_embedding_goes_back),
