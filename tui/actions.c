@@ -12,6 +12,8 @@ void screen_submit(struct screen *screen, const char *line)
 {
     log_add(screen->log, SINK_ECHO, line);
     screen->log_back = 0;
+    screen->answer = 1;
+    screen->answered = false;
     command_submit(screen->workbench, line);
 }
 
@@ -258,6 +260,7 @@ static void prompt_key(struct screen *screen, const struct input *key)
     bool empty = lineedit_text(screen->editor)[0] == '\0';
     if (!open && !key->pasted && (key->code == INPUT_ESCAPE || (key->code == INPUT_TAB && empty))) {
         screen->focus = FOCUS_PANES;
+        screen->answer = 0; /* read: the panes get their room back */
         return;
     }
     if (key->code == INPUT_PAGE_UP || key->code == INPUT_PAGE_DOWN) {

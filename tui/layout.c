@@ -63,7 +63,9 @@ void layout_compute(int rows, int cols, const struct layout_wish *wish, struct l
     out->header = (struct rect){0, 0, header, cols};
 
     int log = wish->tall_log ? rows / 2 : clamp(rows / 5, 2, 14);
-    log = clamp(log, 2, rows - 2 - header - 2); /* a heading and a layer stay */
+    if (!out->cramped && wish->answer + 1 > log + LAYOUT_HIDDEN_ROWS && log < rows / 2)
+        log = clamp(wish->answer + 1, log, rows / 2); /* below the log's rule */
+    log = clamp(log, 2, rows - 2 - header - 2);       /* a heading and a layer stay */
     int body = rows - 2 - header - log;
     out->log = (struct rect){header + body, 0, log, cols};
 

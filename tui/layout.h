@@ -14,6 +14,8 @@
 
 #define LAYOUT_DETAIL_ROWS 6 /* at most */
 
+#define LAYOUT_HIDDEN_ROWS 2
+
 #define LAYOUT_PLOTS 3 /* layer time, memory, throughput: dropped from the last on */
 
 struct layout_wish {
@@ -21,6 +23,8 @@ struct layout_wish {
     bool wide_table; /* the table takes the room of the plots */
     bool tall_log;   /* the log takes half of the screen */
     bool detail;     /* details of a layer below the table */
+    int answer;      /* rows of the last answer: if more than LAYOUT_HIDDEN_ROWS of them would be
+                        hidden, the log takes up to half of the screen */
 };
 
 struct layout { /* a rectangle without rows is not shown */

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define PIECES 64 /* rows of a line at most */
+
 static enum style style_of(enum sink_style style)
 {
     switch (style) {
@@ -55,6 +57,31 @@ static void line_text(const struct log *log, size_t index, char *out, size_t siz
         snprintf(out, size, "%s%s", *style == SINK_ECHO ? "> " : "", text);
 }
 
+/* Where the rows of a line begin, as many as fit into starts[]; *end is behind the last one. */
+static size_t break_line(const char *text, int cols, size_t starts[PIECES], size_t *end)
+{
+    size_t pieces = 0, at = 0;
+    do {
+        starts[pieces++] = at;
+        at += fitting(text + at, cols - (at > 0 ? 2 : 0));
+    } while (text[at] != '\0' && pieces < PIECES);
+    *end = at;
+    return pieces;
+}
+
+int pane_log_rows(const struct log *log, size_t lines, int cols)
+{
+    char text[2100];
+    enum sink_style style;
+    size_t starts[PIECES], end, count = log_count(log), first = count > lines ? count - lines : 0;
+    int rows = 0;
+    for (size_t i = first; i < count && rows < 1000; i++) {
+        line_text(log, i, text, sizeof text, &style);
+        rows += (int)break_line(text, cols, starts, &end);
+    }
+    return rows;
+}
+
 void pane_log_draw(struct canvas *canvas, struct rect rect, const struct view *view)
 {
     char text[2100];
@@ -66,20 +93,23 @@ void pane_log_draw(struct canvas *canvas, struct rect rect, const struct view *v
     if (view->log_back > 0 && rect.cols > 40)
         canvas_textf(canvas, rect.y, rect.x + 2, rect.cols - 2, STYLE_DIM,
                      " %zu lines further down, End ", back);
+    size_t hidden = 0; /* lines above */
     int y = rect.rows; /* from below: rows of the newest line first */
     for (size_t i = count - back; i-- > 0 && y > 1;) {
         line_text(view->log, i, text, sizeof text, &style);
-        size_t starts[64], pieces = 0, at = 0;
-        do {
-            starts[pieces++] = at;
-            at += fitting(text + at, rect.cols - (at > 0 ? 2 : 0));
-        } while (text[at] != '\0' && pieces < 64);
+        size_t starts[PIECES], at, pieces = break_line(text, rect.cols, starts, &at);
+        hidden = i + (pieces + 1 > (size_t)y);
         for (size_t k = pieces; k-- > 0 && y > 1;) {
             size_t end = k + 1 < pieces ? starts[k + 1] : at;
             canvas_textf(canvas, rect.y + --y, rect.x + (k > 0 ? 2 : 0), rect.cols, style_of(style),
                          "%.*s", (int)(end - starts[k]), text + starts[k]);
         }
     }
+    size_t typed = view->answer < count ? count - view->answer + 1 : 0; /* up to the command line */
+    if (back == 0 && typed > 0 && hidden > typed && rect.cols > 40)
+        canvas_textf(canvas, rect.y, rect.x + 2, rect.cols - 2, STYLE_DIM,
+                     " %zu line%s further up, PgUp ", hidden - typed,
+                     hidden - typed > 1 ? "s" : "");
 }
 
 static void draw_progress(struct canvas *canvas, struct rect rect, const struct view *view)

@@ -101,6 +101,7 @@ void screen_view(const struct screen *screen, struct view *view)
         .search = lineedit_text(screen->search),
         .log = screen->log,
         .log_back = screen->log_back,
+        .answer = screen->answer,
         .progress = screen->progress,
         .progress_text = screen->progress_text,
     };
@@ -184,6 +185,7 @@ static void compute_layout(struct screen *screen, size_t row_count)
     screen->unused = screen->unused && row_count == 0;
     wish.tall_log = wish.tall_log || screen->unused;
     wish.detail = screen->details && row_count > 0;
+    wish.answer = screen->answer > 0 ? pane_log_rows(screen->log, screen->answer, screen->cols) : 0;
     layout_compute(screen->rows, screen->cols, &wish, layout);
     int spare = pane_layers_rows(layout->table) - (int)row_count;
     if (!wish.detail && row_count > 0 && spare > LAYOUT_DETAIL_ROWS) {
@@ -269,6 +271,9 @@ static char *display_text(void *context)
 static void sink_line(void *context, enum sink_style style, const char *text)
 {
     struct screen *screen = context;
+    /* kept out: what comes by itself after the last command has ended */
+    screen->answered = screen->answered || !command_busy(screen->workbench);
+    screen->answer += screen->answered ? 0 : 1;
     log_add(screen->log, style, text);
 }
 
@@ -276,7 +281,7 @@ static void sink_clear(void *context)
 {
     struct screen *screen = context;
     log_clear(screen->log);
-    screen->log_back = 0;
+    screen->log_back = screen->answer = 0;
 }
 
 static void sink_progress(void *context, double fraction, const char *text)

@@ -32,6 +32,8 @@ struct screen {
     enum focus focus, focus_before_help;
     int selected, top, help_top, help_lines;
     size_t log_back;
+    size_t answer;   /* lines since a command line, as long as its commands run */
+    bool answered;   /* they have ended: what comes now belongs to nobody */
     int64_t held_ns; /* right end of the plots while somebody looks back, 0: now */
     struct order order;
     int followed;     /* layer that the selection stays on while rows move, -1: none was chosen */

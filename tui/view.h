@@ -51,6 +51,7 @@ struct view {
 
     const struct log *log;
     size_t log_back; /* lines scrolled back */
+    size_t answer;   /* lines of the log that the last command line gave, with itself */
     double progress; /* 0..1, NAN: not known; below 0: nothing is going on */
     const char *progress_text;
 };
@@ -80,6 +81,8 @@ void pane_layer_time_draw(struct canvas *canvas, struct rect rect, const struct 
 void pane_memory_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 void pane_throughput_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 void pane_log_draw(struct canvas *canvas, struct rect rect, const struct view *view);
+/* Rows that the last `lines` lines of the log take on `cols` columns; counts no further than 1000. */
+int pane_log_rows(const struct log *log, size_t lines, int cols);
 /* The key bar, or progress while there is some. */
 void pane_bar_draw(struct canvas *canvas, struct rect rect, const struct view *view);
 /* Everything of a layout but the prompt and help. */

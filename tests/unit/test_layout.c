@@ -57,8 +57,9 @@ static void check(int rows, int cols, const struct layout_wish *wish)
 static void every_size_fits_without_overlap(void **state)
 {
     (void)state;
-    for (int wishes = 0; wishes < 16; wishes++) {
-        struct layout_wish wish = {wishes & 1, wishes & 2, wishes & 4, wishes & 8};
+    for (int wishes = 0; wishes < 32; wishes++) {
+        struct layout_wish wish = {wishes & 1, wishes & 2, wishes & 4, wishes & 8,
+                                   wishes & 16 ? 17 : 0};
         for (int rows = 1; rows <= 100; rows++) {
             for (int cols = 1; cols <= 300; cols++)
                 check(rows, cols, &wish);
