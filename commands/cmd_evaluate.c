@@ -17,6 +17,11 @@ static void print_error(struct execution *execution, const char *what, const jso
     execution_print(execution, "  %-10s  max error %.3g, mean %.3g; the largest of fp32 is %.3g",
                     what, json_get_double(error, "max"), json_get_double(error, "mean"),
                     json_get_double(error, "largest"));
+    long long broken = (long long)json_integer_value(json_object_get(error, "broken"));
+    if (broken > 0)
+        execution_print(execution,
+                        "  %-10s  %lld number%s left out: infinite or NaN, unlike fp32's", "",
+                        broken, broken == 1 ? " is" : "s are");
 }
 
 void evaluation_print(struct execution *execution, const json_t *data)
@@ -110,10 +115,12 @@ const struct command command_evaluate = {
         "that `calibrate` saw do not count in int8. JSON: source, labels, rows, "
         "rows_of_calibration,\n"
         "device, precision, reference, classes, agreement, accuracy, reference_accuracy,\n"
-        "output_error and logit_error {max, mean, largest: of fp32}, evaluate_ms.",
-    .json = "source labels rows rows_of_calibration device precision reference classes agreement "
-            "accuracy reference_accuracy output_error{max mean largest} logit_error{max mean "
-            "largest} evaluate_ms",
+        "output_error and logit_error {max, mean, largest: of fp32, broken: numbers left\n"
+        "out because only one of both is finite}, evaluate_ms.",
+    .json =
+        "source labels rows rows_of_calibration device precision reference classes agreement "
+        "accuracy reference_accuracy output_error{max mean largest broken} logit_error{max mean "
+        "largest broken} evaluate_ms",
     .see = WORDS("calibrate", "prune", "ab"),
     .examples =
         WORDS("evaluate", "evaluate test_x.npy test_y.npy", "evaluate test_x.npy --rows 500"),

@@ -268,7 +268,8 @@ const struct command command_prune = {
         "two_of_four_share, layers[] {name, class, weights, zeros, zero_share, two_of_four_share}.",
     .json = "pairs speedup speedup_interval[] verdict prune evaluation{source labels rows "
             "rows_of_calibration device precision reference classes agreement accuracy "
-            "reference_accuracy output_error{max mean largest} logit_error{max mean largest} "
+            "reference_accuracy output_error{max mean largest broken} logit_error{max mean largest "
+            "broken} "
             "evaluate_ms} weights zeros zero_share two_of_four_share layers[]{weights zeros "
             "zero_share two_of_four_share name class}",
     .see = WORDS("evaluate", "ab"),

@@ -180,7 +180,8 @@ bool command_cancel(struct workbench *workbench)
     if (!workbench->current && !workbench->interactive)
         dispatch_quit(workbench, true, error_exit_code(ERROR_INTERRUPTED));
     if (workbench->current && !workbench->current->done) {
-        if (workbench->pending_count > 0) {
+        /* others may be asked for beside it, which are none of its business */
+        if (workbench->current->request != 0 || workbench->change.active) {
             workbench_cancel(workbench);
         } else {
             struct error error;

@@ -109,7 +109,8 @@
  *   evaluate  {input?, labels?, rows?}         -> {source, labels or null, rows, rows_of_calibration: left
  *             out, device, precision, reference, classes: 0 if the first output has none, agreement,
  *             accuracy, reference_accuracy: shares or null, output_error, logit_error: {max, mean,
- *             largest: of the reference} or null, evaluate_ms}
+ *             largest: of the reference, broken: numbers left out, as only one of both is
+ *             finite} or null, evaluate_ms}
  *             The present plan against fp32 on the CPU with the weights as loaded, row by row. labels:
  *             .npy of a class number a row, or one-hot. input absent: what was held out for the demo
  *             model, else that of the settings.

@@ -29,11 +29,6 @@ struct subject {
     bool logits_seen;
 };
 
-struct difference {
-    double most, sum, largest; /* of the reference's own */
-    uint64_t count;
-};
-
 struct evaluation {
     struct session *session;
     struct input *input;
@@ -174,14 +169,19 @@ static size_t give_rows(struct evaluation *e, size_t first, size_t *kept, size_t
     return first;
 }
 
-static void compare(struct difference *difference, const float *a, const float *reference,
-                    size_t count)
+void session_compare(struct difference *difference, const float *a, const float *reference,
+                     size_t count)
 {
     for (size_t i = 0; i < count; i++) {
         double apart = fabs((double)a[i] - (double)reference[i]);
         double size = fabs((double)reference[i]);
-        if (isnan(apart))
+        if (a[i] == reference[i] || (isnan(a[i]) && isnan(reference[i])))
+            apart = 0; /* of infinities too */
+        if (!isfinite(apart)) {
+            difference->broken++;
             continue;
+        }
+        size = isfinite(size) ? size : 0;
         difference->most = apart > difference->most ? apart : difference->most;
         difference->largest = size > difference->largest ? size : difference->largest;
         difference->sum += apart;
@@ -244,13 +244,14 @@ static void take_outputs(struct evaluation *e, const size_t *kept, size_t count)
         const struct graph_value *value = &graph->values[graph->outputs[i]];
         size_t row = (size_t)(shape_elements(&value->shape) / graph->batch);
         if (session_host_dtype(value->dtype) == DTYPE_F32)
-            compare(&e->outputs, e->plan.slot.backend->plan_output(e->plan.slot.plan, i),
-                    e->reference.slot.backend->plan_output(e->reference.slot.plan, i), count * row);
+            session_compare(&e->outputs, e->plan.slot.backend->plan_output(e->plan.slot.plan, i),
+                            e->reference.slot.backend->plan_output(e->reference.slot.plan, i),
+                            count * row);
     }
     if (e->plan.logits_seen && e->reference.logits_seen) {
         const struct shape *shape = &graph->values[e->plan.logits].shape;
-        compare(&e->logits, e->plan.logit_rows, e->reference.logit_rows,
-                count * (size_t)(shape_elements(shape) / graph->batch));
+        session_compare(&e->logits, e->plan.logit_rows, e->reference.logit_rows,
+                        count * (size_t)(shape_elements(shape) / graph->batch));
     }
     count_classes(e, kept, count);
     e->measured += count;
@@ -350,10 +351,11 @@ static size_t classes_of(const struct graph *graph)
 
 static json_t *difference_json(const struct difference *difference)
 {
-    if (difference->count == 0)
+    if (difference->count + difference->broken == 0)
         return json_null();
-    return json_pack("{s:f, s:f, s:f}", "max", difference->most, "mean",
-                     difference->sum / (double)difference->count, "largest", difference->largest);
+    return json_pack("{s:f, s:f, s:f, s:I}", "max", difference->most, "mean",
+                     difference->count > 0 ? difference->sum / (double)difference->count : 0.0,
+                     "largest", difference->largest, "broken", (json_int_t)difference->broken);
 }
 
 static json_t *share_json(size_t part, size_t all, bool known)

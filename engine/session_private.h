@@ -324,6 +324,14 @@ json_t *session_do_ceilings(struct session *session, const json_t *arguments, st
 /* `agree` of engine.h. */
 json_t *session_do_agree(struct session *session, const json_t *arguments, struct error *error);
 void session_free_answers(struct answers *answers);
+/* How far numbers lie from a reference's. */
+struct difference {
+    double most, sum, largest; /* of the reference's own */
+    uint64_t count, broken; /* numbers, and those that are in no other figure: finite in one of both
+                                  only, or unlike infinities */
+};
+void session_compare(struct difference *difference, const float *a, const float *reference,
+                     size_t count);
 /* session_evaluate.c: the class of a row of outputs: the largest of several, or whether one passes a
  * half; the true class of a row of labels (a number, or the largest of `classes`), SIZE_MAX if it is
  * none. */

@@ -225,6 +225,18 @@ static void labels_may_be_one_hot(void **state)
     unlink(path);
 }
 
+static void what_is_not_finite_is_counted(void **state)
+{
+    (void)state;
+    const float a[] = {1, NAN, INFINITY, NAN, INFINITY, -INFINITY, 2};
+    const float reference[] = {1.5F, 3, 4, NAN, INFINITY, INFINITY, INFINITY};
+    struct difference difference = {0};
+    session_compare(&difference, a, reference, 7);
+    assert_int_equal(difference.broken, 4);
+    assert_int_equal(difference.count, 3);
+    assert_true(difference.most == 0.5 && difference.sum == 0.5 && difference.largest == 1.5);
+}
+
 static void weights_are_pruned_and_come_back(void **state)
 {
     (void)state;
@@ -286,6 +298,7 @@ int main(void)
         cmocka_unit_test(int8_reads_the_digits),
         cmocka_unit_test(rows_of_the_calibration_do_not_count),
         cmocka_unit_test(labels_may_be_one_hot),
+        cmocka_unit_test(what_is_not_finite_is_counted),
         cmocka_unit_test(weights_are_pruned_and_come_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -308,6 +308,23 @@ static void keep_fate(struct workbench *workbench, void *context, const json_t *
     fate->error = *error;
 }
 
+static void ctrl_c_ends_what_asks_no_worker(void **state)
+{
+    (void)state;
+    struct bench *bench = bench_new();
+    struct fate fate = {0};
+    say(bench, "load good", "configure \"auto\"; load \"good\"; ");
+    workbench_request(bench->workbench, "hang", NULL, keep_fate, &fate);
+    command_submit(bench->workbench, "sleep 60s");
+    workbench_dispatch(bench->workbench);
+    assert_true(command_busy(bench->workbench));
+    assert_true(command_cancel(bench->workbench));
+    workbench_dispatch(bench->workbench);
+    assert_false(command_busy(bench->workbench));
+    assert_int_equal(fate.answers, 0);
+    bench_free(bench);
+}
+
 /* The worker of a request is dropped by `line`; then its successor answers others. */
 static void drops_nobody(const char *line, const char *expected, const char *why)
 {
@@ -366,6 +383,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_model_that_is_gone_is_told_to_whoever_needs_it),
         cmocka_unit_test(a_dropped_worker_leaves_no_request_without_an_answer),
         cmocka_unit_test(nor_do_recordings_that_begin_and_end),
+        cmocka_unit_test(ctrl_c_ends_what_asks_no_worker),
     };
     int fd = mkstemp(log_path);
     if (fd < 0)
