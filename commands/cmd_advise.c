@@ -245,7 +245,7 @@ static void run_advise(struct execution *execution, int argc, char *const *argv)
         error_hint(&error, "load demo:digits; advise");
         execution_fail(execution, &error);
     } else {
-        execution_request(execution, "devices", NULL, listed);
+        execution_request(execution, "devices", json_pack("{s:b}", "quiet", 1), listed);
     }
 }
 

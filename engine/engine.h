@@ -36,7 +36,7 @@
  *             layer, live: the five largest, memory: {weights_bytes, arena_bytes,
  *             workspace_bytes}, processes: as of `memory`, fits: {PRECISION: batch}}
  *             The report of the last request that ran out of memory.
- *   devices   {}                               -> {devices: [backend.devices() objects + {proof: the
+ *   devices   {quiet?: no note}                -> {devices: [backend.devices() objects + {proof: the
  *             last of `proof` or null}], note?}
  *   proof     {}                               -> {devices: [{device, model, precision, reference,
  *             kernels, layers, impls: {NAME: ops}, error: largest difference of an output over its

@@ -423,9 +423,10 @@ static json_t *do_unload(struct session *session, const json_t *arguments, struc
 
 static json_t *do_devices(struct session *session, const json_t *arguments, struct error *error)
 {
-    (void)arguments;
     (void)error;
     json_t *list = session_list_devices(session), *device;
+    if (json_is_true(json_object_get(arguments, "quiet")))
+        session->note[0] = '\0';
     size_t index;
     json_array_foreach(list, index, device)
     {

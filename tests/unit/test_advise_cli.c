@@ -47,6 +47,12 @@ static void a_run_is_judged(void **state)
     struct cli_outcome out = cli_run(NULL, "--json " DEMO "-c advise -c 'assert step_ms > 0'");
     assert_int_equal(out.code, 0);
     const json_t *data = cli_at(cli_object_of(&out, "advise"), "data");
+    size_t index;
+    const json_t *warning; /* that there is no GPU was told when the device was chosen */
+    json_array_foreach(cli_at(cli_object_of(&out, "advise"), "warn"), index, warning)
+    {
+        assert_null(strstr(json_string_value(warning), "no GPU"));
+    }
     static const char *const lists[] = {"advice", "consequences", "notes", "asks"};
     for (size_t i = 0; i < 4; i++)
         assert_true(json_is_array(cli_at(data, lists[i])));
