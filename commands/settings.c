@@ -46,11 +46,11 @@ static const struct setting settings[] = {
      .summary = "number format of the arithmetic",
      .help =
          "fp32 is strict: no TF32 inside. On a GPU fp16 and bf16 store weights and activations\n"
-         "in two bytes and sum in float32; tf32 is for GPUs only. int8 is for CPUs: convolutions\n"
-         "and products multiply bytes, with a step for each output channel of the weights and one\n"
-         "for each value, which `calibrate` finds on your data; the rest stays fp32, and `layers`\n"
-         "says which; what it costs is evaluated at once where there are data. Keras's names\n"
-         "work: float32, mixed_float16, mixed_bfloat16.",
+         "in two bytes and sum in float32; tf32 is for GPUs only. In int8 convolutions and\n"
+         "products multiply bytes, with a step for each output channel of the weights and one for\n"
+         "each value, which `calibrate` finds on your data; the rest stays fp32 (on a GPU grouped\n"
+         "and depthwise convolutions too), and `layers` says which; what it costs is evaluated at\n"
+         "once where there are data. Keras's names work: float32, mixed_float16, mixed_bfloat16.",
      .example = "set precision bf16"},
     {.name = "growth",
      .aliases = WORDS("memory_growth", "set_memory_growth", "allow_growth"),

@@ -57,7 +57,7 @@ struct plan_options {
                        sliced. A GPU does not look at it */
     const struct host_ops *host; /* what the backend lacks runs on the CPU by these (host_op.h), and
                                     has "cpu" for its name; NULL: it is an error */
-    /* CPU, int8: of every value of the graph, by its number (calibration.h). NULL: int8 is refused */
+    /* int8: of every value of the graph, by its number (calibration.h). NULL: int8 is refused */
     const struct value_range *ranges;
     size_t range_count;
     bool force; /* ask for memory whatever is free: the answer is the system's or the driver's

@@ -142,7 +142,7 @@ static json_t *do_configure(struct session *session, const json_t *arguments, st
         return NULL;
     }
     if (!session_resolve(session, &next, ids, &count, error) ||
-        !session_check_precision(session, &next, ids, count, error))
+        !session_check_precision(session, &next, error))
         return NULL;
     session->settings = next;
     json_t *devices = json_array();

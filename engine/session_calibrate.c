@@ -306,20 +306,10 @@ json_t *session_do_calibrate(struct session *session, const json_t *arguments, s
 }
 
 bool session_check_precision(const struct session *session, const struct settings *settings,
-                             char ids[][DEVICE_ID_BYTES], size_t count, struct error *error)
+                             struct error *error)
 {
     if (settings->precision != PRECISION_INT8)
         return true;
-    for (size_t i = 0; i < count; i++) {
-        if (session_is_cpu(ids[i]))
-            continue;
-        error_set(
-            error, ERROR_UNSUPPORTED, "precision int8",
-            "%s: int8 runs on the CPU only; the GPU part has kernels for fp32, tf32, fp16 and "
-            "bf16",
-            ids[i]);
-        return error_hint(error, "set precision fp16");
-    }
     if (session->model == NULL) {
         error_set(error, ERROR_NO_MODEL, "precision int8",
                   "the ranges of a model's values have to be known first, and no model is loaded");

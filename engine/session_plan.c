@@ -438,7 +438,7 @@ bool session_build(struct session *session, const struct settings *next, struct 
     size_t count = 0, opened = 0;
     struct slot slots[SESSION_SLOTS_MAX] = {0};
     if (!session_resolve(session, next, ids, &count, error) ||
-        !session_check_precision(session, next, ids, count, error))
+        !session_check_precision(session, next, error))
         return false;
     int64_t start_ns = clock_now_ns();
     bool good = true;
@@ -488,7 +488,7 @@ bool session_apply(struct session *session, const struct settings *next, struct 
         char ids[SESSION_SLOTS_MAX][DEVICE_ID_BYTES];
         size_t count;
         if (!session_resolve(session, next, ids, &count, error) ||
-            !session_check_precision(session, next, ids, count, error))
+            !session_check_precision(session, next, error))
             return false;
         session->settings = *next;
         return true;

@@ -383,10 +383,9 @@ json_t *session_do_calibrate(struct session *session, const json_t *arguments, s
 void session_forget_calibration(struct calibration *calibration); /* NULL is allowed */
 /* The ranges for plans of graphs with or without fusion, if there are any. */
 void session_give_ranges(const struct session *session, bool fusion, struct plan_options *options);
-/* Can these devices compute at this precision? Errors with a hint: int8 is the CPU's and wants a
- * calibration. */
+/* Is all known that this precision wants? Errors with a hint: int8 wants a calibration. */
 bool session_check_precision(const struct session *session, const struct settings *settings,
-                             char ids[][DEVICE_ID_BYTES], size_t count, struct error *error);
+                             struct error *error);
 /* Rows are known by what they hold: begin with 0, go on with every input. */
 uint64_t session_row_hash(uint64_t hash, const void *data, size_t bytes);
 bool session_calibrated_on(const struct session *session, uint64_t hash);

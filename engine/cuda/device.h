@@ -17,12 +17,13 @@ enum constant_form {
     FORM_PLAIN,          /* as in the graph */
     FORM_TRANSPOSED,     /* (rows, last) -> (last, rows): HWIO filters as KRSC for cuDNN */
     FORM_CHANNELS_FIRST, /* (taps, depth, last) -> (last, depth, taps): as KCRS */
+    FORM_INT8,           /* bytes with their steps and sums: int8.h; of DTYPE_I8 */
 };
 
 /* A constant as one user of it wants it on the device. */
 struct upload_kind {
     enum constant_form form;
-    enum dtype dtype; /* DTYPE_F32, DTYPE_F16 or DTYPE_BF16 */
+    enum dtype dtype; /* DTYPE_F32, DTYPE_F16, DTYPE_BF16 or DTYPE_I8 */
     int64_t channels; /* of filters: `depth` filled up to so many with zeros; 0: as it is */
 };
 

@@ -89,6 +89,29 @@ int kernel_depthwise(enum dtype dtype, const struct kernel_conv *conv, const voi
 int kernel_convolve(enum dtype dtype, const struct kernel_conv *conv, const void *x,
                     const float *weights, void *y, cudaStream_t stream);
 
+/* Float32 as rows of bytes for a product (engine/cuda/int8.h): one row for each cell of a convolution's
+ * output, the x that its window sees (depth: taps * channels), filled to `pitch` bytes, a multiple of
+ * 4. A plain product is a convolution of one tap. positive: 0..255, stored as q - 128; else
+ * -128..127. Rows from `first` on; behind the last of `rows` come zeros. */
+struct kernel_quantise {
+    struct kernel_conv conv;
+    int64_t rows, depth, pitch;
+    float inverse; /* 1 / step */
+    bool positive;
+};
+int kernel_quantise(const struct kernel_quantise *quantise, int64_t first, int64_t rows,
+                    const float *x, void *to, cudaStream_t stream);
+/* y[first + row][k] = chain((sums[row][k] + shift * weights[k]) * step * steps[k]), y (all, units);
+ * sums (rows, wide), weights: the sum of each channel's. Aligned to 16 bytes. */
+struct kernel_dequantise {
+    int64_t units, wide;
+    int32_t shift;
+    float step;
+};
+int kernel_dequantise(const struct kernel_dequantise *dequantise, int64_t first, int64_t rows,
+                      const int32_t *sums, const float *steps, const int32_t *weights, float *y,
+                      const struct chain *chain, cudaStream_t stream);
+
 /* Pooling; geometry as above with in_channels == out_channels, kernel = window. */
 int kernel_pool(enum dtype dtype, const struct kernel_conv *pool, bool average, const void *x,
                 void *y, cudaStream_t stream);

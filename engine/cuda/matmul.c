@@ -8,7 +8,11 @@
 
 static cudaDataType_t data_type(enum dtype dtype)
 {
-    return dtype == DTYPE_F16 ? CUDA_R_16F : dtype == DTYPE_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+    return dtype == DTYPE_I8     ? CUDA_R_8I
+           : dtype == DTYPE_I32  ? CUDA_R_32I
+           : dtype == DTYPE_F16  ? CUDA_R_16F
+           : dtype == DTYPE_BF16 ? CUDA_R_16BF
+                                 : CUDA_R_32F;
 }
 
 /* A column-first matrix, perhaps a batch of them that lie behind one another. */
@@ -33,6 +37,24 @@ static bool layout(const struct libraries *l, cublasLtMatrixLayout_t *out, enum 
                  "dense", error)));
 }
 
+/* The one form that int8 kernels have: both sides read along their rows. */
+static bool describe_int8(const struct libraries *l, struct matmul_entry *entry,
+                          struct error *error)
+{
+    const struct matmul_problem *p = &entry->problem;
+    const int32_t transposed = CUBLAS_OP_T;
+
+    return CUBLASLT_OK(l, cublasLtMatmulDescCreate(&entry->product, CUBLAS_COMPUTE_32I, CUDA_R_32I),
+                       "dense", error) &&
+           CUBLASLT_OK(l,
+                       cublasLtMatmulDescSetAttribute(entry->product, CUBLASLT_MATMUL_DESC_TRANSA,
+                                                      &transposed, sizeof transposed),
+                       "dense", error) &&
+           layout(l, &entry->a, DTYPE_I8, p->inner, p->units, 1, error) &&
+           layout(l, &entry->b, DTYPE_I8, p->inner, p->rows, 1, error) &&
+           layout(l, &entry->d, DTYPE_I32, p->units, p->rows, 1, error);
+}
+
 static bool describe(const struct libraries *l, struct matmul_entry *entry, struct error *error)
 {
     const struct matmul_problem *p = &entry->problem;
@@ -42,6 +64,9 @@ static bool describe(const struct libraries *l, struct matmul_entry *entry, stru
      * aligned at least as well */
     const void *aligned = (const void *)(uintptr_t)DEVICE_ALIGNMENT;
 
+    if (p->dtype == DTYPE_I8) {
+        return describe_int8(l, entry, error);
+    }
     return CUBLASLT_OK(l, cublasLtMatmulDescCreate(&entry->product, compute, CUDA_R_32F), "dense",
                        error) &&
            CUBLASLT_OK(l,

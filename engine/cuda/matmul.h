@@ -15,7 +15,9 @@ struct device;
 /* Zero all of it before filling: problems are compared as bytes. */
 struct matmul_problem {
     int64_t rows, inner, units, batch;
-    enum dtype dtype; /* of x, W, y and bias: DTYPE_F32, DTYPE_F16, DTYPE_BF16; sums in float32 */
+    /* of x, W, y and bias: DTYPE_F32, DTYPE_F16, DTYPE_BF16, with sums in float32; DTYPE_I8: x and W
+     * are bytes, W (K, C), and y and the sums int32, with neither bias nor epilogue */
+    enum dtype dtype;
     cublasLtEpilogue_t epilogue;
     bool bias, sum; /* sum: y = epilogue(x W + z) */
     bool tf32;      /* float32: tensor cores may be used */

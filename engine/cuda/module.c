@@ -28,6 +28,7 @@ static const struct backend backend = {
     .plan_feed_send = plan_feed_send,
     .plan_feed_times = plan_feed_times,
     .plan_impls = plan_impls,
+    .plan_precisions = plan_precisions,
     .plan_memory = plan_memory,
     .plan_forecast = plan_forecast,
     .device_processes = device_processes,

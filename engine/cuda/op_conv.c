@@ -22,9 +22,8 @@ struct conv_data {
     uint64_t pack_generation;      /* this generation of the regions */
 };
 
-/* Right-align the spatial axes: unused ones come first and are 1. */
-static void geometry(struct kernel_conv *out, const struct op_conv *conv, const struct shape *x,
-                     const struct shape *y)
+void conv_geometry(struct kernel_conv *out, const struct op_conv *conv, const struct shape *x,
+                   const struct shape *y)
 {
     memset(out, 0, sizeof *out);
     out->batch = x->dims[0];
@@ -388,7 +387,7 @@ bool step_conv(struct plan *plan, struct step *step, struct error *error)
     step->free_data = free_conv;
     data->sum = -1;
     data->channels_first = first;
-    geometry(&data->shape, conv, x, plan_shape(plan, op->outputs[0]));
+    conv_geometry(&data->shape, conv, x, plan_shape(plan, op->outputs[0]));
     if (plan_widened(plan, op->inputs[0])) {
         const struct shape *real = plan_model_shape(plan, op->inputs[0]);
         data->shape.real_channels = real->dims[real->rank - 1];

@@ -5,11 +5,10 @@
 #include <string.h>
 
 struct matmul_data {
+    struct step_product product;
     struct source weights; /* constant or second input */
     const struct upload *bias;
     int sum; /* graph value added before the activation, -1 */
-    struct matmul_entry *entry;
-    const cublasLtMatmulAlgo_t *trial; /* while it is measured */
 };
 
 static void free_matmul(struct plan *plan, struct step *step)
@@ -23,10 +22,9 @@ static bool run_matmul(struct plan *plan, struct step *step, void *target, struc
     struct matmul_data *data = step->data;
     struct device *device = plan->device;
     const struct libraries *l = device->libraries;
-    const struct matmul_entry *entry = data->entry;
+    const struct matmul_entry *entry = data->product.entry;
     float alpha = 1.0f, beta = data->sum >= 0 ? 1.0f : 0.0f;
     const void *added = data->sum >= 0 ? plan_address(plan, data->sum) : target;
-    uint64_t workspace = data->trial != NULL ? plan_tuning_workspace(plan) : entry->workspace_bytes;
 
     if (data->bias != NULL) {
         const void *bias = data->bias->address;
@@ -42,8 +40,8 @@ static bool run_matmul(struct plan *plan, struct step *step, void *target, struc
                                       source_address(plan, &data->weights), entry->a,
                                       plan_address(plan, step->op->inputs[0]), entry->b, &beta,
                                       added, entry->d, target, entry->d,
-                                      data->trial != NULL ? data->trial : &entry->algorithm,
-                                      step_workspace(plan, step), workspace, device->stream),
+                                      product_algorithm(&data->product), step_workspace(plan, step),
+                                      product_workspace(plan, &data->product), device->stream),
                        step->layer, error);
 }
 
@@ -89,40 +87,52 @@ static size_t choose_epilogue(struct plan *plan, const struct op *op, bool bias,
     return fused;
 }
 
-/* -- measuring (tune.c) ---------------------------------------------------------------------- */
+/* -- measuring (tune.c): of this step and of those of bytes ----------------------------------- */
+
+const cublasLtMatmulAlgo_t *product_algorithm(const struct step_product *product)
+{
+    return product->trial != NULL ? product->trial : &product->entry->algorithm;
+}
+
+uint64_t product_workspace(const struct plan *plan, const struct step_product *product)
+{
+    return product->trial != NULL ? plan_tuning_workspace(plan) - product->beside_bytes
+                                  : product->entry->workspace_bytes;
+}
 
 static size_t tune_begin(struct plan *plan, struct step *step)
 {
-    const struct matmul_data *data = step->data;
+    const struct step_product *product = step->data;
     (void)plan;
-    return data->entry->tuned ? 0 : (size_t)data->entry->found_count;
+    return product->entry->tuned ? 0 : (size_t)product->entry->found_count;
 }
 
 static bool tune_use(struct plan *plan, struct step *step, int candidate)
 {
-    struct matmul_data *data = step->data;
-    const struct matmul_entry *entry = data->entry;
+    struct step_product *product = step->data;
+    const struct matmul_entry *entry = product->entry;
+    uint64_t room = plan_tuning_workspace(plan);
 
-    data->trial = NULL;
+    product->trial = NULL;
     if (candidate < 0) {
         return true;
     }
     const cublasLtMatmulHeuristicResult_t *found = &entry->found[candidate];
-    if (found->workspaceSize > plan_tuning_workspace(plan) ||
+    if (room < product->beside_bytes || found->workspaceSize > room - product->beside_bytes ||
         memcmp(&found->algo, &entry->algorithm, sizeof found->algo) == 0) {
         return false;
     }
-    data->trial = &found->algo;
+    product->trial = &found->algo;
     return true;
 }
 
 static void tune_keep(struct plan *plan, struct step *step, int candidate, int64_t time_ns)
 {
-    struct matmul_data *data = step->data;
-    struct matmul_entry *entry = data->entry;
+    struct step_product *product = step->data;
+    struct matmul_entry *entry = product->entry;
 
     (void)plan;
-    data->trial = NULL;
+    product->trial = NULL;
     if (candidate >= 0) {
         entry->algorithm = entry->found[candidate].algo;
         entry->workspace_bytes = entry->found[candidate].workspaceSize;
@@ -131,7 +141,7 @@ static void tune_keep(struct plan *plan, struct step *step, int candidate, int64
     entry->time_ns = time_ns;
 }
 
-static const struct tuning matmul_tuning = {tune_begin, tune_use, tune_keep};
+const struct tuning product_tuning = {tune_begin, tune_use, tune_keep};
 
 /* -- the step -------------------------------------------------------------------------------- */
 
@@ -162,7 +172,7 @@ bool step_product(struct plan *plan, struct step *step, const struct constant *w
     step->free_data = free_matmul;
     step->impl = "cublaslt";
     step->run = run_matmul;
-    step->tuning = &matmul_tuning;
+    step->tuning = &product_tuning;
     step->kernels = 1;
     if (problem.rows * problem.units * problem.inner == 0) {
         return step_lacks(step, "an empty matrix", error);
@@ -184,15 +194,15 @@ bool step_product(struct plan *plan, struct step *step, const struct constant *w
     do { /* less and less in the epilogue, should there be no kernel for it */
         fused = choose_epilogue(plan, op, bias != NULL, fused, &data->sum, &problem.epilogue);
         problem.sum = data->sum >= 0;
-        data->entry = plan_matmul_entry(plan, &problem, error);
-        if (data->entry == NULL) {
+        data->product.entry = plan_matmul_entry(plan, &problem, error);
+        if (data->product.entry == NULL) {
             return false;
         }
-    } while (!data->entry->usable && fused-- > 0);
-    if (!data->entry->usable) {
+    } while (!data->product.entry->usable && fused-- > 0);
+    if (!data->product.entry->usable) {
         return step_lacks(step, "any algorithm of cuBLASLt", error);
     }
-    step->workspace_bytes = data->entry->workspace_bytes;
+    step->workspace_bytes = data->product.entry->workspace_bytes;
     step_posts(plan, step, fused);
     return true;
 }

@@ -70,6 +70,13 @@ static void name_step(const struct graph *graph, struct step *step)
 /* Make the op into a step of ours. */
 static bool choose_step(struct plan *plan, struct step *step, struct error *error)
 {
+    bool taken = false;
+    if (plan->int8 && !step_int8(plan, step, &taken, error)) {
+        return false;
+    }
+    if (taken) {
+        return true;
+    }
     switch (step->op->kind) {
     case OP_CONV:
         return step_conv(plan, step, error);
@@ -143,6 +150,9 @@ static bool make_step(struct plan *plan, size_t index, struct error *error)
         plan->temporary_bytes =
             temporary > plan->temporary_bytes ? temporary : plan->temporary_bytes;
         plan->impls[index] = step->impl;
+        if (plan->int8 && step->impl != NULL) {
+            plan->precisions[index] = step->bytes ? "int8" : "fp32";
+        }
     }
     return good;
 }
@@ -379,18 +389,36 @@ static bool precision_storage(const struct device *device, enum precision precis
                   "bf16 needs a GPU of compute capability 8.0 or newer; %s has %d.%d", device->id,
                   device->compute_major, device->compute_minor);
         return error_hint(error, "set precision fp16");
-    default:
+    default: /* PRECISION_INT8 */
+        *dtype = DTYPE_F32;
+        if (capability >= 75) { /* the first whose tensor cores multiply bytes by cuBLASLt */
+            return true;
+        }
         error_set(error, ERROR_UNSUPPORTED, "precision",
-                  "the GPU backend runs fp32, tf32, fp16 and bf16");
+                  "int8 needs a GPU of compute capability 7.5 or newer; %s has %d.%d", device->id,
+                  device->compute_major, device->compute_minor);
         return error_hint(error, "set precision fp16");
     }
+}
+
+static bool check_ranges(const struct graph *graph, const struct plan_options *options,
+                         struct error *error)
+{
+    if (options->precision != PRECISION_INT8 ||
+        (options->ranges != NULL && options->range_count == graph->value_count)) {
+        return true;
+    }
+    error_set(error, ERROR_VALUE, "precision int8",
+              "the ranges of this model's values are not known yet");
+    return error_hint(error, "calibrate FILE");
 }
 
 struct plan *plan_compile(struct device *device, const struct graph *graph,
                           const struct plan_options *options, struct error *error)
 {
     enum dtype dtype;
-    if (!precision_storage(device, options->precision, &dtype, error)) {
+    if (!precision_storage(device, options->precision, &dtype, error) ||
+        !check_ranges(graph, options, error)) {
         return NULL;
     }
     if (!device_use(device, error)) {
@@ -400,6 +428,11 @@ struct plan *plan_compile(struct device *device, const struct graph *graph,
     plan->device = device;
     plan->options = *options;
     plan->dtype = dtype;
+    plan->int8 = options->precision == PRECISION_INT8;
+    if (plan->int8) { /* what is not made of bytes is strict float32 */
+        plan->options.precision = PRECISION_FP32;
+        plan->precisions = xcalloc(graph->op_count + 1, sizeof *plan->precisions);
+    }
     copy_graph(plan, graph);
     plan_entries_open(plan);
     plan->steps = xcalloc(graph->op_count + 1, sizeof *plan->steps);
@@ -497,6 +530,7 @@ void plan_free(struct plan *plan)
     free(plan->outputs);
     free(plan->steps);
     free(plan->impls);
+    free(plan->precisions);
     free(plan->local.values);
     free(plan->storage);
     memory_plan_free(plan->memory);
@@ -516,6 +550,11 @@ const void *plan_output(struct plan *plan, size_t index)
 const char *const *plan_impls(const struct plan *plan)
 {
     return plan->impls;
+}
+
+const char *const *plan_precisions(const struct plan *plan)
+{
+    return plan->precisions;
 }
 
 void plan_memory(const struct plan *plan, struct plan_memory *out)

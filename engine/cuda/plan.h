@@ -7,6 +7,8 @@
  * type, so that the cast is part of the first op; and what a convolution reads with few channels has
  * more of them, filled with zeros, as tensor cores ask for.
  *
+ * In an int8 plan values are float32, and convolutions and products quantise what they read (int8.h).
+ *
  * Ops whose fused functions (posts) no library takes end in elementwise chains of ours. Where a post
  * reads a value that the memory plan lets the op overwrite, the op writes to the workspace first and
  * the chain writes the result.
@@ -50,6 +52,13 @@ struct tuning {
     void (*keep)(struct plan *plan, struct step *step, int candidate, int64_t time_ns);
 };
 
+/* What a step by cuBLASLt begins its data with; its tuning looks for that. */
+struct step_product {
+    struct matmul_entry *entry;
+    const cublasLtMatmulAlgo_t *trial; /* while it is measured */
+    uint64_t beside_bytes; /* of the step's workspace that are not for cuBLASLt, in front */
+};
+
 struct step {
     const struct op *op;
     int index;
@@ -65,6 +74,7 @@ struct step {
     struct step_chain *chains;
     size_t chain_count;
     bool first_chain_inside;     /* `run` applies the first chain itself (depthwise) */
+    bool bytes;                  /* it multiplies bytes */
     uint32_t kernels;            /* launches, as we count them */
     const struct tuning *tuning; /* NULL: there is one way */
 };
@@ -115,6 +125,8 @@ struct plan {
     struct memory_plan *memory;
     struct step *steps;
     const char **impls;
+    bool int8; /* convolutions and products in bytes, and the rest in strict float32 */
+    const char **precisions; /* of an int8 plan: "int8" or "fp32" for each op; else NULL */
     struct port *inputs, *outputs;
     uint64_t arena_bytes, workspace_bytes;
     uint64_t temporary_bytes; /* of the workspace: the most that a step needs beside its own */
@@ -149,6 +161,7 @@ bool plan_run(struct plan *plan, const struct step_context *context, struct erro
 bool plan_launch(struct plan *plan, const struct step_context *context, struct error *error);
 bool plan_wait(struct plan *plan, const struct step_context *context, struct error *error);
 const char *const *plan_impls(const struct plan *plan);
+const char *const *plan_precisions(const struct plan *plan);
 void plan_memory(const struct plan *plan, struct plan_memory *out);
 /* Measure candidates for about so long; true while there are more to come. */
 bool plan_tune(struct plan *plan, int64_t budget_ns);
@@ -204,6 +217,15 @@ bool step_matmul(struct plan *plan, struct step *step, struct error *error);
  * op's second input. */
 bool step_product(struct plan *plan, struct step *step, const struct constant *weights,
                   const struct constant *bias, struct error *error);
+extern const struct tuning product_tuning;
+const cublasLtMatmulAlgo_t *product_algorithm(const struct step_product *product);
+uint64_t product_workspace(const struct plan *plan, const struct step_product *product);
+/* op_int8.c: in an int8 plan, a convolution or product with weights in bytes. *taken is false where
+ * there is no such kernel or the range of x is not known: float32 does it then. */
+bool step_int8(struct plan *plan, struct step *step, bool *taken, struct error *error);
+/* op_conv.c: with the spatial axes to the right; unused ones come first and are 1. */
+void conv_geometry(struct kernel_conv *out, const struct op_conv *conv, const struct shape *x,
+                   const struct shape *y);
 bool step_recurrent(struct plan *plan, struct step *step, struct error *error);
 bool step_attention(struct plan *plan, struct step *step, struct error *error);
 bool step_host(struct plan *plan, struct step *step, struct error *error); /* on the CPU */

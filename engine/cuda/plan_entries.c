@@ -77,7 +77,8 @@ void plan_entries_open(struct plan *plan)
 {
     static const char *const names[] = {"fp32", "tf32", "fp16", "bf16", "int8"};
     const struct device *device = plan->device;
-    struct plan_key key = {.precision = names[plan->options.precision],
+    struct plan_key key = {.precision =
+                               names[plan->int8 ? PRECISION_INT8 : plan->options.precision],
                            .layout = plan->options.channels_first ? "nchw" : "nhwc",
                            .compute_major = device->compute_major,
                            .compute_minor = device->compute_minor,

@@ -1,6 +1,7 @@
 /* Constants on the device. */
 #include "engine/cuda/check.h"
 #include "engine/cuda/device.h"
+#include "engine/cuda/int8.h"
 #include "engine/cuda/narrow.h"
 #include <stdlib.h>
 #include <string.h>
@@ -41,6 +42,9 @@ struct upload *upload_want(struct device *device, const struct constant *constan
     upload->bytes = constant->bytes / sizeof(float) * dtype_bytes(kind.dtype);
     if (kind.channels > 0) {
         upload->bytes = upload->bytes / (uint64_t)depth_of(constant) * (uint64_t)kind.channels;
+    }
+    if (kind.form == FORM_INT8) {
+        upload->bytes = int8_layout_of(&constant->shape).bytes;
     }
     upload->offset = uploads_wanted_bytes(device);
     upload->next = device->uploads;
@@ -107,8 +111,9 @@ static void arrange_filter(float *to, const float *from, int64_t taps, int64_t d
     }
 }
 
-/* The constant's data in the upload's form, as floats; *made is what the caller frees. */
-static const float *arrange(const struct upload *upload, const float *data, void **made)
+/* The constant's data in the upload's form, as floats unless that says otherwise; *made is what the
+ * caller frees. */
+static const void *arrange(const struct upload *upload, const float *data, void **made)
 {
     const struct constant *constant = upload->constant;
     int64_t elements = shape_elements(&constant->shape), depth = depth_of(constant);
@@ -117,6 +122,10 @@ static const float *arrange(const struct upload *upload, const float *data, void
 
     if (upload->kind.form == FORM_PLAIN || elements == 0) {
         return data;
+    }
+    if (upload->kind.form == FORM_INT8) {
+        *made = int8_weights(&constant->shape, data);
+        return *made;
     }
     int64_t columns = constant->shape.dims[constant->shape.rank - 1], rows = elements / columns;
     float *to = malloc((size_t)(elements / depth * wide) * sizeof *to);
@@ -177,7 +186,7 @@ static bool copy_to_device(struct device *device, struct upload *upload, struct 
     if (bytes == NULL && constant->bytes > 0) {
         return no_host_memory(constant, error);
     }
-    if (upload->dtype != DTYPE_F32 && constant->bytes > 0) {
+    if (bytes != NULL && dtype_bytes(upload->dtype) == 2 && constant->bytes > 0) {
         bytes = narrow(upload, bytes, &made, error);
     }
     if (bytes != NULL || constant->bytes == 0) {

@@ -21,6 +21,8 @@ namespace {
 struct product {
     cublasLtEpilogue_t epilogue;
     const void *bias;
+    cublasComputeType_t compute;
+    int32_t transposed; /* A */
 };
 
 struct layout {
@@ -109,6 +111,37 @@ void multiply(const call &m)
     }
 }
 
+/* D = A' B of bytes, columns first: beta is 0. */
+void multiply_bytes(const call &m)
+{
+    const int8_t *x = (const int8_t *)m.x, *y = (const int8_t *)m.y;
+    memset(m.workspace, 0xff, WORKSPACE_BYTES);
+    for (int64_t j = 0; j < m.d.columns; j++) {
+        for (int64_t i = 0; i < m.d.rows; i++) {
+            int32_t sum = 0;
+            for (int64_t k = 0; k < m.b.rows; k++) {
+                sum += x[i * m.a.pitch + k] * y[j * m.b.pitch + k];
+            }
+            ((int32_t *)m.to)[j * m.d.pitch + i] = sum;
+        }
+    }
+}
+
+/* What cuBLASLt's int8 kernels ask for: A transposed, all in multiples of four, more than 16 rows. */
+bool takes_bytes(const product &how, const layout &a, const layout &b, const layout &d)
+{
+    return how.compute == CUBLAS_COMPUTE_32I && how.transposed == CUBLAS_OP_T &&
+           how.epilogue == CUBLASLT_EPILOGUE_DEFAULT && a.type == CUDA_R_8I &&
+           b.type == CUDA_R_8I && d.type == CUDA_R_32I && a.count == 1 && a.rows == b.rows &&
+           a.columns == d.rows && b.columns == d.columns && a.rows % 4 == 0 && a.columns % 4 == 0 &&
+           a.pitch % 4 == 0 && b.pitch % 4 == 0 && d.pitch % 4 == 0 && b.columns > 16;
+}
+
+bool is_bytes(const layout *a)
+{
+    return a->type == CUDA_R_8I;
+}
+
 cublasStatus_t blas_create(cublasLtHandle_t *handle)
 {
     *handle = (cublasLtHandle_t)malloc(1);
@@ -121,10 +154,13 @@ cublasStatus_t blas_destroy(cublasLtHandle_t handle)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t desc_create(cublasLtMatmulDesc_t *desc, cublasComputeType_t, cudaDataType_t)
+cublasStatus_t desc_create(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
+                           cudaDataType_t scale)
 {
-    *desc = (cublasLtMatmulDesc_t) new product{CUBLASLT_EPILOGUE_DEFAULT, nullptr};
-    return CUBLAS_STATUS_SUCCESS;
+    *desc = (cublasLtMatmulDesc_t) new product{CUBLASLT_EPILOGUE_DEFAULT, nullptr, compute,
+                                               CUBLAS_OP_N};
+    return (compute == CUBLAS_COMPUTE_32I) == (scale == CUDA_R_32I) ? CUBLAS_STATUS_SUCCESS
+                                                                    : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t desc_destroy(cublasLtMatmulDesc_t desc)
@@ -139,6 +175,8 @@ cublasStatus_t desc_set(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_
     product *p = (product *)desc;
     if (attribute == CUBLASLT_MATMUL_DESC_EPILOGUE && size == sizeof p->epilogue) {
         memcpy(&p->epilogue, value, size);
+    } else if (attribute == CUBLASLT_MATMUL_DESC_TRANSA && size == sizeof p->transposed) {
+        memcpy(&p->transposed, value, size);
     } else if (attribute == CUBLASLT_MATMUL_DESC_BIAS_POINTER && size == sizeof p->bias) {
         memcpy(&p->bias, value, size);
         /* as the heuristics were told */
@@ -210,12 +248,14 @@ cublasStatus_t check(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayou
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t heuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixLayout_t,
-                         cublasLtMatrixLayout_t, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t,
+cublasStatus_t heuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc, cublasLtMatrixLayout_t a,
+                         cublasLtMatrixLayout_t b, cublasLtMatrixLayout_t, cublasLtMatrixLayout_t d,
                          cublasLtMatmulPreference_t, int, cublasLtMatmulHeuristicResult_t *results,
                          int *count)
 {
-    if (getenv("EMULATOR_LACKS_PRODUCTS") != NULL) {
+    bool bytes = is_bytes((layout *)a);
+    if (getenv("EMULATOR_LACKS_PRODUCTS") != NULL ||
+        (bytes && !takes_bytes(*(product *)desc, *(layout *)a, *(layout *)b, *(layout *)d))) {
         *count = 0;
         return CUBLAS_STATUS_NOT_SUPPORTED;
     }
@@ -224,12 +264,22 @@ cublasStatus_t heuristic(cublasLtHandle_t, cublasLtMatmulDesc_t, cublasLtMatrixL
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t matmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *, const void *x,
+cublasStatus_t matmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc, const void *alpha, const void *x,
                       cublasLtMatrixLayout_t a, const void *y, cublasLtMatrixLayout_t b,
                       const void *beta, const void *c, cublasLtMatrixLayout_t, void *to,
                       cublasLtMatrixLayout_t d, const cublasLtMatmulAlgo_t *, void *workspace,
                       size_t bytes, cudaStream_t)
 {
+    if (is_bytes((layout *)a)) {
+        call m = {
+            *(product *)desc, *(layout *)a, *(layout *)b, *(layout *)d, x, y, c, to, workspace, 0};
+        if (bytes < WORKSPACE_BYTES || *(const int32_t *)alpha != 1 ||
+            *(const int32_t *)beta != 0 || !takes_bytes(m.how, m.a, m.b, m.d)) {
+            return CUBLAS_STATUS_INVALID_VALUE;
+        }
+        simt_queue([m] { multiply_bytes(m); });
+        return CUBLAS_STATUS_SUCCESS;
+    }
     call m = {*(product *)desc, *(layout *)a,        *(layout *)b, *(layout *)d, x, y, c, to,
               workspace,        *(const float *)beta};
     if (bytes < WORKSPACE_BYTES || m.a.rows != m.d.rows || m.a.columns != m.b.rows ||

@@ -3,6 +3,7 @@
  *
  *   test_cuda_ops [NAME]             all tests in strict float32, or those whose name begins so
  *   test_cuda_ops fp16|bf16 [NAME]   the ops in a half type, fewer cases
+ *   test_cuda_ops int8 [NAME]        convolutions and products in bytes, fewer cases
  *   test_cuda_ops precision          the tests of precisions, layouts and measured kernels
  *
  * Prints a TAP line per test. Exit code 0 if all passed, 1 if not, 4 without a GPU. The module is
@@ -164,6 +165,17 @@ static const struct bench_test op_tests[] = {{"conv", op_test_conv},
                                              {"pictures", op_test_pictures},
                                              {NULL, NULL}};
 
+/* Ops of one kind with weights, as op_tests_check_int8() wants them. */
+static const struct bench_test byte_tests[] = {{"conv", op_test_conv},
+                                               {"conv_depthwise", op_test_conv_depthwise},
+                                               {"conv_grouped", op_test_conv_grouped},
+                                               {"conv_transposed", op_test_conv_transposed},
+                                               {"conv_1d_3d", op_test_conv_1d_3d},
+                                               {"conv_real", op_test_conv_real},
+                                               {"matmul", op_test_matmul},
+                                               {"parts", op_test_parts},
+                                               {NULL, NULL}};
+
 /* Run the tests of a list whose names begin with `wanted`; returns how many failed. */
 static int run_list(const struct bench_test *list, const char *wanted, bool own_devices)
 {
@@ -197,6 +209,10 @@ int main(int argc, char **argv)
         op_tests_tolerance = wanted[0] == 'f' ? BENCH_FP16 : BENCH_BF16;
         wanted = argc > 2 ? argv[2] : "";
     }
+    if (strcmp(wanted, "int8") == 0) {
+        op_tests_precision = PRECISION_INT8;
+        wanted = argc > 2 ? argv[2] : "";
+    }
     bench_backend = backend_cuda(&error);
     if (bench_backend == NULL) {
         printf("Bail out! %s: %s\n", error.what, error.why);
@@ -205,7 +221,8 @@ int main(int argc, char **argv)
     if (only_precision) {
         return run_list(bench_precision_tests, "", true) > 0;
     }
-    int failures = run_list(op_tests, wanted, false);
+    int failures =
+        run_list(op_tests_precision == PRECISION_INT8 ? byte_tests : op_tests, wanted, false);
     if (op_tests_in_half()) {
         if (op_tests_device != NULL) {
             bench_backend->device_close(op_tests_device);

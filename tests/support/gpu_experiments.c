@@ -255,31 +255,82 @@ void gpu_test_host_memory(const struct context *context, struct outcome *outcome
     json_decref(objects);
 }
 
-/* int8 has no kernels there: one clear refusal, and the old precision goes on. */
+/* Do the layers with weights say that they compute in bytes, and the others that they do not? */
+static void check_bytes(const json_t *layers, struct outcome *outcome)
+{
+    size_t index, bytes = 0;
+    json_t *layer;
+    json_array_foreach(json_object_get(layers, "layers"), index, layer)
+    {
+        const char *precision = json_string_value(json_object_get(layer, "precision"));
+        const char *class = json_string_value(json_object_get(layer, "class"));
+        bool weights = class && (strcmp(class, "Conv2D") == 0 || strcmp(class, "Dense") == 0);
+        bool counted = precision && strncmp(precision, "int8", 4) == 0;
+        bytes += counted;
+        if (counted != weights)
+            outcome_fail(outcome, "layer %s (%s) computes in %s",
+                         json_string_value(json_object_get(layer, "name")), class ? class : "null",
+                         precision ? precision : "null");
+    }
+    outcome_figure(outcome, "layers_in_bytes", (double)bytes);
+}
+
+/* cuBLASLt's kernels of bytes by their names ("i8i32", "s8", "imma"), as CUPTI saw them. */
+static void check_kernels(const json_t *kernels, struct outcome *outcome)
+{
+    static const char *const words[] = {"i8", "s8", "imma", "I8", "IMMA"};
+    size_t index, found = 0, own = 0;
+    json_t *row, *names = json_array();
+    json_array_foreach(json_object_get(kernels, "kernels"), index, row)
+    {
+        const char *name = json_string_value(json_object_get(row, "name"));
+        bool products = false;
+        for (size_t i = 0; name && i < sizeof words / sizeof words[0]; i++)
+            products |= strstr(name, words[i]) != NULL;
+        found += products;
+        own += name && strstr(name, "quantise") != NULL;
+        if (name)
+            json_array_append_new(names, json_string(name));
+    }
+    json_object_set_new(outcome->figures, "kernels", names);
+    if (kernels && found == 0)
+        outcome_fail(outcome, "no kernel has the name of a product of bytes");
+    if (kernels && own == 0)
+        outcome_fail(outcome, "no kernel of ours made bytes");
+}
+
+/* int8: the digits' accuracy within a point of float32's and the kernels those of bytes; then a
+ * network of the usual size, as fast as it is. */
 void gpu_test_int8(const struct context *context, struct outcome *outcome)
 {
-    int code;
     json_t *objects =
-        gpu_layertop(context, &code,
-                     "-k -c 'devices 0; load demo:digits; run 5; calibrate; precision "
-                     "int8; run 5'");
-    const json_t *set = NULL;
-    size_t index;
-    json_t *object;
-    json_array_foreach(objects, index, object)
-    {
-        if (json_is_false(json_object_get(object, "ok")))
-            set = object;
-    }
-    const json_t *error = json_object_get(set, "error");
-    const char *hint = json_string_value(json_object_get(error, "hint"));
-    const json_t *run = data_at(objects, "run", 1);
-    const char *precision = json_string_value(json_object_get(run, "precision"));
-    if (code != 1 || !hint || !strstr(hint, "precision"))
-        outcome_fail(outcome, "int8 on a GPU exits %d with the hint %s", code,
-                     hint ? hint : "null");
-    if (!precision || strcmp(precision, "fp32") != 0)
-        outcome_fail(outcome, "after the refusal the plan is %s", precision ? precision : "gone");
+        gpu_layertop(context, NULL,
+                     "-c 'devices 0; profile cupti; load demo:digits; calibrate; precision int8; "
+                     "run 30; layers; kernels; evaluate'");
+    const json_t *evaluate = gpu_data(objects, "evaluate", outcome);
+    double accuracy = gpu_number(evaluate, "accuracy");
+    double reference = gpu_number(evaluate, "reference_accuracy");
+    outcome_figure(outcome, "accuracy", accuracy);
+    outcome_figure(outcome, "reference_accuracy", reference);
+    outcome_figure(outcome, "agreement", gpu_number(evaluate, "agreement"));
+    outcome_figure(outcome, "output_error", gpu_nested(evaluate, "output_error", "max"));
+    if (evaluate && !(accuracy >= reference - 0.01))
+        outcome_fail(outcome, "the accuracy is %.3f, in float32 %.3f", accuracy, reference);
+    check_bytes(gpu_data(objects, "layers", outcome), outcome);
+    check_kernels(gpu_data(objects, "kernels", outcome), outcome);
+    json_decref(objects);
+    objects =
+        gpu_layertop(context, NULL,
+                     "demo:resnet50 -c 'devices 0; profile off; batch 64; calibrate --random; "
+                     "run 30; precision fp16; run 30; precision int8; run 30'");
+    gpu_data(objects, "run", outcome);
+    double ms[3];
+    for (size_t i = 0; i < 3; i++)
+        ms[i] = gpu_nested(data_at(objects, "run", i), "wall_ms", "median");
+    outcome_figure(outcome, "fp32_ms", ms[0]);
+    outcome_figure(outcome, "fp16_ms", ms[1]);
+    outcome_figure(outcome, "int8_ms", ms[2]);
+    outcome_figure(outcome, "speedup_over_fp32", ms[0] / ms[2]);
     json_decref(objects);
 }
 

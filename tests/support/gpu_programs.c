@@ -56,6 +56,11 @@ void gpu_test_ops_bf16(const struct context *context, struct outcome *outcome)
     run_ops(context, outcome, "bf16", HALF_SECONDS);
 }
 
+void gpu_test_ops_int8(const struct context *context, struct outcome *outcome)
+{
+    run_ops(context, outcome, "int8", HALF_SECONDS);
+}
+
 void gpu_test_precision(const struct context *context, struct outcome *outcome)
 {
     run_ops(context, outcome, "precision", OPS_SECONDS);

@@ -76,6 +76,7 @@ void gpu_test_worker_killed(const struct context *context, struct outcome *outco
 void gpu_test_ops(const struct context *context, struct outcome *outcome);
 void gpu_test_ops_fp16(const struct context *context, struct outcome *outcome);
 void gpu_test_ops_bf16(const struct context *context, struct outcome *outcome);
+void gpu_test_ops_int8(const struct context *context, struct outcome *outcome);
 void gpu_test_precision(const struct context *context, struct outcome *outcome);
 void gpu_test_probe(const struct context *context, struct outcome *outcome);
 void gpu_test_deviceprop(const struct context *context, struct outcome *outcome);

@@ -17,7 +17,11 @@ int op_tests_cases(int count)
 void op_tests_check(struct bench *b, const char *name)
 {
     if (bench_why[0] == '\0') {
-        bench_check(op_tests_device, b, name, op_tests_precision, op_tests_tolerance);
+        if (op_tests_precision == PRECISION_INT8) {
+            op_tests_check_int8(b, name);
+        } else {
+            bench_check(op_tests_device, b, name, op_tests_precision, op_tests_tolerance);
+        }
         bench_backend->device_forget(op_tests_device);
     }
     bench_free(b);

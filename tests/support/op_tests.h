@@ -18,6 +18,11 @@ void op_tests_check(struct bench *b, const char *name);
 /* Functions behind an op, some of them with a second operand: the value `extra`, -1: none. */
 void op_tests_posts(struct op *op, int extra);
 
+/* op_tests_int8.c: the same in bytes, for op_tests_check(), on graphs of one op with weights, which reads
+ * the first input; and a product of its own. */
+void op_tests_check_int8(struct bench *b, const char *name);
+void op_test_parts(void);
+
 /* op_tests_conv.c */
 void op_test_conv(void);
 void op_test_conv_depthwise(void);

@@ -4,6 +4,7 @@
  * convolutions are not in it: the emulator has no cuDNN, and ours run instead. */
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -76,6 +77,70 @@ static void ops_in_half(void **state)
     run("fp16 cumulate");
     run("bf16 top");
     run("fp16 pictures");
+}
+
+static void ops_in_bytes(void **state)
+{
+    static const char *const tests[] = {"conv_1d", "conv_gr", "conv_de",
+                                        "conv_tr", "matmul",  "parts"};
+    char arguments[32];
+    (void)state;
+    for (size_t i = 0; i < sizeof tests / sizeof tests[0]; i++) {
+        snprintf(arguments, sizeof arguments, "int8 %s", tests[i]);
+        run(arguments);
+    }
+}
+
+/* From the calibration to what it costs: the layers say what computes in bytes, and the labels that
+ * the answers hold. Nothing runs in bytes before a calibration. */
+static void digits_in_bytes(void **state)
+{
+    (void)state;
+    cli_expect_code(NULL, "-c 'devices 0; load demo:digits; precision int8'", 1, "hint: calibrate");
+    struct cli_outcome out = cli_run(
+        NULL, "--json -c 'devices 0; load demo:digits; batch 4; calibrate; run 1 --warmup 0; "
+              "mem; precision int8; run 1 --warmup 0; layers; mem'");
+    assert_int_equal(out.code, 0);
+    const json_t *evaluation = NULL, *layers = cli_object_of(&out, "layers"), *layer;
+    size_t index, bytes = 0, floats = 0, memories = 0;
+    double workspace[2] = {0};
+    json_t *object;
+    json_array_foreach(out.objects, index, object)
+    {
+        const char *command = json_string_value(json_object_get(object, "cmd"));
+        const json_t *found = json_object_get(json_object_get(object, "data"), "evaluation");
+        evaluation = found != NULL ? found : evaluation;
+        if (strcmp(command, "mem") == 0 && memories < 2) {
+            const json_t *device = json_array_get(cli_at(object, "data.devices"), 0);
+            workspace[memories++] = cli_number_at(device, "workspace_bytes");
+        }
+    }
+    assert_true(cli_number_at(evaluation, "accuracy") >=
+                cli_number_at(evaluation, "reference_accuracy") - 0.01);
+    assert_true(cli_number_at(evaluation, "agreement") > 0.98);
+    assert_true(cli_number_at(evaluation, "output_error.max") > 1e-6); /* not float32's own */
+    json_array_foreach(cli_at(layers, "data.layers"), index, layer)
+    {
+        const char *precision = json_string_value(json_object_get(layer, "precision"));
+        const char *class = json_string_value(json_object_get(layer, "class"));
+        bool weights = strcmp(class, "Conv2D") == 0 || strcmp(class, "Dense") == 0;
+        if (precision == NULL) {
+            assert_false(weights);
+            continue;
+        }
+        assert_true((strncmp(precision, "int8", 4) == 0) == weights);
+        bytes += weights;
+        floats += !weights;
+        if (strcmp(precision, "int8") == 0) { /* quantise, multiply, back */
+            assert_string_equal(json_string_value(json_object_get(layer, "impl")), "cublaslt");
+            assert_int_equal(cli_number_at(layer, "kernels"), 3);
+        }
+    }
+    assert_int_equal(bytes, 6);
+    assert_int_equal(floats, 3);
+    assert_int_equal(memories, 2);
+    assert_true(workspace[1] > workspace[0]); /* the rows of bytes and their sums */
+    cli_outcome_free(&out);
 }
 
 /* Outputs of an op that the CPU stands in for come back each to its own place: states as well. */
@@ -172,6 +237,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ops_in_float32),
         cmocka_unit_test(ops_in_half),
+        cmocka_unit_test(ops_in_bytes),
+        cmocka_unit_test(digits_in_bytes),
         cmocka_unit_test(fallback_has_several_outputs),
         cmocka_unit_test(pageable_memory_is_not_pinned),
         cmocka_unit_test(pictures_are_resized_there),
