@@ -162,6 +162,8 @@ static void lower_node(struct lowering *low, size_t index)
         }
         inputs[i] = low->node_values[ref.node][ref.output];
         masks[i] = low->node_masks[ref.node][ref.output];
+        if (masks[i] >= 0 && mask_was_taken(low, index, ref))
+            masks[i] = -1;
     }
     struct call call = {.low = low,
                         .row = layer_row_find(layer->class_name),
@@ -306,6 +308,7 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
     low.node_values = xcalloc(model->node_count + 1, sizeof *low.node_values);
     low.node_masks = xcalloc(model->node_count + 1, sizeof *low.node_masks);
     low.node_value_counts = xcalloc(model->node_count + 1, sizeof *low.node_value_counts);
+    mask_order_new(&low);
     for (size_t i = 0; i < model->node_count && !low.failed; i++)
         lower_node(&low, i);
     bind_outputs(&low);
@@ -315,6 +318,7 @@ struct graph *graph_lower(const struct model *model, const struct graph_options 
     }
     free(low.node_values);
     free(low.node_masks);
+    free(low.mask_order);
     mask_free_all(&low);
     free(low.node_value_counts);
 

@@ -27,6 +27,8 @@ struct lowering {
     size_t *node_value_counts;
     struct mask *masks;
     size_t mask_count;
+    struct mask_order *mask_order; /* per model node, or NULL: see mask_order.c */
+    int mask_taker;                /* the first call that takes masks off */
 };
 
 struct layer_row;
@@ -112,6 +114,16 @@ int mask_reshape(struct call *call, int mask, const struct shape *shape);
 int mask_value(struct lowering *low, int mask);
 /* Frees low->masks; for graph_lower(). */
 void mask_free_all(struct lowering *low);
+/* Keras's order of a model's calls, for the masks that MultiHeadAttention takes off its inputs. */
+struct mask_order {
+    int distance;   /* calls on the longest way to an output */
+    int rank;       /* among those of one distance; -1: no output needs it */
+    int next_taker; /* the next call that takes masks off, -1: none */
+};
+/* Sets low->mask_order if the model's calls take masks off; free() it. */
+void mask_order_new(struct lowering *low);
+/* Did a call that Keras runs before `node` take the mask off this input of it? */
+bool mask_was_taken(const struct lowering *low, size_t node, struct model_ref ref);
 /* Give output `output` of the call this mask instead of the row's usual. */
 void call_set_mask(struct call *call, size_t output, int mask);
 

@@ -338,6 +338,64 @@ static void softmax_gives_masked_cells_no_share(void **state)
         assert_float_equal(out[i], expected[i], 1e-6);
 }
 
+/* MultiHeadAttention over an embedding, and what `after` makes of both, as a release wrote it. */
+static struct model *written_by(const char *release, const char *after)
+{
+    char text[1024];
+    snprintf(text, sizeof text,
+             "x = Input 3\n"
+             "e = Embedding(x) {'input_dim': 5, 'output_dim': 1, 'mask_zero': true} "
+             "embeddings 5,1\n"
+             "h = Dropout(e) {'rate': 0.5}\n"
+             "a = MultiHeadAttention(e, e) {'num_heads': 1, 'key_dim': 1} "
+             "q 1,1,1 qb 1,1 k 1,1,1 kb 1,1 v 1,1,1 vb 1,1 o 1,1,1 ob 1\n%s",
+             after);
+    struct model *model = tiny_model(text);
+    free(model->keras_version);
+    model->keras_version = xstrdup(release);
+    return model;
+}
+
+/* Is the mean that `after` ends with taken over the real steps of `sum` (text that ends with it)? */
+static bool mean_is_masked(const char *release, const char *sum, const char *mean)
+{
+    struct error error = {0};
+    const float *const inputs[] = {STEPS};
+    float steps[6], means[2];
+    assert_true(run_model(written_by(release, sum), inputs, steps, 6, &error));
+    assert_true(run_model(written_by(release, mean), inputs, means, 2, &error));
+    double real = ((double)steps[0] + (double)steps[2]) / 2;
+    double all = ((double)steps[0] + (double)steps[1] + (double)steps[2]) / 3;
+    assert_true(fabs(real - all) > 1e-3);
+    bool masked = fabs((double)means[0] - real) < 1e-5;
+    assert_true(masked || fabs((double)means[0] - all) < 1e-5);
+    return masked;
+}
+
+static void attention_takes_the_masks_off_what_it_reads(void **state)
+{
+    (void)state;
+    static const char *const SUMS[] = {"s = Add(e, a)\n", "s = Add(h, a)\n"};
+    for (int i = 0; i < 2; i++) {
+        char sum[64], mean[96];
+        snprintf(sum, sizeof sum, "%sout s\n", SUMS[i]);
+        snprintf(mean, sizeof mean, "%sm = GlobalAveragePooling1D(s)\nout m\n", SUMS[i]);
+        assert_true(mean_is_masked("3.8.0", sum, mean));
+        assert_true(mean_is_masked("3.9.2", sum, mean));
+        assert_false(mean_is_masked("3.10.0", sum, mean));
+        assert_false(mean_is_masked("3.15.1", sum, mean));
+    }
+    /* who is farther from the outputs runs first, and of two at one distance the later output */
+    static const char *const EARLY = "m = GlobalAveragePooling1D(e)\nr = ReLU(m) "
+                                     "{'negative_slope': 1}\nout r\nout a\n";
+    static const char *const LATE = "m = GlobalAveragePooling1D(e)\nr = ReLU(a) "
+                                    "{'negative_slope': 1}\nout m\nout r\n";
+    assert_true(mean_is_masked("3.15.1", "out e\nout a\n", EARLY));
+    assert_false(mean_is_masked("3.15.1", "out e\nout a\n", LATE));
+    assert_false(
+        mean_is_masked("3.15.1", "out e\n", "m = GlobalAveragePooling1D(e)\nout m\nout a\n"));
+}
+
 /* A mask that was an array when the model was built lies in the file, as numbers. */
 static void a_constant_attention_mask_is_heeded(void **state)
 {
@@ -464,6 +522,7 @@ int main(void)
         cmocka_unit_test(masking_zeroes_and_masks),
         cmocka_unit_test(an_explicit_mask_wins),
         cmocka_unit_test(softmax_gives_masked_cells_no_share),
+        cmocka_unit_test(attention_takes_the_masks_off_what_it_reads),
         cmocka_unit_test(a_constant_attention_mask_is_heeded),
         cmocka_unit_test(an_index_outside_is_an_error),
         cmocka_unit_test(token_ids_survive_bf16),

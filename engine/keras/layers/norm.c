@@ -3,6 +3,7 @@
 #include "engine/graph/constant.h"
 #include "engine/keras/layers/table.h"
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -147,6 +148,20 @@ static int affine_over(struct call *call, int x, const bool *chosen, const struc
     return emit_transpose(low, emit_reshape(low, x, &moved), back);
 }
 
+/* RMSNormalization built for one channel: its scale holds for every width it is called with. */
+static const struct constant *one_scale(struct call *call, const char *name, int64_t width)
+{
+    struct shape one = {.rank = 1, .dims = {1}}, wide = shape_of(1, &width);
+    const struct model_weight *stored = call_raw_weight(call, name, &one);
+    char role[48];
+    float *data = NULL;
+    snprintf(role, sizeof role, "scale %lld", (long long)width);
+    const struct constant *scale = stored ? call_constant(call, role, &wide, &data) : NULL;
+    for (int64_t i = 0; data && i < width; i++)
+        data[i] = (float)weight_element(stored, 0);
+    return scale;
+}
+
 /* Layer and RMS normalisation, over any set of axes. */
 static bool normalise_axes(struct call *call, bool rms, double epsilon, const char *gamma_name,
                            bool has_gamma, bool has_beta)
@@ -160,7 +175,12 @@ static bool normalise_axes(struct call *call, bool rms, double epsilon, const ch
     struct shape weights = chosen_shape(&shape, chosen);
     struct op_normalise normalise = {.epsilon = (float)epsilon, .rms = rms};
     normalise.axis = shape.rank - axes_to_end(chosen, shape.rank, permutation, back);
-    normalise.gamma = has_gamma ? call_weight(call, gamma_name, &weights, NULL) : NULL;
+    bool one = rms && weights.rank == 1 && call->next_weight < call->layer->weight_count &&
+               shape_elements(&call->layer->weights[call->next_weight].shape) == 1;
+    if (one && weights.dims[0] > 1)
+        normalise.gamma = one_scale(call, gamma_name, weights.dims[0]);
+    else
+        normalise.gamma = has_gamma ? call_weight(call, gamma_name, &weights, NULL) : NULL;
     normalise.beta = has_beta ? call_weight(call, "beta", &weights, NULL) : NULL;
     if (call->low->failed)
         return false;
