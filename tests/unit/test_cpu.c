@@ -292,6 +292,7 @@ static void norms(void **state)
     check_all("x = Input 6,32\ny = LayerNormalization(x) {'epsilon': 0.001} g 32 b 32\nout y");
     check_all("x = Input 6,8,5\ny = LayerNormalization(x) {'axis': [1, 2]} g 6,8 b 6,8\nout y");
     check_all("x = Input 6,32\ny = RMSNormalization(x) s 32\nout y");
+    check_all("x = Input 6,32\ny = RMSNormalization(x) s 1\nout y"); /* built for one channel */
     check_all("x = Input 6,5,12\ny = GroupNormalization(x) {'groups': 3} g 12 b 12\nout y");
     check_all("x = Input 6,12\ny = UnitNormalization(x)\nout y");
     check_all("x = Input 6,5,3\ny = Normalization(x) {'mean': [1, 2, 3], 'variance': [4, 0.25, "

@@ -129,8 +129,8 @@ bool lower_discretization(struct call *call)
     return give(call, encode(call, y, config_string(call, "output_mode", "int"), count + 1));
 }
 
-/* What the words of a vocabulary give: word i gives i + first, and what is no word gives `unknown`.
- * As a column (words, 1) of the differences to `unknown`. */
+/* What the words of a vocabulary give: word i gives i + first. As a column (words, 1) of the
+ * differences to `unknown`. */
 static const struct constant *word_numbers(struct call *call, int64_t count, int64_t first,
                                            int64_t unknown)
 {
@@ -142,20 +142,38 @@ static const struct constant *word_numbers(struct call *call, int64_t count, int
     return numbers;
 }
 
-/* Words are integers; the mask token gives 0, what is unknown the number after. */
+/* What unknown words get beyond the first of their numbers: the remainder, and words nothing.
+ * (keras/src/layers/preprocessing/index_lookup.py, oov_method "floormod") */
+static int spread_unknown(struct call *call, int x, int words, int64_t count)
+{
+    if (count == 1 || words < 0)
+        return -1;
+    int known = reduce_axis(call, words, call_shape(call, words)->rank - 1, REDUCE_MAX);
+    const struct constant *divisor =
+        lowering_number(call->low, (double)count, call_shape(call, x)->rank);
+    int rest = emit_binary_constant(call->low, BINARY_MODULO, x, divisor, false);
+    return emit_binary(call->low, BINARY_MULTIPLY, rest, emit_linear(call->low, known, -1, 1));
+}
+
+/* Words are integers. The mask token gives 0 and the rest come after it; where categories are counted
+ * or marked, it is none. What is unknown comes before the words. */
 bool lower_integer_lookup(struct call *call)
 {
     const json_t *vocabulary = json_object_get(call->config, "vocabulary");
     const json_t *mask_token = json_object_get(call->config, "mask_token");
+    const char *mode = config_string(call, "output_mode", "int");
     int64_t count = (int64_t)json_array_size(vocabulary);
     int64_t unknown_count = config_int(call, "num_oov_indices", 1, 0);
     bool masked = json_is_integer(mask_token);
+    int64_t first = masked && strcmp(mode, "int") == 0;
     if (config_bool(call, "sparse", false) || config_bool(call, "invert", false))
         return call_refuse(call, "inverted and sparse lookups are not supported");
     if (count == 0)
         return call_refuse(call, "its vocabulary does not stand in the configuration");
-    if (unknown_count != 1)
-        return call_refuse(call, "several numbers for unknown words (hashing) are not supported");
+    if (unknown_count < 1)
+        return call_refuse(call, "a lookup without a number for unknown words is not supported");
+    if (unknown_count > 1 && strcmp(config_string(call, "oov_method", "floormod"), "floormod") != 0)
+        return call_refuse(call, "unknown words that are hashed are not supported");
     for (size_t i = 0; i < (size_t)count; i++) {
         const json_t *given = json_array_get(vocabulary, i);
         json_int_t word = json_integer_value(given);
@@ -164,17 +182,19 @@ bool lower_integer_lookup(struct call *call)
         if (word > EXACT_MAX || word < -EXACT_MAX)
             return call_refuse(call, "words above 2^24 are not supported");
     }
-    const struct constant *numbers = word_numbers(call, count, masked ? 2 : 1, masked ? 1 : 0);
-    int x = call_input(call, 0), y = compare(call, x, BINARY_EQUAL, vocabulary, count);
-    if (!numbers || y < 0)
+    const struct constant *numbers = word_numbers(call, count, first + unknown_count, first);
+    int x = call_input(call, 0), words = compare(call, x, BINARY_EQUAL, vocabulary, count);
+    if (!numbers || words < 0)
         return false;
-    y = without_last_axis(call, emit_matmul(call->low, y, numbers, NULL));
+    int y = without_last_axis(call, emit_matmul(call->low, words, numbers, NULL));
+    int rest = spread_unknown(call, x, words, unknown_count);
+    if (rest >= 0)
+        y = emit_binary(call->low, BINARY_ADD, y, rest);
     if (masked) {
-        y = emit_linear(call->low, y, 1, 1);
         int real = lower_binary_number(call, BINARY_NOT_EQUAL, x,
                                        (double)json_integer_value(mask_token), false);
-        y = emit_binary(call->low, BINARY_MULTIPLY, y, real);
+        y = emit_binary(call->low, BINARY_MULTIPLY, emit_linear(call->low, y, 1, 1), real);
+        y = first ? y : emit_linear(call->low, y, 1, -1);
     }
-    return give(
-        call, encode(call, y, config_string(call, "output_mode", "int"), count + (masked ? 2 : 1)));
+    return give(call, encode(call, y, mode, first + unknown_count + count));
 }
