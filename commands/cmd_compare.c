@@ -368,7 +368,8 @@ const struct command command_compare = {
             "name parameters flops batch device wall_ms throughput_per_s layers_ms} pairs steps "
             "speedup speedup_interval[] verdict layers[]{a b class matched a_ms b_ms speedup "
             "speedup_interval[] verdict} only_a{layers layers_ms} only_b{layers layers_ms} "
-            "agreement{rows random model outputs[]{name same_class_share divergence difference_max "
+            "agreement{rows random source labels rows_of_calibration accuracy{a b} model "
+            "outputs[]{name same_class_share divergence difference_max "
             "difference_mean difference_rms rms} why}",
     .see = WORDS("ab", "record", "replay"),
     .examples =

@@ -43,12 +43,13 @@
  *             largest value, null if it is none or why? says what failed}]}
  *   agree     {keep: true, labels?} or {}      -> {rows} or {rows, random, source, labels: null or
  *             files, rows_of_calibration: left out, accuracy: {a, b: shares or null} or null,
- *             model: the other's name, why, outputs: [{name, same_class_share, divergence: in nats, difference_max,
- *             difference_mean, difference_rms, rms: of the other's} or, of whole numbers, {name,
- *             same_row_share}]}
+ *             model: the other's name, why, outputs: [{name, same_class_share, divergence: in nats,
+ *             difference_max, difference_mean, difference_rms, rms: of the other's} or, of whole
+ *             numbers, {name, same_row_share}]}
  *             The outputs of two models on the same inputs: those of the setting `input`, what was
- *             held out for the demo model that is kept, or random ones: keep those of the present model; then, with the other loaded, tell how far its
- *             lie apart, output by output where the shapes are the same. why: they cannot be compared.
+ *             held out for the demo model that is kept, or random ones. keep those of the present
+ *             model; then, with the other loaded, tell how far its own lie apart, output by output
+ *             where the shapes are the same. why: they cannot be compared.
  *   ceilings  {again?: bool}                   -> {device, threads: null on a GPU, took_ms, compute:
  *             [{precision, flops_per_s, by: how it was measured}], memory: [{level: "memory" or
  *             "cache": the cores' own, bytes_per_s, by}]}

@@ -291,7 +291,7 @@ static void no_other_thread_sits_on_the_engines_processor(void **state)
     engine_submit(engine, "configure", json_pack("{s:{s:[s]}}", "settings", "devices", "cpu"));
     wait_for(engine, &seen, &seen.replies, 1);
     char path[64];
-    int others = 0;
+    int others = 0, bound = 0;
     snprintf(path, sizeof path, "/proc/%d/task", engine_pid(engine));
     DIR *directory = opendir(path);
     assert_non_null(directory);
@@ -301,11 +301,16 @@ static void no_other_thread_sits_on_the_engines_processor(void **state)
         if (thread == 0 || thread == engine_pid(engine))
             continue;
         assert_int_equal(sched_getaffinity(thread, sizeof set, &set), 0);
-        assert_int_equal(CPU_COUNT(&set), machine_allowed_processors(NULL, 0));
+        bound += CPU_COUNT(&set) < machine_allowed_processors(NULL, 0);
         others++;
     }
     closedir(directory);
     assert_true(others > 0);
+#ifdef __SANITIZE_THREAD__
+    assert_true(bound <= 1); /* ThreadSanitizer has a thread of its own */
+#else
+    assert_int_equal(bound, 0);
+#endif
     engine_stop(engine);
 }
 
