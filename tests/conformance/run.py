@@ -129,6 +129,18 @@ def text_of(argv):
     return run.stdout.strip()
 
 
+def shortened(rows):
+    """What passed, a line a model: [name, {format: error}, Keras's own error, tolerance]; and the rows of all else."""
+    passed, rest = {}, []
+    for row in rows:
+        if row['result'] == 'passed':
+            key = row['name'], row.get('keras_error'), row.get('tolerance')
+            passed.setdefault(key, {})[row['format']] = row.get('error')
+        else:
+            rest.append(row)
+    return [[name, errors, own, tolerance] for (name, own, tolerance), errors in passed.items()], rest
+
+
 def write_table(path, layertop, rows, skipped, used, seconds, counts=None, more=None):
     counts = counts or {what: sum(row['result'] == what for row in rows)
               for what in ('passed', 'failed', 'unsupported', 'not written')}
@@ -139,13 +151,16 @@ def write_table(path, layertop, rows, skipped, used, seconds, counts=None, more=
         'versions': used, 'device': DEVICE,
         'command': "layertop --json -c 'devices %s' -c 'batch N' -c 'load MODEL' -c 'predict x.npy y.npy'" % DEVICE,
         'error': 'max|y-y64| / max(max|y64|, 1e-6), the largest of the outputs; y64 from Keras in float64',
-        'keras_error': 'the same of Keras itself in float32', 'seconds': round(seconds), 'counts': counts,
+        'keras_error': 'the same of Keras itself in float32',
+        'passed, each': '[name, {format: error}, keras_error, tolerance]', 'seconds': round(seconds), 'counts': counts,
         'not made': skipped}
     head.update(more or {})
     lines = ['  %s: %s' % (json.dumps(key), json.dumps(value)) for key, value in head.items()]
-    table = ',\n'.join('    ' + json.dumps(row, allow_nan=False) for row in rows)
+    for key, some in zip(('passed', 'models'), shortened(rows)):
+        table = ',\n'.join(' ' + json.dumps(row, allow_nan=False) for row in some)
+        lines.append('  "%s": [\n%s\n  ]' % (key, table))
     with open(path + '.part', 'w') as f:
-        f.write('{\n%s,\n  "models": [\n%s\n  ]\n}\n' % (',\n'.join(lines), table))
+        f.write('{\n%s\n}\n' % ',\n'.join(lines))
     os.replace(path + '.part', path)
     return counts
 
