@@ -70,6 +70,14 @@ static void elements(void **state)
     static const struct row rows[] = {
         {ONE("Cbrt(x)"), {-8, 0, 27, 1e-3}, {-2, 0, 3, 0.1}, 4},
         {ONE("Exp2(x)"), {-2, 0, 0.5, 20}, {0.25, 1, 1.4142135623730951, 1048576}, 4},
+        {"x = Input 4\ny = ops.Threshold(x) {'threshold': 0.5, 'default_value': -2}\nout y\n",
+         {0.25, 0.5, 0.75, -3},
+         {-2, -2, 0.75, -2},
+         4},
+        {"x = Input 4\ny = ops.Threshold(x) {'threshold_value': 0.5, 'value': -2}\nout y\n",
+         {0.25, 0.5, 0.75, -3},
+         {-2, -2, 0.75, -2},
+         4}, /* as Keras 3.10 wrote it */
         {ONE("Hypot(x, 4.0)"), {3, -3, 0, 3e30}, {5, 5, 4, 3e30}, 4},
         {ONE("Hypot(x, 0.0)"), {3, -3, 0, 1}, {3, 3, 0, 1}, 4},
         {ONE("Logaddexp(x, 1000.0)"),

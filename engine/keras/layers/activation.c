@@ -343,10 +343,11 @@ bool lower_thresholded_relu(struct call *call)
     return call_return(call, emit_unary(call->low, call_input(call, 0), UNARY_THRESHOLD, theta, 0));
 }
 
+/* Before Keras 3.11 its settings had other names. */
 bool lower_op_threshold(struct call *call)
 {
-    double threshold = config_number(call, "threshold", 0);
-    double otherwise = config_number(call, "default_value", 0);
+    double threshold = config_number(call, "threshold", config_number(call, "threshold_value", 0));
+    double otherwise = config_number(call, "default_value", config_number(call, "value", 0));
     return call_return(
         call, emit_unary(call->low, call_input(call, 0), UNARY_THRESHOLD, threshold, otherwise));
 }
