@@ -56,7 +56,7 @@ struct cli_outcome cli_run(const char *input, const char *arguments)
     char command[4096];
     struct cli_outcome outcome = {0};
     cli_write_file("in", input ? input : "");
-    snprintf(command, sizeof command, "timeout -k 2 100 %s %s <%s/in >%s/out 2>%s/err",
+    snprintf(command, sizeof command, "timeout -k 2 240 %s %s <%s/in >%s/out 2>%s/err",
              program ? program : "build/layertop", arguments, cli_folder, cli_folder, cli_folder);
     int status = system(command);
     outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);

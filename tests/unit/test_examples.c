@@ -57,6 +57,7 @@ static bool is_typed(const char *example)
                                          "watch layers",
                                          "ab batch=8 batch=32",
                                          "advise --try",
+                                         "prune 0.5",
                                          "ab fusion=off vs fusion=on precision=bf16 --rounds 20",
                                          "compare teacher.keras student.keras",
                                          "compare before.ltr after.ltr",
