@@ -9,9 +9,9 @@
  * - config: Keras 3 keys. Initializers, regularizers and constraints are left out. Added:
  *   "_keras_major" (2 or 3; 2 includes tf.keras and tf-keras) and, in UpSampling2D of writers that
  *   did not sample at pixel centres, "_asymmetric": true, and in Bidirectional of those that did not zero
- *   what masked steps put out, "_keep_masked_output": true, and in Multiply, Maximum and Minimum of
- *   those that merged masked steps like others, "_merge_masked": true. "dtype" is the policy's name; an activation
- *   is a name ("linear", never null; "silu", never "swish") or {"class_name", "config"}. Wrapped
+ *   what masked steps put out, "_keep_masked_output": true, and in layers that merge or concatenate,
+ *   of those that did so without heeding masks, "_merge_masked": true. "dtype" is the policy's
+ *   name; an activation is a name ("linear", never null; "silu", never "swish") or {"class_name", "config"}. Wrapped
  *   layers ("layer", "backward_layer", "cell", "cells") are {"class_name", "config"}, canonical too.
  *   Infinity arrives as 1.79e308 (infinite as a float) and NaN as the string "?".
  * - args, kwargs: lists, numbers, strings and null as in Python; a tensor is {"tensor": i}; the rest

@@ -285,13 +285,20 @@ static bool lambda_is_scale(const char *class_name, json_t *config)
            json_object_size(arguments) == 1 && json_is_number(json_object_get(arguments, "scale"));
 }
 
-/* Keras 3.0 to 3.3 multiplied and compared what lay outside the masks like all else. */
+/* Keras 3.0 to 3.3 multiplied and compared what lay outside the masks like all else, and what a layer
+ * made of several tensors had no mask (Layer.__call__ of 3.3.3 asks the first argument for its mask,
+ * which a list has not; 3.4.1 asks each). */
 static bool merges_masked_values(const struct reader *reader, const char *class_name)
 {
+    static const char *const classes[] = {"Add",     "Subtract", "Multiply",   "Average",
+                                          "Maximum", "Minimum",  "Concatenate"};
     int minor = 0;
-    return (strcmp(class_name, "Multiply") == 0 || strcmp(class_name, "Maximum") == 0 ||
-            strcmp(class_name, "Minimum") == 0) &&
-           sscanf(reader->version, "3.%d", &minor) == 1 && minor < 4;
+    if (sscanf(reader->version, "3.%d", &minor) != 1 || minor >= 4)
+        return false;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strcmp(class_name, classes[i]) == 0)
+            return true;
+    return false;
 }
 
 json_t *config_normalise(struct reader *reader, const char *class_name, json_t *config,

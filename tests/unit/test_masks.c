@@ -163,17 +163,23 @@ static void merges_join_their_masks(void **state)
         const char *join;
         int major;
         int steps; /* that count in sample 0 */
-    } CASES[] = {{"Add", 3, 2}, {"Add", 2, 1}, {"Concatenate", 3, 2}, {"Concatenate", 2, 1}};
+        const char *config;
+    } CASES[] = {{"Add", 3, 2, ""},
+                 {"Add", 2, 1, ""},
+                 {"Add", 3, 3, ", '_merge_masked': true"},
+                 {"Concatenate", 3, 2, ""},
+                 {"Concatenate", 2, 1, ""},
+                 {"Concatenate", 3, 3, ", '_merge_masked': true"}};
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         char text[1024];
         snprintf(text, sizeof text,
                  "x = Input 3\ny = Input 3\n"
                  "e = Embedding(x) {'input_dim': 5, 'output_dim': 1, 'mask_zero': true} "
                  "embeddings 5,1\nf = @e(y)\n"
-                 "j = %s(e, f) {'_keras_major': %d}\n"
+                 "j = %s(e, f) {'_keras_major': %d%s}\n"
                  "n = Dense(j) {'units': 1} kernel %d,1 bias 1\n"
                  "m = GlobalAveragePooling1D(n)\nout m\n",
-                 CASES[i].join, CASES[i].major, CASES[i].join[0] == 'A' ? 1 : 2);
+                 CASES[i].join, CASES[i].major, CASES[i].config, CASES[i].join[0] == 'A' ? 1 : 2);
         struct model *model = tiny_model(text);
         /* the dense layer adds the features up */
         float *kernel = (float *)(uintptr_t)model->layers[4].weights[0].data;
@@ -189,7 +195,9 @@ static void merges_join_their_masks(void **state)
         float out[2];
         assert_true(run_model(model, inputs, out, 2, &error));
         float both = 2 * one, mixed = one + zero;
-        float expected = CASES[i].steps == 2 ? (both + mixed) / 2 : both;
+        float expected = CASES[i].steps == 3   ? (both + mixed + 2 * zero) / 3
+                         : CASES[i].steps == 2 ? (both + mixed) / 2
+                                               : both;
         assert_float_equal(out[0], expected, 1e-5);
     }
 }

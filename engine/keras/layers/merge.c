@@ -16,6 +16,12 @@ static int with_rank(struct call *call, int x, int rank)
     return emit_reshape(call->low, x, &shape);
 }
 
+/* Keras 3.0 to 3.3: what is made of several tensors has no mask. */
+static bool loses_masks(struct call *call)
+{
+    return config_bool(call, "_merge_masked", false);
+}
+
 /* Keras 3: a step is real if it is so in any input, and there is no mask unless all inputs have
  * one. Keras 2: if it is real in all the inputs that have a mask. */
 static int merged_mask(struct call *call)
@@ -72,7 +78,7 @@ static int merge_masked(struct call *call, enum binary_function function)
 static bool heeds_masks(struct call *call, enum binary_function function, int rank)
 {
     bool any = false;
-    if (config_keras_major(call) < 3 || config_bool(call, "_merge_masked", false) || rank != 3 ||
+    if (config_keras_major(call) < 3 || loses_masks(call) || rank != 3 ||
         (function != BINARY_MULTIPLY && function != BINARY_MAXIMUM && function != BINARY_MINIMUM))
         return false;
     for (size_t i = 0; i < call->input_count; i++)
@@ -102,7 +108,7 @@ bool lower_merge(struct call *call)
         y = emit_linear(call->low, y, 1.0 / (double)call->input_count, 0);
     if (!call_return(call, y))
         return false;
-    call_set_mask(call, 0, merged_mask(call));
+    call_set_mask(call, 0, loses_masks(call) ? -1 : merged_mask(call));
     return true;
 }
 
@@ -135,7 +141,7 @@ bool lower_concatenate(struct call *call)
     struct shape shape = *call_shape(call, y);
     if (!call_return(call, y == x ? emit_reshape(call->low, x, &shape) : y))
         return false;
-    call_set_mask(call, 0, joined_mask(call, axis));
+    call_set_mask(call, 0, loses_masks(call) ? -1 : joined_mask(call, axis));
     return true;
 }
 
