@@ -264,9 +264,13 @@ static json_t *do_set(struct session *session, const json_t *arguments, struct e
         return NULL;
     if (memcmp(&next, &session->settings, sizeof next) == 0)
         return set_reply(false, start_ns, false);
-    if (of_pipeline(&next, key))
-        return session_set_pipeline(session, &next, error) ? set_reply(false, start_ns, false)
-                                                           : NULL;
+    if (of_pipeline(&next, key)) {
+        if (!session_set_pipeline(session, &next, error))
+            return NULL;
+        if (next.pipeline == PIPELINE_OFF && strcmp(key, "pipeline") != 0 && session->model != NULL)
+            session_note(session, "%s is stored: it takes effect with `pipeline serial`", key);
+        return set_reply(false, start_ns, false);
+    }
     if (only_for_predict(key)) {
         session->settings = next;
         return set_reply(false, start_ns, false);

@@ -45,9 +45,9 @@ static void every_command_is_one_object(void **state)
 static void set_tells_key_value_and_cost(void **state)
 {
     (void)state;
-    struct cli_outcome outcome = cli_run(
-        NULL, "demo:digits --json -k -c 'devices cpu; batch_size 8; growth off; limit 1GiB' -c "
-              "'batch 0; show batch'");
+    struct cli_outcome outcome = cli_run(NULL, "demo:digits --json -k -c 'devices cpu; batch_size "
+                                               "8; growth off; limit 1GiB; mapping batch' -c "
+                                               "'batch 0; show batch'");
     assert_int_equal(outcome.code, 1);
     const json_t *batch = json_array_get(outcome.objects, 2);
     assert_string_equal(json_string_value(cli_at(batch, "cmd")), "set");
@@ -59,6 +59,8 @@ static void set_tells_key_value_and_cost(void **state)
     assert_true(json_is_false(cli_at(growth, "data.value")));
     assert_true(json_is_string(cli_at(growth, "data.note"))); /* stored: no GPU in use */
     assert_int_equal(cli_number_at(json_array_get(outcome.objects, 4), "data.value"), 1 << 30);
+    /* stored: no pipeline runs */
+    assert_true(json_is_string(cli_at(json_array_get(outcome.objects, 5), "data.note")));
     /* a refused value keeps the old one */
     assert_int_equal(cli_number_at(cli_object_of(&outcome, "show"), "data.value"), 8);
     cli_outcome_free(&outcome);
